@@ -1,0 +1,2 @@
+//! One more column for a benchmark table.
+fn main() {}

@@ -1,0 +1,108 @@
+//! Diagnostics: errors as data, and the one function that renders them.
+
+use crate::source::Span;
+use std::fmt::Write as _;
+
+/// Whose fault an error is; the three never mix.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blame {
+    /// The model, the arguments or the command is wrong.
+    User,
+    /// It is right, but this compiler cannot do it yet.
+    Unsupported,
+    /// This compiler is wrong.
+    Internal,
+}
+
+/// An error with the place it is about.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Diagnostic {
+    /// Whose fault it is.
+    pub blame: Blame,
+    /// One terse sentence; where PyTorch has a text for the mistake, it begins with the same words.
+    pub message: String,
+    /// The place that is wrong.
+    pub span: Option<Span>,
+    /// Facts that help, one line each.
+    pub notes: Vec<String>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// The result of a stage.
+pub type Result<T> = std::result::Result<T, Box<Diagnostic>>;
+
+impl Diagnostic {
+    /// An error of the user's.
+    pub fn user(message: impl Into<String>) -> Box<Self> {
+        Self::new(Blame::User, message)
+    }
+
+    /// Something we cannot do yet.
+    pub fn unsupported(message: impl Into<String>) -> Box<Self> {
+        Self::new(Blame::Unsupported, message)
+    }
+
+    /// A bug of ours.
+    pub fn internal(message: impl Into<String>) -> Box<Self> {
+        Self::new(Blame::Internal, message)
+    }
+
+    fn new(blame: Blame, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self { blame, message: message.into(), span: None, notes: Vec::new(), help: None })
+    }
+
+    /// The same error at this place, unless it already has one.
+    #[must_use]
+    pub fn at(mut self: Box<Self>, span: Option<&Span>) -> Box<Self> {
+        if self.span.is_none() {
+            self.span = span.cloned();
+        }
+        self
+    }
+
+    /// The same error with one more fact.
+    #[must_use]
+    pub fn note(mut self: Box<Self>, note: impl Into<String>) -> Box<Self> {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// The same error with advice.
+    #[must_use]
+    pub fn help(mut self: Box<Self>, help: impl Into<String>) -> Box<Self> {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The error as a person reads it: message, place, the line with carets, notes and help.
+    pub fn render(&self) -> String {
+        let label = match self.blame {
+            Blame::User => "error",
+            Blame::Unsupported => "error: unsupported",
+            Blame::Internal => "internal error",
+        };
+        let mut out = format!("{label}: {}\n", self.message);
+        if let Some(span) = &self.span {
+            let (line, column) = span.line_column();
+            let inside = format!("{}:{line}:{column}", span.source.name);
+            match span.origin() {
+                Some(_) => _ = writeln!(out, "  --> {}  (in the archive: {inside})", span.place()),
+                None => _ = writeln!(out, "  --> {inside}"),
+            }
+            if let Some(text) = span.source.text.lines().nth(line - 1).filter(|text| text.len() < 400) {
+                let width = span.end.saturating_sub(span.start).clamp(1, text.len().saturating_sub(column).max(1));
+                let _ = writeln!(out, "{line:5} | {text}");
+                let _ = writeln!(out, "      | {}{}", " ".repeat(column), "^".repeat(width));
+            }
+        }
+        for note in &self.notes {
+            let _ = writeln!(out, "   = note: {note}");
+        }
+        if let Some(help) = &self.help {
+            let _ = writeln!(out, "   = help: {help}");
+        }
+        out
+    }
+}

@@ -1,0 +1,81 @@
+//! What the front end makes of an archive: classes, functions, and the root object.
+
+use super::Graph;
+use crate::source::Span;
+use crate::types::{IValue, Object, Type};
+use indexmap::IndexMap;
+use std::sync::Arc;
+
+/// A parameter or result of a function.
+#[derive(Clone, Debug)]
+pub struct Argument {
+    /// Name; empty for results.
+    pub name: Arc<str>,
+    /// Static type.
+    pub ty: Type,
+    /// Default value, if it has one.
+    pub default: Option<IValue>,
+}
+
+/// A compiled function or method; a method's first parameter is `self`.
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// Qualified name: `__torch__.M.forward`.
+    pub name: Arc<str>,
+    /// Parameters.
+    pub params: Vec<Argument>,
+    /// The result's type.
+    pub result: Type,
+    /// The body.
+    pub graph: Graph,
+    /// Where it is written.
+    pub span: Option<Span>,
+}
+
+/// What a class statement declares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "self-explanatory")]
+pub enum ClassKind {
+    Module,
+    Class,
+    Interface,
+    NamedTuple,
+    Enum,
+}
+
+/// A class of the archive.
+#[derive(Clone, Debug)]
+pub struct Class {
+    /// Qualified name.
+    pub name: Arc<str>,
+    /// Which kind of class.
+    pub kind: ClassKind,
+    /// Attributes in slot order.
+    pub attrs: IndexMap<Arc<str>, Type>,
+    /// `Final` constants and, for enums, the members.
+    pub constants: IndexMap<Arc<str>, IValue>,
+    /// Names in `__parameters__`.
+    pub parameters: Vec<Arc<str>>,
+    /// Names in `__buffers__`.
+    pub buffers: Vec<Arc<str>>,
+    /// Unqualified method names, in source order; bodies are in [`Module::functions`] under `class.method`.
+    pub methods: Vec<Arc<str>>,
+}
+
+/// A loaded program: every class and function that the root's methods reach, compiled to graphs.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// Classes by qualified name.
+    pub classes: IndexMap<Arc<str>, Class>,
+    /// Free functions and methods by qualified name.
+    pub functions: IndexMap<Arc<str>, Function>,
+    /// The root module object.
+    pub root: Arc<Object>,
+}
+
+impl Module {
+    /// The method of a class, compiled.
+    pub fn method(&self, class: &str, method: &str) -> Option<&Function> {
+        self.functions.get(format!("{class}.{method}").as_str())
+    }
+}

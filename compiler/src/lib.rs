@@ -1,0 +1,10 @@
+//! `aot`: an ahead-of-time native compiler for TorchScript.
+
+pub mod archive;
+pub mod diag;
+pub mod index;
+pub mod ir;
+pub mod source;
+pub mod syntax;
+pub mod script;
+pub mod types;

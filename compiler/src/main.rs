@@ -1,0 +1,2 @@
+//! The `aot` command.
+fn main() {}

@@ -1,0 +1,68 @@
+//! Where things come from: source texts, spans in them, and the way back to the user's Python.
+
+use std::sync::Arc;
+
+/// One source text with its name.
+#[derive(Debug)]
+pub struct Source {
+    /// Name to show: `net.py`, or `code/__torch__/net.py` inside an archive.
+    pub name: String,
+    /// The whole text.
+    pub text: String,
+    /// For archived code: ranges of the text with the place in the original Python they came from, by start offset.
+    pub origins: Vec<(std::ops::Range<usize>, Origin)>,
+}
+
+/// A place in the user's own Python, recovered from a `.debug_pkl`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// Base name or path of the Python file.
+    pub file: Arc<str>,
+    /// 1-based line.
+    pub line: usize,
+    /// 0-based column.
+    pub column: usize,
+    /// The lines the range covers, if recorded.
+    pub excerpt: Arc<str>,
+}
+
+/// A range of bytes of a [`Source`].
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// The text.
+    pub source: Arc<Source>,
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+impl Span {
+    /// 1-based line and 0-based column of the start, in the text itself.
+    pub fn line_column(&self) -> (usize, usize) {
+        let before = self.source.text.get(..self.start).unwrap_or("");
+        let line = before.matches('\n').count() + 1;
+        (line, self.start - before.rfind('\n').map_or(0, |at| at + 1))
+    }
+
+    /// The narrowest recorded origin that covers the start of the span.
+    pub fn origin(&self) -> Option<&Origin> {
+        let covers = self.source.origins.iter().filter(|(range, _)| range.contains(&self.start));
+        covers.min_by_key(|(range, _)| range.len()).map(|(_, origin)| origin)
+    }
+
+    /// `file:line:column`, in the original Python where it is known.
+    pub fn place(&self) -> String {
+        if let Some(origin) = self.origin() {
+            return format!("{}:{}:{}", origin.file, origin.line, origin.column);
+        }
+        let (line, column) = self.line_column();
+        format!("{}:{line}:{column}", self.source.name)
+    }
+}
+
+impl PartialEq for Span {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.source, &other.source) && (self.start, self.end) == (other.start, other.end)
+    }
+}

@@ -1,0 +1,11 @@
+//! Types and values that every layer shares: element types, TorchScript types, constant tensors and values.
+
+mod dtype;
+mod tensor;
+mod ty;
+mod value;
+
+pub use dtype::{Category, DType};
+pub use tensor::{Storage, TensorData};
+pub use ty::{EnumType, NamedTupleType, TensorType, Type};
+pub use value::{IValue, Object};

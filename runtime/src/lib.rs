@@ -1,0 +1,1 @@
+//! The run-time library that compiled models link against.

@@ -1,0 +1,1 @@
+//! The one test binary of the workspace: linking LLVM once per binary is slow.
