@@ -4,6 +4,7 @@ pub mod archive;
 pub mod diag;
 pub mod index;
 pub mod ir;
+pub mod loops;
 pub mod source;
 pub mod syntax;
 pub mod script;
