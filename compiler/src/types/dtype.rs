@@ -196,7 +196,13 @@ fn promote_complex(lo: DType, hi: DType) -> DType {
 
 fn promote_float(a: DType, b: DType) -> DType {
     let bits = |d: DType| d.size_bytes();
-    if bits(a) == bits(b) { DType::F32 } else if bits(a) > bits(b) { a } else { b }
+    if bits(a) == bits(b) {
+        DType::F32
+    } else if bits(a) > bits(b) {
+        a
+    } else {
+        b
+    }
 }
 
 fn promote_int(a: DType, b: DType) -> DType {
