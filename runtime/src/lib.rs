@@ -1,1 +1,3 @@
 //! The run-time library that compiled models link against.
+
+pub mod abi;

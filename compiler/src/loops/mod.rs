@@ -11,7 +11,7 @@ mod expr;
 pub mod nest;
 mod program;
 
-pub use expr::{BinaryOp, Const, Expr, ExprId, Exprs, Guard, UnaryOp, fold_i64};
+pub use expr::{BinaryOp, Const, Expr, ExprId, Exprs, Guard, Substitution, UnaryOp, fold_i64};
 pub use program::{
     Arg, Axis, AxisKind, Block, Buffer, BufferClass, BufferId, Dim, Function, FunctionId, HostExpr, Input, InputKind,
     Kernel, Launch, Layout, Method, Operand, OutputTree, Program, ReduceOp, Reduction, Stmt, Store, StoreMode, Var,
