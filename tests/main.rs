@@ -1,1 +1,4 @@
 //! The one test binary of the workspace: linking LLVM once per binary is slow.
+
+#[cfg(test)]
+mod archive;

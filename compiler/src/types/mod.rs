@@ -1,11 +1,12 @@
 //! Types and values that every layer shares: element types, TorchScript types, constant tensors and values.
 
 mod dtype;
+mod parse;
 mod tensor;
 mod ty;
 mod value;
 
 pub use dtype::{Category, DType};
-pub use tensor::{Storage, TensorData};
+pub use tensor::{ChannelQuantizer, Storage, TensorData};
 pub use ty::{EnumType, NamedTupleType, TensorType, Type};
 pub use value::{IValue, Object};

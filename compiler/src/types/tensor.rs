@@ -49,6 +49,19 @@ pub struct TensorData {
     storage: Storage,
     /// Scale and zero point of a per-tensor quantised tensor.
     pub quantizer: Option<(f64, i64)>,
+    /// Scales and zero points of a per-channel quantised tensor.
+    pub channel_quantizer: Option<Arc<ChannelQuantizer>>,
+}
+
+/// How each slice along one dimension of a quantised tensor maps to real numbers.
+#[derive(Clone, Debug)]
+pub struct ChannelQuantizer {
+    /// One scale a slice, of a floating type.
+    pub scales: Arc<TensorData>,
+    /// One zero point a slice.
+    pub zero_points: Arc<TensorData>,
+    /// The dimension.
+    pub axis: usize,
 }
 
 impl TensorData {
@@ -86,7 +99,7 @@ impl TensorData {
                  at least {end} bytes, but the storage has {have} bytes"
             ));
         }
-        Ok(Self { dtype, sizes, strides, offset, storage, quantizer: None })
+        Ok(Self { dtype, sizes, strides, offset, storage, quantizer: None, channel_quantizer: None })
     }
 
     /// A contiguous tensor that owns `bytes` in native byte order.

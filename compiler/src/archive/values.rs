@@ -1,0 +1,605 @@
+//! Pickle nodes to values: objects, containers with their type tags, tensors over storages.
+//!
+//! What a pickle shares stays shared: a node that is referred to twice becomes one `Arc`, tensors of one storage key look
+//! at one `Storage`. The value is a tree for those who do not look at identity, so its size *as a tree* is limited.
+
+use super::pickle::{Global, Id, Node, Pickle};
+use super::storage::Bytes;
+use super::zip::Container;
+use super::{Fault, storage};
+use crate::types::{ChannelQuantizer, DType, IValue, Object, Storage, TensorData, Type};
+use indexmap::IndexMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Deepest nesting of containers and objects. Later stages recurse over values, so this bounds their stack too.
+const MAX_DEPTH: usize = 256;
+/// Most values of one pickle, counting shared ones as often as they are referred to.
+const MAX_VALUES: usize = 1 << 20;
+/// Most dimensions of a tensor.
+const MAX_RANK: usize = 64;
+/// Largest tensor whose conjugate or negative bit is resolved, which copies it.
+const MAX_RESOLVED_BYTES: usize = 256 << 20;
+/// Most bytes of zeros made up for tensors of which only type and shape were recorded.
+const MAX_ZERO_BYTES: u64 = 256 << 20;
+/// Class name of the object that stands for a sparse COO tensor, with attributes `size`, `indices` and `values`.
+const SPARSE_COO_CLASS: &str = "torch.sparse_coo_tensor";
+
+/// Byte order of the tensor elements in storages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ByteOrder {
+    Little,
+    Big,
+}
+
+/// What a pickle may contain besides plain data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vocabulary {
+    /// Objects and enums of the archive's own classes.
+    TorchScript,
+    /// Only data.
+    Plain,
+}
+
+/// What an empty storage member with a declared length means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum EmptyMember {
+    /// The file is broken.
+    Refused,
+    /// Only type and shape were recorded: elements read as zero.
+    Zeros,
+}
+
+/// Where the tensors of a pickle find their bytes.
+pub(super) struct Storages<'a> {
+    container: &'a Container,
+    /// Members are `FOLDER/KEY`.
+    folder: String,
+    order: ByteOrder,
+    empty: EmptyMember,
+    /// Bytes of zeros that may still be made up for empty members.
+    zeros_left: u64,
+    loaded: HashMap<Arc<str>, Storage>,
+}
+
+impl<'a> Storages<'a> {
+    pub(super) fn new(container: &'a Container, folder: String, order: ByteOrder, empty: EmptyMember) -> Self {
+        Self { container, folder, order, empty, zeros_left: MAX_ZERO_BYTES, loaded: HashMap::new() }
+    }
+
+    /// The storage of `key`, which must have at least `size_bytes`; `unit_bytes` is what byte order is about.
+    fn load(&mut self, key: &Arc<str>, size_bytes: u64, unit_bytes: usize) -> Result<Storage, Fault> {
+        let member = format!("{}/{key}", self.folder);
+        let short = |have: u64| {
+            Fault::bad(format!("storage {member} is declared with {size_bytes} bytes but its member has {have}"))
+        };
+        let storage = match self.loaded.get(key) {
+            Some(storage) => storage.clone(),
+            None => {
+                let bytes = match self.container.size_bytes(&member) {
+                    None if size_bytes == 0 => Bytes::new(Vec::new()),
+                    Some(0) if self.empty == EmptyMember::Zeros => self.zeros(size_bytes)?,
+                    None => return Err(Fault::bad(format!("the storage member {member} is not found"))),
+                    Some(have) if have < size_bytes => return Err(short(have)),
+                    Some(have) if have > size_bytes && self.container.is_deflated(&member) => {
+                        return Err(Fault::bad(format!(
+                            "compressed storage {member} inflates to {have} bytes where {size_bytes} are declared"
+                        )));
+                    }
+                    Some(_) => self.container.get(&member).map_err(|e| Fault::Bad(e.message))?,
+                };
+                let storage = Storage::new(self.native(bytes, unit_bytes)?);
+                self.loaded.insert(key.clone(), storage.clone());
+                storage
+            }
+        };
+        let have = u64::try_from(storage.bytes().len()).unwrap_or(u64::MAX);
+        if have < size_bytes { Err(short(have)) } else { Ok(storage) }
+    }
+
+    fn zeros(&mut self, size_bytes: u64) -> Result<Bytes, Fault> {
+        let too_large = || Fault::Unsupported(format!("a tensor without data has {size_bytes} bytes"));
+        self.zeros_left = self.zeros_left.checked_sub(size_bytes).ok_or_else(too_large)?;
+        Ok(Bytes::new(vec![0; usize::try_from(size_bytes).map_err(|_| too_large())?]))
+    }
+
+    /// The bytes in this machine's order, which is little-endian on every target.
+    fn native(&self, bytes: Bytes, unit_bytes: usize) -> Result<Bytes, Fault> {
+        if self.order == ByteOrder::Little || unit_bytes == 1 {
+            return Ok(bytes.aligned());
+        }
+        let bytes = bytes.as_ref();
+        if bytes.len() % unit_bytes != 0 {
+            return Err(Fault::bad("a big-endian storage is not a whole number of elements"));
+        }
+        let mut out = storage::AlignedBuffer::with_capacity(bytes.len());
+        bytes.chunks_exact(unit_bytes).for_each(|unit| out.bytes.extend(unit.iter().rev()));
+        Ok(out.finish())
+    }
+}
+
+/// The value of a whole pickle.
+pub(super) fn read(pickle: &Pickle, storages: Option<Storages<'_>>, vocabulary: Vocabulary) -> Result<IValue, Fault> {
+    let mut reader = Reader { pickle, storages, vocabulary, done: HashMap::new(), open: 0 };
+    reader.value(pickle.root).map(|sized| sized.value)
+}
+
+/// A value with its size as a tree.
+#[derive(Clone)]
+struct Counted {
+    value: IValue,
+    n_values: usize,
+}
+
+struct Reader<'a> {
+    pickle: &'a Pickle,
+    storages: Option<Storages<'a>>,
+    vocabulary: Vocabulary,
+    /// Values of the nodes that have parts; `None` while they are being made.
+    done: HashMap<Id, Option<Counted>>,
+    /// Nodes being made now: the depth.
+    open: usize,
+}
+
+impl Reader<'_> {
+    fn value(&mut self, id: Id) -> Result<Counted, Fault> {
+        let leaf = |value| Ok(Counted { value, n_values: 1 });
+        match self.pickle.node(id) {
+            Node::None => return leaf(IValue::None),
+            Node::Bool(b) => return leaf(IValue::Bool(*b)),
+            Node::Int(n) => return leaf(IValue::Int(*n)),
+            Node::Float(x) => return leaf(IValue::Float(*x)),
+            Node::Str(text) => return leaf(IValue::Str(text.clone())),
+            Node::Global(Global::DType(dtype)) => return leaf(IValue::Int(dtype.code())),
+            Node::Global(global) => return Err(Fault::bad(format!("{global:?} is used as a value"))),
+            Node::Persistent(_) => return Err(Fault::bad("a storage is used as a value")),
+            Node::Tuple(_) | Node::List(_) | Node::Dict(_) | Node::Reduce(..) | Node::Object(..) => {}
+        }
+        match self.done.get(&id) {
+            Some(Some(sized)) => return Ok(sized.clone()),
+            Some(None) => return Err(Fault::bad("a value contains itself")),
+            None => {}
+        }
+        if self.open >= MAX_DEPTH {
+            return Err(Fault::bad(format!("values are nested more than {MAX_DEPTH} deep")));
+        }
+        self.done.insert(id, None);
+        self.open += 1;
+        let sized = self.compound(id)?;
+        self.open -= 1;
+        if sized.n_values > MAX_VALUES {
+            return Err(Fault::bad(format!("the pickle holds more than {MAX_VALUES} values")));
+        }
+        self.done.insert(id, Some(sized.clone()));
+        Ok(sized)
+    }
+
+    fn compound(&mut self, id: Id) -> Result<Counted, Fault> {
+        let pickle = self.pickle;
+        match pickle.node(id) {
+            Node::Tuple(items) => {
+                let (items, n_values) = self.values(items)?;
+                Ok(Counted { value: IValue::Tuple(items.into()), n_values })
+            }
+            Node::List(items) => {
+                let (items, n_values) = self.values(items)?;
+                Ok(Counted { value: IValue::List(None, items.into()), n_values })
+            }
+            Node::Dict(items) => {
+                let (items, n_values) = self.entries(items)?;
+                Ok(Counted { value: IValue::Dict(None, items.into()), n_values })
+            }
+            Node::Object(class, state) => self.object(class, *state),
+            Node::Reduce(global, args) => self.call(global, *args),
+            _ => Err(Fault::bad("a value is expected here")),
+        }
+    }
+
+    fn values(&mut self, ids: &[Id]) -> Result<(Vec<IValue>, usize), Fault> {
+        let mut n_values = 1usize;
+        let mut values = Vec::with_capacity(ids.len().min(MAX_VALUES));
+        for &id in ids {
+            let sized = self.value(id)?;
+            n_values = count(n_values, sized.n_values)?;
+            values.push(sized.value);
+        }
+        Ok((values, n_values))
+    }
+
+    fn entries(&mut self, ids: &[(Id, Id)]) -> Result<(Vec<(IValue, IValue)>, usize), Fault> {
+        let mut n_values = 1usize;
+        let mut entries: Vec<(IValue, IValue)> = Vec::with_capacity(ids.len().min(MAX_VALUES));
+        let mut seen: HashMap<Key, usize> = HashMap::new();
+        for &(key, value) in ids {
+            let (key, value) = (self.value(key)?, self.value(value)?);
+            n_values = count(n_values, key.n_values.saturating_add(value.n_values))?;
+            let at = *seen.entry(Key::of(&key.value)?).or_insert(entries.len());
+            match entries.get_mut(at) {
+                // As in Python, a later value replaces an earlier one of the same key in its place.
+                Some(entry) => entry.1 = value.value,
+                None => entries.push((key.value, value.value)),
+            }
+        }
+        Ok((entries, n_values))
+    }
+
+    fn object(&mut self, class: &Arc<str>, state: Option<Id>) -> Result<Counted, Fault> {
+        if self.vocabulary == Vocabulary::Plain {
+            return Err(Fault::bad(format!("plain data is expected, found an object of class {class}")));
+        }
+        let mut attrs = IndexMap::new();
+        let mut n_values = 1usize;
+        let pickle = self.pickle;
+        match state.map(|state| (state, pickle.node(state))) {
+            None => {}
+            // Attributes are a bare dict of names; the result of `__getstate__` carries a type tag if it is a dict.
+            Some((_, Node::Dict(items))) if !is_custom(class) => {
+                for &(key, value) in items {
+                    let Node::Str(name) = pickle.node(key) else {
+                        return Err(Fault::bad(format!("an attribute name of class {class} is not a string")));
+                    };
+                    let sized = self.value(value)?;
+                    n_values = count(n_values, sized.n_values)?;
+                    if attrs.insert(name.clone(), sized.value).is_some() {
+                        return Err(Fault::bad(format!("class {class} has the attribute '{name}' twice")));
+                    }
+                }
+            }
+            Some((state, _)) => {
+                let sized = self.value(state)?;
+                n_values = count(n_values, sized.n_values)?;
+                attrs.insert("__state__".into(), sized.value);
+            }
+        }
+        Ok(Counted { value: IValue::Object(Arc::new(Object { class: class.clone(), attrs })), n_values })
+    }
+
+    fn call(&mut self, global: &Global, args: Id) -> Result<Counted, Fault> {
+        let leaf = |value| Ok(Counted { value, n_values: 1 });
+        let pickle = self.pickle;
+        if let Global::Class(class) = global {
+            if self.vocabulary == Vocabulary::Plain {
+                return Err(Fault::bad(format!("plain data is expected, found a value of class {class}")));
+            }
+            let sized = self.value(args)?;
+            if !matches!(sized.value, IValue::Int(_) | IValue::Float(_) | IValue::Str(_)) {
+                return Err(Fault::bad(format!("the value of enum {class} is a {}", sized.value.kind())));
+            }
+            return Ok(Counted {
+                value: IValue::Enum { class: class.clone(), value: Arc::new(sized.value) },
+                n_values: 2,
+            });
+        }
+        let Node::Tuple(args) = pickle.node(args) else {
+            return Err(Fault::bad(format!("{global:?} is called with something that is not a tuple")));
+        };
+        let wrong = || Fault::bad(format!("{global:?} is called with {} arguments of unexpected kinds", args.len()));
+        match (global, &**args) {
+            (Global::RestoreTypeTag, [value, tag]) => {
+                let Node::Str(tag) = pickle.node(*tag) else { return Err(wrong()) };
+                let ty = Type::parse_annotation(tag);
+                let ty = ty.ok_or_else(|| Fault::bad(format!("the type tag '{tag}' is not a type")))?;
+                let sized = self.value(*value)?;
+                tagged(sized, ty)
+            }
+            (Global::BuildIntList, [list]) => self.typed_list(*list, Type::Int),
+            (Global::BuildDoubleList, [list]) => self.typed_list(*list, Type::Float),
+            (Global::BuildBoolList, [list]) => self.typed_list(*list, Type::Bool),
+            (Global::BuildTensorList, [list]) => self.typed_list(*list, Type::tensor()),
+            (Global::Size, [items]) => {
+                let Node::Tuple(items) = pickle.node(*items) else { return Err(wrong()) };
+                let (items, n_values) = self.values(items)?;
+                tagged(Counted { value: IValue::List(None, items.into()), n_values }, Type::list(Type::Int))
+            }
+            (Global::Device, [name, rest @ ..]) => {
+                let Node::Str(name) = pickle.node(*name) else { return Err(wrong()) };
+                let text = match rest {
+                    [] => name.to_string(),
+                    [index] => format!("{name}:{}", self.int(*index)?),
+                    _ => return Err(wrong()),
+                };
+                check_device(&text)?;
+                leaf(IValue::Device(text.into()))
+            }
+            (Global::Complex, [re, im]) => match (self.value(*re)?.value, self.value(*im)?.value) {
+                (IValue::Float(re), IValue::Float(im)) => leaf(IValue::Complex(re, im)),
+                _ => Err(wrong()),
+            },
+            (Global::GetLayout, [name]) => match pickle.node(*name) {
+                Node::Str(name) if &**name == "torch.strided" => leaf(IValue::Int(0)),
+                Node::Str(name) if &**name == "torch.sparse_coo" => leaf(IValue::Int(1)),
+                Node::Str(name) => Err(Fault::Unsupported(format!("tensors of layout {name} are not supported"))),
+                _ => Err(wrong()),
+            },
+            (Global::RebuildParameter, [data, ..]) => self.value(*data),
+            (Global::RebuildTensorV2, [storage, offset, sizes, strides, _grad, _hooks, rest @ ..])
+                if rest.len() <= 1 =>
+            {
+                let tensor = self.tensor(*storage, *offset, *sizes, *strides, None)?;
+                let tensor = self.resolve_bits(tensor, rest.first().copied())?;
+                leaf(IValue::Tensor(Arc::new(tensor)))
+            }
+            (Global::RebuildTensorV3, [storage, offset, sizes, strides, _grad, _hooks, dtype, rest @ ..])
+                if rest.len() <= 1 =>
+            {
+                let Node::Global(Global::DType(dtype)) = pickle.node(*dtype) else { return Err(wrong()) };
+                let tensor = self.tensor(*storage, *offset, *sizes, *strides, Some(*dtype))?;
+                let tensor = self.resolve_bits(tensor, rest.first().copied())?;
+                leaf(IValue::Tensor(Arc::new(tensor)))
+            }
+            (Global::RebuildQTensor, [storage, offset, sizes, strides, quantizer, _grad, _hooks]) => {
+                let mut tensor = self.tensor(*storage, *offset, *sizes, *strides, None)?;
+                self.set_quantizer(&mut tensor, *quantizer)?;
+                leaf(IValue::Tensor(Arc::new(tensor)))
+            }
+            (Global::RebuildSparseTensor, args) => self.sparse(args),
+            (Global::BuildTensorFromId, _) => Err(Fault::Unsupported(
+                "tensors by table index (archives of PyTorch 1.0 to 1.3) are not supported".into(),
+            )),
+            (Global::RRef, _) => Err(Fault::Unsupported("remote references (RRef) are not supported".into())),
+            _ => Err(wrong()),
+        }
+    }
+
+    fn typed_list(&mut self, list: Id, elem: Type) -> Result<Counted, Fault> {
+        let sized = self.value(list)?;
+        tagged(sized, Type::list(elem))
+    }
+
+    fn int(&self, id: Id) -> Result<i64, Fault> {
+        match self.pickle.node(id) {
+            Node::Int(n) => Ok(*n),
+            _ => Err(Fault::bad("an integer is expected in a tensor's description")),
+        }
+    }
+
+    fn ints(&self, id: Id) -> Result<Vec<i64>, Fault> {
+        let Node::Tuple(items) = self.pickle.node(id) else {
+            return Err(Fault::bad("a tuple of integers is expected in a tensor's description"));
+        };
+        if items.len() > MAX_RANK {
+            return Err(Fault::bad(format!("a tensor has {} dimensions; at most {MAX_RANK} are read", items.len())));
+        }
+        items.iter().map(|&item| self.int(item)).collect()
+    }
+
+    /// A tensor of a storage; `dtype` is given where the storage is untyped.
+    fn tensor(
+        &mut self,
+        storage: Id,
+        offset: Id,
+        sizes: Id,
+        strides: Id,
+        dtype: Option<DType>,
+    ) -> Result<TensorData, Fault> {
+        let (dtype, storage) = self.storage(storage, dtype)?;
+        let (offset, sizes, strides) = (self.int(offset)?, self.ints(sizes)?, self.ints(strides)?);
+        TensorData::new(dtype, sizes, strides, offset, storage).map_err(|e| Fault::bad(format!("Tensor: {e}")))
+    }
+
+    /// The storage of a persistent id `("storage", torch.XStorage, key, device, number of elements)`.
+    fn storage(&mut self, id: Id, dtype: Option<DType>) -> Result<(DType, Storage), Fault> {
+        let pickle = self.pickle;
+        let malformed =
+            || Fault::bad("a tensor's storage is not described by (\"storage\", type, key, device, length)");
+        let Node::Persistent(description) = pickle.node(id) else { return Err(malformed()) };
+        let Node::Tuple(parts) = pickle.node(*description) else { return Err(malformed()) };
+        let [tag, class, key, device, numel] = **parts else { return Err(malformed()) };
+        let (Node::Str(tag), Node::Global(Global::Storage(class))) = (pickle.node(tag), pickle.node(class)) else {
+            return Err(malformed());
+        };
+        let (Node::Str(key), Node::Str(device)) = (pickle.node(key), pickle.node(device)) else {
+            return Err(malformed());
+        };
+        if &**tag != "storage" {
+            return Err(malformed());
+        }
+        check_device(device)?;
+        if device.split(':').next() == Some("meta") {
+            return Err(Fault::Unsupported("tensors on the device 'meta' have no data".into()));
+        }
+        let numel = self.int(numel)?;
+        let numel = u64::try_from(numel)
+            .map_err(|_| Fault::bad(format!("Numel can not be negative: storage length {numel}")))?;
+        let dtype = dtype.or(*class).ok_or_else(malformed)?;
+        let element_bytes = class.map_or(1, DType::size_bytes);
+        let size_bytes = u64::try_from(element_bytes).ok().and_then(|n| n.checked_mul(numel));
+        let size_bytes = size_bytes.ok_or_else(|| Fault::bad(format!("the storage length {numel} overflows")))?;
+        let unit_bytes = if dtype.is_complex() { dtype.size_bytes() / 2 } else { dtype.size_bytes() };
+        let storages = self.storages.as_mut().ok_or_else(|| Fault::bad("a tensor is not expected here"))?;
+        Ok((dtype, storages.load(key, size_bytes, unit_bytes)?))
+    }
+
+    /// Applies the conjugate and negative bits of a tensor's metadata dict.
+    fn resolve_bits(&mut self, tensor: TensorData, metadata: Option<Id>) -> Result<TensorData, Fault> {
+        let Some(metadata) = metadata else { return Ok(tensor) };
+        let IValue::Dict(_, entries) = self.value(metadata)?.value else {
+            return Err(Fault::bad("a tensor's metadata is not a dict"));
+        };
+        let (mut is_conj, mut is_neg) = (false, false);
+        for (key, value) in entries.iter() {
+            match (key, value) {
+                (IValue::Str(key), IValue::Bool(on)) if &**key == "conj" => is_conj = *on,
+                (IValue::Str(key), IValue::Bool(on)) if &**key == "neg" => is_neg = *on,
+                _ => return Err(Fault::Unsupported("tensor metadata other than conj and neg is not supported".into())),
+            }
+        }
+        if !is_conj && !is_neg {
+            return Ok(tensor);
+        }
+        let dtype = tensor.dtype();
+        if !(dtype.is_complex() || (is_neg && !is_conj && dtype.is_floating_point())) {
+            return Err(Fault::bad(format!("a tensor of type {dtype} has a conjugate or negative bit")));
+        }
+        let n_bytes = usize::try_from(tensor.numel()).ok().and_then(|n| n.checked_mul(dtype.size_bytes()));
+        if n_bytes.is_none_or(|n| n > MAX_RESOLVED_BYTES) {
+            return Err(Fault::bad("a tensor with a conjugate or negative bit is too large"));
+        }
+        let mut bytes = tensor.contiguous_bytes().into_owned();
+        let part_bytes = if dtype.is_complex() { dtype.size_bytes() / 2 } else { dtype.size_bytes() };
+        for (i, part) in bytes.chunks_exact_mut(part_bytes).enumerate() {
+            let is_imaginary = dtype.is_complex() && i % 2 == 1;
+            if let Some(sign) = part.last_mut().filter(|_| is_neg != (is_conj && is_imaginary)) {
+                *sign ^= 0x80;
+            }
+        }
+        TensorData::from_bytes(dtype, tensor.sizes(), bytes).map_err(Fault::Bad)
+    }
+
+    fn set_quantizer(&mut self, tensor: &mut TensorData, quantizer: Id) -> Result<(), Fault> {
+        let pickle = self.pickle;
+        let wrong = || Fault::bad("a quantised tensor's quantizer is malformed");
+        let Node::Tuple(parts) = pickle.node(quantizer) else { return Err(wrong()) };
+        match (parts.first().map(|&scheme| pickle.node(scheme)), &**parts) {
+            (Some(Node::Global(Global::PerTensorAffine)), [_, scale, zero_point]) => {
+                let Node::Float(scale) = pickle.node(*scale) else { return Err(wrong()) };
+                tensor.quantizer = Some((*scale, self.int(*zero_point)?));
+            }
+            (Some(Node::Global(Global::PerChannelAffine)), [_, scales, zero_points, axis]) => {
+                let (scales, zero_points) = (self.value(*scales)?.value, self.value(*zero_points)?.value);
+                let (IValue::Tensor(scales), IValue::Tensor(zero_points)) = (scales, zero_points) else {
+                    return Err(wrong());
+                };
+                let axis = usize::try_from(self.int(*axis)?).map_err(|_| wrong())?;
+                let extent = tensor.sizes().get(axis).copied().ok_or_else(wrong)?;
+                if [&scales, &zero_points].iter().any(|t| t.sizes() != [extent]) {
+                    return Err(Fault::bad("a quantised tensor does not have one scale and zero point a channel"));
+                }
+                tensor.channel_quantizer = Some(Arc::new(ChannelQuantizer { scales, zero_points, axis }));
+            }
+            (Some(Node::Global(Global::PerTensorAffine | Global::PerChannelAffine)), _) => return Err(wrong()),
+            _ => return Err(Fault::Unsupported("quantization schemes other than affine are not supported".into())),
+        }
+        Ok(())
+    }
+
+    /// A sparse COO tensor as an object of class [`SPARSE_COO_CLASS`]. TorchScript writes (layout, sizes, requires_grad,
+    /// indices, values, hooks), Python's pickler (layout, (indices, values, sizes, is_coalesced)).
+    fn sparse(&mut self, args: &[Id]) -> Result<Counted, Fault> {
+        let pickle = self.pickle;
+        let wrong = || Fault::bad("a sparse tensor's description is malformed");
+        let (layout, size, indices, values) = match *args {
+            [layout, size, _grad, indices, values, _hooks] => (layout, size, indices, values),
+            [layout, data] => match pickle.node(data) {
+                Node::Tuple(parts) => match **parts {
+                    [indices, values, size] | [indices, values, size, _] => (layout, size, indices, values),
+                    _ => return Err(wrong()),
+                },
+                _ => return Err(wrong()),
+            },
+            _ => return Err(wrong()),
+        };
+        if !matches!(self.value(layout)?.value, IValue::Int(1)) {
+            return Err(Fault::Unsupported("sparse tensors of layouts other than COO are not supported".into()));
+        }
+        let mut attrs = IndexMap::new();
+        for (name, id) in [("size", size), ("indices", indices), ("values", values)] {
+            attrs.insert(Arc::from(name), self.value(id)?.value);
+        }
+        if !matches!((attrs.get("indices"), attrs.get("values")), (Some(IValue::Tensor(_)), Some(IValue::Tensor(_)))) {
+            return Err(wrong());
+        }
+        Ok(Counted { value: IValue::Object(Arc::new(Object { class: SPARSE_COO_CLASS.into(), attrs })), n_values: 4 })
+    }
+}
+
+fn count(so_far: usize, more: usize) -> Result<usize, Fault> {
+    let total = so_far.saturating_add(more);
+    if total > MAX_VALUES {
+        Err(Fault::bad(format!("the pickle holds more than {MAX_VALUES} values")))
+    } else {
+        Ok(total)
+    }
+}
+
+/// Whether a class is implemented in C++ (`torch.classes`), so that its state is opaque.
+pub(super) fn is_custom(class: &str) -> bool {
+    class.starts_with("__torch__.torch.classes.")
+}
+
+/// Gives a list or dict its static type.
+fn tagged(sized: Counted, ty: Type) -> Result<Counted, Fault> {
+    let value = match (sized.value, ty) {
+        (IValue::List(_, items), Type::List(elem)) => {
+            let is_right = |item: &IValue| match &*elem {
+                Type::Int => matches!(item, IValue::Int(_)),
+                Type::Float => matches!(item, IValue::Float(_)),
+                Type::Bool => matches!(item, IValue::Bool(_)),
+                Type::Str => matches!(item, IValue::Str(_)),
+                _ => true,
+            };
+            if let Some(item) = items.iter().find(|item| !is_right(item)) {
+                return Err(Fault::bad(format!("a list of {} holds a {}", elem.annotation(), item.kind())));
+            }
+            IValue::List(Some((*elem).clone()), items)
+        }
+        (IValue::Dict(_, items), Type::Dict(key, value)) => {
+            IValue::Dict(Some(((*key).clone(), (*value).clone())), items)
+        }
+        (value @ (IValue::List(..) | IValue::Dict(..)), ty) => {
+            return Err(Fault::bad(format!("a {} is tagged with the type {}", value.kind(), ty.annotation())));
+        }
+        (value, _) => value,
+    };
+    Ok(Counted { value, n_values: sized.n_values })
+}
+
+/// A dict key by value, for finding repeated keys.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Bits(u8, u64, u64),
+    Str(Arc<str>),
+    Tuple(Vec<Key>),
+}
+
+impl Key {
+    fn of(value: &IValue) -> Result<Self, Fault> {
+        Ok(match value {
+            IValue::None => Self::Bits(0, 0, 0),
+            IValue::Bool(b) => Self::Bits(1, u64::from(*b), 0),
+            IValue::Int(n) => Self::Bits(2, u64::from_ne_bytes(n.to_ne_bytes()), 0),
+            IValue::Float(x) => Self::Bits(3, x.to_bits(), 0),
+            IValue::Complex(re, im) => Self::Bits(4, re.to_bits(), im.to_bits()),
+            IValue::Tensor(t) => Self::Bits(5, Arc::as_ptr(t).addr() as u64, 0),
+            IValue::Str(text) | IValue::Device(text) => Self::Str(text.clone()),
+            IValue::Tuple(items) => Self::Tuple(items.iter().map(Self::of).collect::<Result<_, _>>()?),
+            IValue::Enum { value, .. } => Self::Tuple(vec![Self::of(value)?]),
+            IValue::List(..) | IValue::Dict(..) | IValue::Object(_) => {
+                return Err(Fault::bad(format!("a dict has a key of type {}", value.kind())));
+            }
+        })
+    }
+}
+
+/// Refuses device texts that name no device type. Where the data was saved from does not matter to us: it is read to
+/// memory.
+fn check_device(text: &str) -> Result<(), Fault> {
+    const TYPES: [&str; 20] = [
+        "cpu",
+        "cuda",
+        "ipu",
+        "xpu",
+        "mkldnn",
+        "opengl",
+        "opencl",
+        "ideep",
+        "hip",
+        "ve",
+        "fpga",
+        "maia",
+        "xla",
+        "lazy",
+        "vulkan",
+        "mps",
+        "meta",
+        "hpu",
+        "mtia",
+        "privateuseone",
+    ];
+    let (kind, index) = text.split_once(':').map_or((text, None), |(kind, index)| (kind, Some(index)));
+    if TYPES.contains(&kind) && index.is_none_or(|i| i.parse::<u8>().is_ok()) {
+        return Ok(());
+    }
+    let shown: String = text.chars().take(60).collect();
+    Err(Fault::bad(format!("Expected one of {} device type at start of device string: {shown}", TYPES.join(", "))))
+}
