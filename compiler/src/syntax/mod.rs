@@ -1,4 +1,14 @@
 //! TorchScript source, both the dialect of archives and the Python subset users write: text to syntax tree.
+//!
+//! [`layout`](self) cuts logical lines, the pest grammar reads each, `expr` applies precedence, `parse` builds blocks.
 
 pub mod ast;
+mod expr;
+mod layout;
+mod literal;
 pub mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use layout::MAX_BRACKET_DEPTH;
+pub use parse::{Dialect, parse, parse_python};
