@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Checks every object and enum in `value`: its class is defined, and an object has the attributes that its class
 /// declares, of kinds that fit.
 pub(super) fn check(value: &IValue, sources: &IndexMap<String, Arc<Source>>) -> Result<(), Fault> {
-    Checker { sources, classes: HashMap::new(), seen: HashSet::new() }.value(value)
+    Checker { sources, files: HashMap::new(), classes: HashMap::new(), seen: HashSet::new() }.value(value)
 }
 
 /// What is known of a class from its text.
@@ -27,6 +27,8 @@ struct Class {
 
 struct Checker<'a> {
     sources: &'a IndexMap<String, Arc<Source>>,
+    /// For each file looked at, the text after each `class NAME(` line.
+    files: HashMap<String, HashMap<&'a str, &'a str>>,
     classes: HashMap<Arc<str>, Arc<Class>>,
     /// Addresses of the shared values that are checked already.
     seen: HashSet<usize>,
@@ -99,11 +101,15 @@ impl Checker<'_> {
         }
         let (module, last) = name.rsplit_once('.').unwrap_or(("__torch__", name));
         let file = format!("code/{}.py", module.replace('.', "/"));
-        let class = self.sources.get(&file).and_then(|source| read_class(&source.text, last));
-        let class = class.ok_or_else(|| {
+        if !self.files.contains_key(&file) {
+            let found = self.sources.get(&file).map(|source| class_bodies(&source.text)).unwrap_or_default();
+            self.files.insert(file.clone(), found);
+        }
+        let body = self.files.get(&file).and_then(|bodies| bodies.get(last));
+        let body = body.ok_or_else(|| {
             Fault::bad(format!("Unknown type name '{name}': no class of this name is defined in {file}"))
         })?;
-        let class = Arc::new(class);
+        let class = Arc::new(read_class(body));
         self.classes.insert(name.clone(), class.clone());
         Ok(class)
     }
@@ -140,8 +146,9 @@ fn fits(value: &IValue, ty: &Type) -> bool {
         Type::AnyTuple | Type::NamedTuple(_) => matches!(value, IValue::Tuple(_)),
         Type::Optional(inner) => matches!(value, IValue::None) || fits(value, inner),
         Type::Union(types) => types.iter().any(|ty| fits(value, ty)),
+        Type::Class(name) if !name.starts_with("__torch__.") => true,
         Type::Class(_) | Type::Interface(_) | Type::Enum(_) => {
-            matches!(value, IValue::Object(_) | IValue::Tuple(_) | IValue::Enum { .. } | IValue::None)
+            matches!(value, IValue::Object(_) | IValue::Tuple(_) | IValue::Enum { .. })
         }
         Type::Any
         | Type::Generator
@@ -156,15 +163,24 @@ fn fits(value: &IValue, ty: &Type) -> bool {
     }
 }
 
-/// Finds `class NAME(` at the start of a line and reads its attribute lines.
-fn read_class(text: &str, name: &str) -> Option<Class> {
-    let mut lines = text.lines();
-    lines.by_ref().find(|line| {
-        let head = line.strip_prefix("class ").and_then(|rest| rest.trim_start().strip_prefix(name));
-        head.is_some_and(|rest| rest.trim_start().starts_with(['(', ':']))
-    })?;
+/// The text after each `class NAME(` at the start of a line; the first definition of a name counts.
+fn class_bodies(text: &str) -> HashMap<&str, &str> {
+    let mut bodies = HashMap::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        if let Some((name, _)) = line.strip_prefix("class ").and_then(|head| head.split_once(['(', ':'])) {
+            bodies.entry(name.trim()).or_insert(after);
+        }
+        rest = after;
+    }
+    bodies
+}
+
+/// Reads the attribute lines of a class from the text after its first line.
+fn read_class(body: &str) -> Class {
     let mut class = Class { attrs: Vec::new(), has_state: false };
-    for line in lines {
+    for line in body.lines() {
         if !line.is_empty() && !line.starts_with([' ', '\t', '#']) {
             break;
         }
@@ -172,7 +188,7 @@ fn read_class(text: &str, name: &str) -> Option<Class> {
         class.has_state |= member.starts_with("def __setstate__(");
         class.attrs.extend(read_attribute(member));
     }
-    Some(class)
+    class
 }
 
 /// Reads `name : Type` or `__annotations__["name"] = Type`; constants (`name : Final[T] = value`) are no attributes.
@@ -203,9 +219,10 @@ mod tests {
         let text = "class A(Module):\n  x : int\nclass B(Module):\n  __parameters__ = [\"w\", ]\n  w : Tensor\n  \
                     __annotations__[\"0\"] = __torch__.A\n  k : Final[int] = 7\n  def f(self: __torch__.B) -> int:\n    \
                     y : int = 1\n    return y\nclass C(Module):\n  z : int\n";
-        let class = read_class(text, "B").expect("B is defined");
+        let bodies = class_bodies(text);
+        let class = read_class(bodies["B"]);
         let attrs: Vec<_> = class.attrs.iter().map(|(name, ty)| (&**name, ty.clone())).collect();
         assert_eq!(attrs, [("w", Some(Type::tensor())), ("0", Some(Type::Class("__torch__.A".into())))]);
-        assert!(read_class(text, "D").is_none());
+        assert!(!bodies.contains_key("D"));
     }
 }

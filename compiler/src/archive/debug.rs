@@ -9,17 +9,36 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Longest original text that is joined for one source record.
-const MAX_TEXT_BYTES: usize = 8 << 20;
-/// Original text kept over all source records of one member.
-const MAX_TOTAL_TEXT_BYTES: usize = 64 << 20;
-/// Most text one origin quotes.
+/// Most memory one origin's quotation takes; a character has up to four bytes.
 const MAX_EXCERPT_BYTES: usize = 2000;
 
+/// What the origins of one archive may cost. When something is used up, further origins are left out.
+pub(super) struct Allowance {
+    /// Ranges with an origin.
+    n_origins: usize,
+    /// Original text that is joined and quoted.
+    text_bytes: usize,
+    /// Text that is searched for line ends.
+    scanned_bytes: usize,
+}
+
+impl Allowance {
+    /// The allowance of a whole archive, far above what writers make.
+    pub(super) fn new() -> Self {
+        Self { n_origins: 1 << 20, text_bytes: 128 << 20, scanned_bytes: 1 << 30 }
+    }
+}
+
+/// Takes `n` from what is left.
+fn take(left: &mut usize, n: usize) -> Option<()> {
+    *left = left.checked_sub(n)?;
+    Some(())
+}
+
 /// The origins of ranges of a `.py` member of `n_code_bytes`, by start offset; empty if the member cannot be used.
-pub(super) fn origins(bytes: &[u8], n_code_bytes: usize) -> Vec<(Range<usize>, Origin)> {
+pub(super) fn origins(bytes: &[u8], n_code_bytes: usize, allowance: &mut Allowance) -> Vec<(Range<usize>, Origin)> {
     let Ok(pickle) = Pickle::parse(bytes) else { return Vec::new() };
-    Reader { pickle: &pickle, table: &[], sources: HashMap::new(), n_text_bytes: 0 }.read(n_code_bytes)
+    Reader { pickle: &pickle, table: &[], sources: HashMap::new(), allowance }.read(n_code_bytes)
 }
 
 /// One original text: file name, number of its first line, the text.
@@ -30,7 +49,7 @@ struct Reader<'a> {
     /// The string table; empty for the older layout without one.
     table: &'a [Id],
     sources: HashMap<Id, Original>,
-    n_text_bytes: usize,
+    allowance: &'a mut Allowance,
 }
 
 impl<'a> Reader<'a> {
@@ -56,6 +75,9 @@ impl<'a> Reader<'a> {
             let Some(&range) = self.tuple(record).get(1) else { continue };
             let origin = known.entry(range).or_insert_with(|| self.origin(range)).clone();
             if let Some(origin) = origin.filter(|_| start < end && end <= n_code_bytes) {
+                if take(&mut self.allowance.n_origins, 1).is_none() {
+                    break;
+                }
                 out.push((start..end, origin));
             }
         }
@@ -68,11 +90,14 @@ impl<'a> Reader<'a> {
         let (file, first_line, text) = self.original(source)?;
         let (start, end) = (self.index(start)?, self.index(end)?);
         let before = text.get(..start)?;
+        take(&mut self.allowance.scanned_bytes, end.max(start))?;
+        take(&mut self.allowance.text_bytes, MAX_EXCERPT_BYTES.min(end.saturating_sub(start).saturating_add(200)))?;
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         let line_end = text.get(end.max(start)..)?.find('\n').map_or(text.len(), |at| at + end.max(start));
         let excerpt = text.get(line_start..line_end)?;
-        let excerpt = if excerpt.len() > MAX_EXCERPT_BYTES { excerpt.lines().next().unwrap_or("") } else { excerpt };
-        let excerpt: String = excerpt.chars().take(MAX_EXCERPT_BYTES).collect();
+        let excerpt =
+            if excerpt.len() > MAX_EXCERPT_BYTES / 4 { excerpt.lines().next().unwrap_or("") } else { excerpt };
+        let excerpt: String = excerpt.chars().take(MAX_EXCERPT_BYTES / 4).collect();
         let line = before.matches('\n').count().checked_add(first_line)?;
         Some(Origin { file, line, column: start - line_start, excerpt: excerpt.into() })
     }
@@ -89,23 +114,20 @@ impl<'a> Reader<'a> {
 
     fn join(&mut self, source: Id) -> Original {
         let [lines, file, first_line] = *self.tuple(source) else { return None };
-        let text: Arc<str> = match self.text(lines) {
-            Some(text) => text,
-            None => {
-                let Node::Reduce(_, args) = self.pickle.node(lines) else { return None };
-                let &[list] = self.tuple(*args) else { return None };
-                let Node::List(ids) = self.pickle.node(list) else { return None };
-                let mut text = String::new();
-                for &id in ids {
-                    text.push_str(&self.entry(id)?);
-                    if text.len() > MAX_TEXT_BYTES {
-                        return None;
-                    }
-                }
-                text.into()
+        let text: Arc<str> = if let Some(text) = self.text(lines) {
+            text
+        } else {
+            let Node::Reduce(_, args) = self.pickle.node(lines) else { return None };
+            let &[list] = self.tuple(*args) else { return None };
+            let Node::List(ids) = self.pickle.node(list) else { return None };
+            let mut text = String::new();
+            for &id in ids {
+                let line = self.entry(id)?;
+                take(&mut self.allowance.text_bytes, line.len())?;
+                text.push_str(&line);
             }
+            text.into()
         };
-        self.n_text_bytes = self.n_text_bytes.checked_add(text.len()).filter(|n| *n <= MAX_TOTAL_TEXT_BYTES)?;
         let file = self.text(file).or_else(|| self.entry(file)).unwrap_or_default();
         if !file.is_empty() {
             return Some((file, self.index(first_line)?, text));

@@ -3,7 +3,7 @@
 use super::pickle::Pickle;
 use super::values::{self, ByteOrder, EmptyMember, Storages, Vocabulary};
 use super::{Bytes, Container, Fault, classes, debug};
-use crate::diag::{Diagnostic, Result};
+use crate::diag::{Blame, Diagnostic, Result};
 use crate::source::Source;
 use crate::types::{IValue, Object};
 use indexmap::IndexMap;
@@ -198,10 +198,11 @@ impl Folder {
 
     fn sources(&self) -> Result<IndexMap<String, Arc<Source>>> {
         let mut sources = IndexMap::new();
+        let mut allowance = debug::Allowance::new();
         let prefix = self.full("");
         for full in self.container.names() {
             let Some(member) = full.strip_prefix(&prefix) else { continue };
-            if !member.starts_with("code/") || !member.ends_with(".py") {
+            if !member.starts_with("code/") || Path::new(member).extension().is_none_or(|e| e != "py") {
                 continue;
             }
             let bytes = self.read(member, MAX_SOURCE_BYTES)?;
@@ -211,7 +212,8 @@ impl Folder {
                 })?
                 .to_owned();
             let debug = self.read(&format!("{member}.debug_pkl"), MAX_DEBUG_BYTES);
-            let origins = debug.map_or_else(|_| Vec::new(), |bytes| debug::origins(bytes.as_ref(), text.len()));
+            let origins =
+                debug.map_or_else(|_| Vec::new(), |bytes| debug::origins(bytes.as_ref(), text.len(), &mut allowance));
             sources.insert(member.to_owned(), Arc::new(Source { name: member.to_owned(), text, origins }));
         }
         Ok(sources)
@@ -224,13 +226,17 @@ impl Folder {
             return Ok(inputs);
         }
         let wrong = |what: &str| self.fault(Fault::bad(format!("a dict of lists is expected, {what}")), MEMBER);
-        let IValue::Dict(_, entries) = self.unpickle(MEMBER, TRACED, order, Vocabulary::TorchScript)? else {
-            return Err(wrong("the value is not a dict"));
+        let entries = match self.unpickle(MEMBER, TRACED, order, Vocabulary::TorchScript) {
+            Ok(IValue::Dict(_, entries)) => entries,
+            Ok(_) => return Err(wrong("the value is not a dict")),
+            // The inputs only inform; a kind of tensor that we cannot represent does not make the model unreadable.
+            Err(e) if e.blame == Blame::Unsupported => return Ok(inputs),
+            Err(e) => return Err(e),
         };
         for (method, values) in entries.iter() {
             match (method, values) {
                 (IValue::Str(method), IValue::Tuple(values) | IValue::List(_, values)) => {
-                    _ = inputs.insert(method.to_string(), values.to_vec())
+                    _ = inputs.insert(method.to_string(), values.to_vec());
                 }
                 _ => return Err(wrong(&format!("found {} to {}", method.kind(), values.kind()))),
             }

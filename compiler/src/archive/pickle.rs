@@ -449,3 +449,47 @@ fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>, Fault> {
     }
     Ok(items.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?))).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(body: &[u8]) -> String {
+        match Pickle::parse(&[b"\x80\x02", body].concat()) {
+            Err(Fault::Bad(what) | Fault::Unsupported(what)) => what,
+            Ok(pickle) => panic!("parses: {pickle:?}"),
+        }
+    }
+
+    #[test]
+    fn integers_of_every_width() {
+        for (body, value) in [
+            (&b"K\xff."[..], 255),
+            (b"M\x00\x01.", 256),
+            (b"J\xff\xff\xff\xff.", -1),
+            (b"\x8a\x00.", 0),
+            (b"\x8a\x02\x00\xff.", -256),
+            (b"\x8a\x08\x00\x00\x00\x00\x00\x00\x00\x80.", i64::MIN),
+            (b"\x8a\x09\xff\xff\xff\xff\xff\xff\xff\x7f\x00.", i64::MAX),
+        ] {
+            let pickle = Pickle::parse(&[b"\x80\x02", body].concat()).expect("valid");
+            assert!(matches!(pickle.node(pickle.root), Node::Int(n) if *n == value), "{value}");
+        }
+        assert!(fault(b"\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\x00.").contains("64 bits"));
+    }
+
+    #[test]
+    fn hostile_pickles_are_refused_by_name_of_the_fault() {
+        assert!(fault(b"cos\nsystem\nX\x02\0\0\0ls\x85R.").contains("'os.system'"));
+        assert!(fault(b"ctorch\nload\n.").contains("'torch.load'"));
+        assert!(fault(b"N").contains("Unexpected end"));
+        assert!(fault(b"t.").contains("MARK"));
+        assert!(fault(b"(N(.").contains("too few"));
+        assert!(fault(b"K\x01)R.").contains("is called"));
+        assert!(fault(b"Nr\xff\xff\xff\xff.").contains("memo index"));
+        assert!(fault(b"](K\x01s.").contains("too few"));
+        assert!(fault(b"\xf7.").contains("Unknown opcode"));
+        assert!(matches!(Pickle::parse(b"\x80\x04N."), Err(Fault::Bad(what)) if what.contains("protocol = 4")));
+        assert!(Pickle::parse(b"N.").is_err());
+    }
+}

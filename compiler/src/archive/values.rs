@@ -73,25 +73,24 @@ impl<'a> Storages<'a> {
         let short = |have: u64| {
             Fault::bad(format!("storage {member} is declared with {size_bytes} bytes but its member has {have}"))
         };
-        let storage = match self.loaded.get(key) {
-            Some(storage) => storage.clone(),
-            None => {
-                let bytes = match self.container.size_bytes(&member) {
-                    None if size_bytes == 0 => Bytes::new(Vec::new()),
-                    Some(0) if self.empty == EmptyMember::Zeros => self.zeros(size_bytes)?,
-                    None => return Err(Fault::bad(format!("the storage member {member} is not found"))),
-                    Some(have) if have < size_bytes => return Err(short(have)),
-                    Some(have) if have > size_bytes && self.container.is_deflated(&member) => {
-                        return Err(Fault::bad(format!(
-                            "compressed storage {member} inflates to {have} bytes where {size_bytes} are declared"
-                        )));
-                    }
-                    Some(_) => self.container.get(&member).map_err(|e| Fault::Bad(e.message))?,
-                };
-                let storage = Storage::new(self.native(bytes, unit_bytes)?);
-                self.loaded.insert(key.clone(), storage.clone());
-                storage
-            }
+        let storage = if let Some(storage) = self.loaded.get(key) {
+            storage.clone()
+        } else {
+            let bytes = match self.container.size_bytes(&member) {
+                None if size_bytes == 0 => Bytes::new(Vec::new()),
+                Some(0) if self.empty == EmptyMember::Zeros => self.zeros(size_bytes)?,
+                None => return Err(Fault::bad(format!("the storage member {member} is not found"))),
+                Some(have) if have < size_bytes => return Err(short(have)),
+                Some(have) if have > size_bytes && self.container.is_deflated(&member) => {
+                    return Err(Fault::bad(format!(
+                        "compressed storage {member} inflates to {have} bytes where {size_bytes} are declared"
+                    )));
+                }
+                Some(_) => self.container.content(&member)?,
+            };
+            let storage = Storage::new(self.native(bytes, unit_bytes)?);
+            self.loaded.insert(key.clone(), storage.clone());
+            storage
         };
         let have = u64::try_from(storage.bytes().len()).unwrap_or(u64::MAX);
         if have < size_bytes { Err(short(have)) } else { Ok(storage) }
@@ -473,8 +472,8 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A sparse COO tensor as an object of class [`SPARSE_COO_CLASS`]. TorchScript writes (layout, sizes, requires_grad,
-    /// indices, values, hooks), Python's pickler (layout, (indices, values, sizes, is_coalesced)).
+    /// A sparse COO tensor as an object of class [`SPARSE_COO_CLASS`]. TorchScript writes (layout, sizes, `requires_grad`,
+    /// indices, values, hooks), Python's pickler (layout, (indices, values, sizes, `is_coalesced`)).
     fn sparse(&mut self, args: &[Id]) -> Result<Counted, Fault> {
         let pickle = self.pickle;
         let wrong = || Fault::bad("a sparse tensor's description is malformed");
@@ -602,4 +601,104 @@ fn check_device(text: &str) -> Result<(), Fault> {
     }
     let shown: String = text.chars().take(60).collect();
     Err(Fault::bad(format!("Expected one of {} device type at start of device string: {shown}", TYPES.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::load_data;
+    use crate::archive::zip::tests::stored;
+
+    fn plain(body: &[u8]) -> Result<IValue, String> {
+        let pickle = Pickle::parse(&[b"\x80\x02", body].concat()).expect("valid opcodes");
+        read(&pickle, None, Vocabulary::TorchScript).map_err(|fault| match fault {
+            Fault::Bad(what) | Fault::Unsupported(what) => what,
+        })
+    }
+
+    /// `_rebuild_tensor_v2` of storage 0 of `class` with `numel` elements, as 1-dim tensor of all, with metadata.
+    fn tensor(class: &str, numel: u8, metadata: &[u8]) -> Vec<u8> {
+        let storage = format!("(X\x07\0\0\0storagectorch\n{class}\nX\x01\0\0\00X\x03\0\0\0cpuK");
+        [
+            &b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n("[..],
+            storage.as_bytes(),
+            &[numel],
+            b"tQK\0K",
+            &[numel],
+            b"\x85K\x01\x85\x89ccollections\nOrderedDict\n)R",
+            metadata,
+            b"tR.",
+        ]
+        .concat()
+    }
+
+    fn load(pickle: &[u8], storage: &[u8], order: &[u8]) -> Vec<u8> {
+        let zip = stored(&[("m/data.pkl", pickle), ("m/byteorder", order), ("m/data/0", storage)]);
+        match load_data(Bytes::new(zip), "test").expect("loads") {
+            IValue::Tensor(tensor) => tensor.contiguous_bytes().into_owned(),
+            other => panic!("a tensor, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_shared_stays_shared() {
+        let IValue::Tuple(items) = plain(b"]q\0K\x01ah\0\x86.").expect("valid") else { panic!("a tuple") };
+        match &*items {
+            [IValue::List(None, a), IValue::List(None, b)] => assert!(Arc::ptr_eq(a, b)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn dicts_keep_order_and_the_last_value_of_a_key() {
+        let IValue::Dict(_, entries) = plain(b"}(K\x02K\x07K\x01NK\x02K\x09u.").expect("valid") else {
+            panic!("a dict")
+        };
+        assert_eq!(format!("{entries:?}"), "[(Int(2), Int(9)), (Int(1), None)]");
+    }
+
+    #[test]
+    fn sizes_and_shapes_of_values_are_limited() {
+        assert!(plain(b"]q\0h\0a.").expect_err("cyclic").contains("contains itself"));
+        let deep = [&b"]".repeat(300)[..], &b"a".repeat(299), b"."].concat();
+        assert!(plain(&deep).expect_err("deep").contains("nested"));
+        let mut laughs = b"]q\0Na".to_vec();
+        for i in 0u8..8 {
+            laughs.extend([&b"]q"[..], &[i + 1, b'('], &[b'h', i].repeat(10), b"e"].concat());
+        }
+        laughs.push(b'.');
+        assert!(plain(&laughs).expect_err("10**8 values").contains("more than"));
+    }
+
+    #[test]
+    fn type_tags_are_checked() {
+        let tag = |value: &[u8], tag: &str| {
+            let length = [u8::try_from(tag.len()).expect("short"), 0, 0, 0];
+            plain(
+                &[b"ctorch.jit._pickle\nrestore_type_tag\n", value, b"X", &length[..], tag.as_bytes(), b"\x86R."]
+                    .concat(),
+            )
+        };
+        let list = tag(b"](K\x01e", "List[int]").expect("fits");
+        assert!(matches!(list, IValue::List(Some(Type::Int), _)), "{list:?}");
+        assert!(tag(b"](Ne", "List[int]").is_err());
+        assert!(tag(b"]", "Dict[str, int]").is_err());
+        assert!(tag(b"]", "List[").is_err());
+    }
+
+    #[test]
+    fn conjugate_negative_and_big_endian_elements_are_resolved() {
+        let bytes = |xs: [f32; 4]| xs.map(f32::to_le_bytes).concat();
+        let swapped = [1f32, 2., -3., 4.].map(f32::to_be_bytes).concat();
+        let set = |key: &str| {
+            [&b"}X"[..], &[u8::try_from(key.len()).expect("short"), 0, 0, 0], key.as_bytes(), b"\x88s"].concat()
+        };
+        let data = bytes([1., 2., -3., 4.]);
+        assert_eq!(load(&tensor("FloatStorage", 4, b""), &data, b"little"), data);
+        assert_eq!(load(&tensor("ComplexFloatStorage", 2, b""), &swapped, b"big"), data);
+        let conj = load(&tensor("ComplexFloatStorage", 2, &set("conj")), &data, b"little");
+        assert_eq!(conj, bytes([1., -2., -3., -4.]));
+        let neg = load(&tensor("FloatStorage", 4, &set("neg")), &data, b"little");
+        assert_eq!(neg, bytes([-1., -2., 3., -4.]));
+    }
 }

@@ -112,16 +112,24 @@ impl Container {
                 self.name
             )));
         };
-        let read = || {
-            if entry.size_bytes > limit_bytes {
-                return Err(Fault::bad(format!(
-                    "the member has {} bytes where at most {limit_bytes} are expected",
-                    entry.size_bytes
-                )));
-            }
+        let content = if entry.size_bytes > limit_bytes {
+            let have = entry.size_bytes;
+            Err(Fault::bad(format!("the member has {have} bytes where at most {limit_bytes} are expected")))
+        } else {
             self.unpack(entry)
         };
-        read().map_err(|fault| fault.in_member(&self.name, member))
+        content.map_err(|fault| fault.in_member(&self.name, member))
+    }
+
+    /// The content of a member that another member's value refers to; the fault does not name the container.
+    pub(super) fn content(&self, member: &str) -> std::result::Result<Bytes, Fault> {
+        let Some(entry) = self.members.get(member) else {
+            return Err(Fault::bad(format!("the member {member} is not found")));
+        };
+        self.unpack(entry).map_err(|fault| match fault {
+            Fault::Bad(what) => Fault::Bad(format!("member {member}: {what}")),
+            Fault::Unsupported(what) => Fault::Unsupported(format!("member {member}: {what}")),
+        })
     }
 
     /// Size of a member, if there is one.
@@ -241,7 +249,7 @@ impl<'a> Fields<'a> {
 struct End {
     n_members: u64,
     directory: u64,
-    directory_end: u64,
+    limit: u64,
 }
 
 fn read_directory(bytes: &[u8]) -> std::result::Result<IndexMap<String, Member>, String> {
@@ -265,7 +273,7 @@ fn read_directory(bytes: &[u8]) -> std::result::Result<IndexMap<String, Member>,
             return Err(format!("the folder {name:?} has content"));
         }
     }
-    if at != end.directory_end {
+    if at != end.limit {
         return Err("the central directory does not have the size that the end record says".into());
     }
     extents.sort();
@@ -304,7 +312,7 @@ fn find_end(file: Fields<'_>) -> std::result::Result<End, String> {
     let mut size = u64::from(file.u32(at + 12).ok_or(CORRUPT)?);
     let mut directory = u64::from(file.u32(at + 16).ok_or(CORRUPT)?);
     let disks = (file.u16(at + 4), file.u16(at + 6));
-    let mut directory_end = at;
+    let mut limit = at;
     let locator = at.checked_sub(LOCATOR64_BYTES).filter(|l| file.u32(*l) == Some(LOCATOR64_SIGNATURE));
     if let Some(locator) = locator {
         let end64 = file.u64(locator + 8).ok_or(CORRUPT)?;
@@ -315,17 +323,17 @@ fn find_end(file: Fields<'_>) -> std::result::Result<End, String> {
         n_members = file.u64(end64 + 32).ok_or(CORRUPT)?;
         size = file.u64(end64 + 40).ok_or(CORRUPT)?;
         directory = file.u64(end64 + 48).ok_or(CORRUPT)?;
-        directory_end = end64;
+        limit = end64;
     } else if n_members != n_here || disks != (Some(0), Some(0)) {
         return Err("archives of several parts are not read".into());
     }
-    if directory.checked_add(size) != Some(directory_end) {
+    if directory.checked_add(size) != Some(limit) {
         return Err("the central directory is not where the end record says".into());
     }
     if n_members > MAX_MEMBERS || n_members > size / CENTRAL_BYTES {
         return Err(format!("the end record claims {n_members} members, more than its directory can hold"));
     }
-    Ok(End { n_members, directory, directory_end })
+    Ok(End { n_members, directory, limit })
 }
 
 /// Reads the directory entry at `at`: name, offset of the local header, the member, offset of the next entry.
@@ -344,7 +352,7 @@ fn read_entry(file: Fields<'_>, at: u64, end: &End) -> std::result::Result<(Stri
         [28, 30, 32].map(|field| file.u16(at + field).map_or(u64::from(u16::MAX), u64::from));
     let mut local = u64::from(file.u32(at + 42).ok_or_else(cut)?);
     let next = at + CENTRAL_BYTES + name_bytes + extra_bytes + comment_bytes;
-    if next > end.directory_end {
+    if next > end.limit {
         return Err(cut());
     }
     let raw_name = file.bytes(at + CENTRAL_BYTES, name_bytes).ok_or_else(cut)?;
@@ -423,4 +431,70 @@ fn check_name(name: &str) -> std::result::Result<(), String> {
         return Ok(());
     };
     Err(format!("the member name {} {fault}", shorten(name)))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A zip of stored members as a plain writer makes it.
+    pub(in crate::archive) fn stored(members: &[(&str, &[u8])]) -> Vec<u8> {
+        let (mut out, mut directory) = (Vec::new(), Vec::new());
+        for (name, data) in members {
+            let local = u32::try_from(out.len()).expect("small");
+            let size = u32::try_from(data.len()).expect("small").to_le_bytes();
+            let n_name = u16::try_from(name.len()).expect("small").to_le_bytes();
+            let crc = crc32fast::hash(data).to_le_bytes();
+            let shared = [&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &crc, &size, &size, &n_name, &[0, 0]].concat();
+            out.extend([b"PK\x03\x04", &shared[..], name.as_bytes(), data].concat());
+            let rest = [&[0; 10][..], &local.to_le_bytes(), name.as_bytes()].concat();
+            directory.extend([b"PK\x01\x02\x14\0", &shared[..], &rest].concat());
+        }
+        let count = u16::try_from(members.len()).expect("small").to_le_bytes();
+        let start = u32::try_from(out.len()).expect("small").to_le_bytes();
+        let size = u32::try_from(directory.len()).expect("small").to_le_bytes();
+        out.extend(directory);
+        out.extend([b"PK\x05\x06\0\0\0\0", &count[..], &count, &size, &start, &[0, 0]].concat());
+        out
+    }
+
+    fn read(bytes: Vec<u8>) -> Result<Container> {
+        Container::from_bytes(Bytes::new(bytes), "test.zip")
+    }
+
+    #[test]
+    fn members_are_read_in_place() {
+        let zip = read(stored(&[("m/a", b"alpha"), ("m/", b""), ("m/b", b"")])).expect("valid");
+        assert_eq!(zip.names().collect::<Vec<_>>(), ["m/a", "m/b"]);
+        assert_eq!(zip.get("m/a").expect("present").as_ref(), b"alpha");
+        assert_eq!(zip.get("m/b").expect("present").as_ref(), b"");
+        assert!(zip.get("m/c").expect_err("absent").message.contains("file not found"));
+    }
+
+    #[test]
+    fn names_that_are_no_plain_paths_are_refused() {
+        for name in ["", "/etc/x", "m/../x", "..", "m\\x", "m/x\0.py"] {
+            let error = read(stored(&[("m/a", b"1"), (name, b"2")])).expect_err(name);
+            assert!(error.message.contains("member name"), "{}", error.message);
+        }
+        assert!(read(stored(&[("m/a", b"1"), ("m/a", b"1")])).is_err());
+        assert!(read(stored(&[])).is_err());
+    }
+
+    #[test]
+    fn any_changed_or_cut_byte_is_an_error_or_the_same_content() {
+        let whole = stored(&[("m/a", b"alpha"), ("m/b", b"beta")]);
+        for at in 0..whole.len() {
+            assert!(read(whole[..at].to_vec()).is_err(), "cut at {at}");
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x55;
+            if let Ok(zip) = read(bytes) {
+                for (name, data) in [("m/a", &b"alpha"[..]), ("m/b", b"beta")] {
+                    if let Ok(content) = zip.get(name) {
+                        assert_eq!(content.as_ref(), data, "byte {at}");
+                    }
+                }
+            }
+        }
+    }
 }
