@@ -1,3 +1,30 @@
 //! The run-time library that compiled models link against.
+//!
+//! A model is a [`desc::ModelDesc`] (what it accepts), a block of weights and one [`model::Code`] per function. The library
+//! that the compiler writes, the in-process compiler and the evaluator all make a [`Model`] and call it through the same
+//! entry code, so that arguments are checked and results rebuilt in one place.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "the contract with compiled code moves sizes and bits between i64, usize and u64; sizes are checked on entry"
+)]
 
 pub mod abi;
+pub mod arena;
+pub mod desc;
+pub mod entry;
+pub mod error;
+pub mod model;
+pub mod object;
+pub mod tensor;
+pub mod value;
+
+pub use abi::{Frame, Leaf, Status, Tag};
+pub use desc::ModelDesc;
+pub use error::Error;
+pub use model::{Code, Instance, Model, Weights};
+pub use tensor::{Dtype, Tensor};
+pub use value::Value;

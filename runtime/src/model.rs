@@ -1,0 +1,372 @@
+//! Models, their code, and instances: the memory and state a call works on.
+#![allow(unsafe_code, reason = "calls compiled code")]
+
+use crate::abi::{Entry, Frame, Leaf, MAX_RANK, Status};
+use crate::arena::{Allocator, Memory, Slots};
+use crate::desc::{FunctionDesc, MethodDesc, ModelDesc};
+use crate::entry::{Bindings, bind, check_leaves, rebuild};
+use crate::error::{Error, Result};
+use crate::object::ObjectRef;
+use crate::tensor::Tensor;
+use crate::value::Value;
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A function that is interpreted instead of compiled. Gets the same frame and returns the same codes.
+pub type Interpreted = Box<dyn Fn(&mut Frame) -> i64 + Send + Sync>;
+
+/// The body of a function.
+pub enum Code {
+    /// Machine code.
+    Native(Entry),
+    /// A closure, e.g. of the evaluator.
+    Interpreted(Interpreted),
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native(_) => "Native",
+            Self::Interpreted(_) => "Interpreted",
+        })
+    }
+}
+
+/// The weights section: one block aligned to 64 bytes.
+#[derive(Debug)]
+pub struct Weights {
+    data: *const u8,
+    _memory: Option<Memory>,
+}
+
+// SAFETY: weights are only read.
+unsafe impl Send for Weights {}
+// SAFETY: as above.
+unsafe impl Sync for Weights {}
+
+impl Weights {
+    /// A copy of these bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let memory = Memory::zeroed(bytes.len(), Allocator::default())?;
+        // SAFETY: the block is at least as long as the bytes.
+        unsafe { memory.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        Ok(Self { data: memory.as_ptr(), _memory: Some(memory) })
+    }
+
+    /// Weights that lie in a library or a mapped file.
+    ///
+    /// # Safety
+    /// The memory is aligned to 64 bytes, as long as the model's description says, and outlives the model.
+    pub unsafe fn borrowed(data: *const u8) -> Self {
+        Self { data, _memory: None }
+    }
+}
+
+/// What the host lets a model use.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Env {
+    /// Where large memory comes from.
+    pub allocator: Allocator,
+    /// Most threads a call may use; 0: as many as the machine has.
+    pub max_threads: usize,
+}
+
+struct Shared {
+    desc: ModelDesc,
+    weights: Weights,
+    code: Vec<Code>,
+    env: Env,
+    arena_bytes: usize,
+    n_outputs: usize,
+    /// Keeps the memory of the code alive; dropped last.
+    _owner: Option<Box<dyn Any + Send + Sync>>,
+}
+
+/// A loaded model. Clones share everything; any number of threads may call at once.
+#[derive(Clone)]
+pub struct Model {
+    shared: Arc<Shared>,
+    /// Instances without work. A model with state has one, which calls take in turn.
+    idle: Arc<Mutex<Vec<Instance>>>,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model").field("name", &self.shared.desc.name).finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// A model with default surroundings. `code[i]` is the body of `desc.functions[i]`.
+    pub fn new(desc: ModelDesc, weights: Weights, code: Vec<Code>) -> Result<Self> {
+        Self::open(desc, weights, code, Env::default(), None)
+    }
+
+    /// A model with the host's surroundings. `owner` is kept as long as the code may run, e.g. the memory of the code.
+    pub fn open(
+        desc: ModelDesc,
+        weights: Weights,
+        code: Vec<Code>,
+        env: Env,
+        owner: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Result<Self> {
+        if code.len() != desc.functions.len() {
+            let message = format!("{} functions are described, code has {}", desc.functions.len(), code.len());
+            return Err(Error::new(Status::Abi, message));
+        }
+        let arena_bytes = desc.functions.iter().map(|f| f.arena_bytes as usize).max().unwrap_or(0);
+        let n_outputs = desc.functions.iter().map(FunctionDesc::n_outputs).max().unwrap_or(0);
+        let shared = Shared { desc, weights, code, env, arena_bytes, n_outputs, _owner: owner };
+        Ok(Self { shared: Arc::new(shared), idle: Arc::default() })
+    }
+
+    /// What the model accepts.
+    pub fn desc(&self) -> &ModelDesc {
+        &self.shared.desc
+    }
+
+    /// What the host lets it use.
+    pub fn env(&self) -> Env {
+        self.shared.env
+    }
+
+    /// A new instance in the initial state.
+    pub fn instance(&self) -> Result<Instance> {
+        Instance::new(self.shared.clone())
+    }
+
+    /// Calls a method on an instance of the model's own: a free one for models without state; for models with state always
+    /// the same one, so that calls see what earlier calls left.
+    pub fn call(&self, method: &str, args: &[Value]) -> Result<Value> {
+        self.with_instance(|instance| instance.call(method, args))
+    }
+
+    /// Runs something on an instance of the model's own, see [`Self::call`].
+    pub fn with_instance<T>(&self, run: impl FnOnce(&mut Instance) -> Result<T>) -> Result<T> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.desc.n_state_scalars > 0 {
+            if idle.is_empty() {
+                idle.push(self.instance()?);
+            }
+            return run(&mut idle[0]);
+        }
+        let free = idle.pop();
+        drop(idle);
+        let mut instance = match free {
+            Some(instance) => instance,
+            None => self.instance()?,
+        };
+        let result = run(&mut instance);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+        result
+    }
+}
+
+/// The runtime's data for the calls of an instance; what `Frame::runtime` points at.
+#[derive(Debug)]
+pub struct Runtime {
+    /// The error that the running call recorded.
+    pub(crate) error: Option<Error>,
+    /// Growable memory.
+    pub(crate) slots: Slots,
+    /// What the host lets the model use.
+    pub(crate) env: Env,
+}
+
+/// State and working memory of one caller. Calls need it exclusively.
+pub struct Instance {
+    shared: Arc<Shared>,
+    state: Vec<u64>,
+    arena: Memory,
+    /// Boxed, so that its address stays when the instance moves.
+    runtime: Box<Runtime>,
+    outputs: Vec<Leaf>,
+    bindings: Bindings,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Instance {
+    fn new(shared: Arc<Shared>) -> Result<Self> {
+        let allocator = shared.env.allocator;
+        let runtime =
+            Runtime { error: None, slots: Slots::new(shared.desc.n_slots as usize, allocator), env: shared.env };
+        let mut instance = Self {
+            state: vec![0; shared.desc.n_state_scalars as usize],
+            arena: Memory::zeroed(shared.arena_bytes, allocator)?,
+            runtime: Box::new(runtime),
+            outputs: vec![Leaf::NONE; shared.n_outputs],
+            bindings: Bindings::default(),
+            shared,
+        };
+        instance.run_init()?;
+        Ok(instance)
+    }
+
+    /// A copy with the same state. Objects in the state are shared with the original.
+    pub fn try_clone(&self) -> Result<Self> {
+        let allocator = self.shared.env.allocator;
+        let runtime = Runtime { error: None, slots: self.runtime.slots.try_clone()?, env: self.runtime.env };
+        let copy = Self {
+            state: self.state.clone(),
+            arena: Memory::zeroed(self.shared.arena_bytes, allocator)?,
+            runtime: Box::new(runtime),
+            outputs: vec![Leaf::NONE; self.shared.n_outputs],
+            bindings: Bindings::default(),
+            shared: self.shared.clone(),
+        };
+        for &i in &self.shared.desc.state_objects {
+            // SAFETY: such a scalar is null or an owned reference; the copy needs one of its own.
+            std::mem::forget(unsafe { ObjectRef::from_borrowed(self.state[i as usize] as *mut _) });
+        }
+        Ok(copy)
+    }
+
+    /// Goes back to the initial state.
+    pub fn reset(&mut self) -> Result<()> {
+        self.release_state();
+        self.run_init()
+    }
+
+    /// The state tag, scalar 0 of the state; 0 for models without state.
+    pub fn state_tag(&self) -> i64 {
+        self.state.first().map_or(0, |&tag| tag as i64)
+    }
+
+    /// What the model accepts.
+    pub fn desc(&self) -> &ModelDesc {
+        &self.shared.desc
+    }
+
+    /// Calls a method: checks the arguments, chooses the variant, runs it, rebuilds the result.
+    pub fn call(&mut self, method: &str, args: &[Value]) -> Result<Value> {
+        let shared = self.shared.clone();
+        let (_, method) = find_method(&shared.desc, method)?;
+        let (number, bound) = bind(method, &shared.desc.functions, self.state_tag(), args)?;
+        let function = &shared.desc.functions[number];
+        let allocator = shared.env.allocator;
+        self.outputs.fill(Leaf::NONE);
+        let mut offered = Vec::with_capacity(function.outputs.len());
+        for (output, leaf) in function.outputs.iter().zip(&mut self.outputs) {
+            let mut sizes = [0; MAX_RANK];
+            let tensor = match output {
+                Some(output) if bound.bindings.sizes(output, &mut sizes) => {
+                    let sizes = &sizes[..output.dims.len()];
+                    let tensor = Tensor::uninit_in(output.dtype, sizes, allocator)?;
+                    *leaf = Leaf::tensor(output.dtype, sizes, tensor.data());
+                    Some(tensor)
+                }
+                _ => None,
+            };
+            offered.push(tensor);
+        }
+        let outputs = self.outputs.as_mut_ptr();
+        let tree = self.run(number, bound.leaves.as_ptr(), outputs)?;
+        bound.write_back();
+        let tree = function.results.get(tree).ok_or_else(no_such_result)?;
+        rebuild(tree, &mut self.outputs.iter(), &mut offered.into_iter(), allocator)
+    }
+
+    /// Calls a method on flattened arguments without allocating: the number of the method, its argument leaves (tensors
+    /// row-major and aligned to their elements), and one leaf per result leaf, where a non-null `bits` offers memory for a
+    /// tensor result. Gives the function's number and that of the result tree. A result tensor that lies elsewhere than
+    /// offered is valid until the next call.
+    pub fn call_raw(&mut self, method: usize, inputs: &[Leaf], outputs: &mut [Leaf]) -> Result<(usize, usize)> {
+        let (number, n_outputs) = self.choose(method, inputs)?;
+        if outputs.len() < n_outputs {
+            let message = format!("expected room for {n_outputs} result(s), got {}", outputs.len());
+            return Err(Error::new(Status::Argument, message));
+        }
+        let tree = self.run(number, inputs.as_ptr(), outputs.as_mut_ptr())?;
+        Ok((number, tree))
+    }
+
+    /// The function that flattened arguments choose, and how many result leaves it may write.
+    pub(crate) fn choose(&mut self, method: usize, inputs: &[Leaf]) -> Result<(usize, usize)> {
+        let tag = self.state_tag();
+        let desc = &self.shared.desc;
+        let no_method = || Error::new(Status::Argument, "no such method");
+        let method: &MethodDesc = desc.methods.get(method).ok_or_else(no_method)?;
+        let mut best: Option<(usize, Error)> = None;
+        for variant in method.variants.iter().filter(|v| v.state_tag.is_none_or(|t| t == tag)) {
+            let function = &desc.functions[variant.function as usize];
+            match check_leaves(method, function, inputs, &mut self.bindings) {
+                Ok(()) => return Ok((variant.function as usize, function.n_outputs())),
+                Err(mismatch) => {
+                    if best.as_ref().is_none_or(|best| mismatch.0 >= best.0) {
+                        best = Some(mismatch);
+                    }
+                }
+            }
+        }
+        Err(best.map_or_else(
+            || Error::new(Status::Internal, format!("{}() has no compiled version for this state", method.name)),
+            |(_, error)| error,
+        ))
+    }
+
+    /// The extents that the last [`Self::choose`] bound.
+    pub(crate) fn bindings(&self) -> &Bindings {
+        &self.bindings
+    }
+
+    fn run(&mut self, function: usize, inputs: *const Leaf, outputs: *mut Leaf) -> Result<usize> {
+        self.runtime.error = None;
+        let runtime: *mut Runtime = &raw mut *self.runtime;
+        let mut frame = Frame {
+            weights: self.shared.weights.data,
+            arena: self.arena.as_ptr(),
+            inputs,
+            outputs,
+            state: self.state.as_mut_ptr(),
+            slots: self.runtime.slots.as_mut_ptr(),
+            runtime: runtime.cast(),
+        };
+        let code = match &self.shared.code[function] {
+            // SAFETY: the frame has what the description of this function asks for; the inputs were checked against it.
+            Code::Native(entry) => unsafe { entry(&raw mut frame) },
+            Code::Interpreted(run) => run(&mut frame),
+        };
+        if let Ok(tree) = usize::try_from(code) {
+            return Ok(tree);
+        }
+        let status = Status::from_code(code);
+        Err(self.runtime.error.take().unwrap_or_else(|| Error::new(status, "the model failed without a message")))
+    }
+
+    fn run_init(&mut self) -> Result<()> {
+        if let Some(init) = self.shared.desc.init {
+            self.outputs.fill(Leaf::NONE);
+            let outputs = self.outputs.as_mut_ptr();
+            self.run(init as usize, std::ptr::null(), outputs)?;
+        }
+        Ok(())
+    }
+
+    fn release_state(&mut self) {
+        for &i in &self.shared.desc.state_objects {
+            // SAFETY: such a scalar is null or an owned reference, given up here.
+            drop(unsafe { ObjectRef::from_raw(self.state[i as usize] as *mut _) });
+        }
+        self.state.fill(0);
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.release_state();
+    }
+}
+
+fn find_method<'a>(desc: &'a ModelDesc, name: &str) -> Result<(usize, &'a MethodDesc)> {
+    desc.method(name).ok_or_else(|| Error::new(Status::Argument, format!("Method '{name}' is not defined.")))
+}
+
+fn no_such_result() -> Error {
+    Error::new(Status::Internal, "the compiled function returned an unknown result number")
+}
