@@ -5,6 +5,7 @@ pub mod diag;
 pub mod index;
 pub mod ir;
 pub mod loops;
+pub mod ops;
 pub mod script;
 pub mod source;
 pub mod syntax;

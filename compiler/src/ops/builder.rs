@@ -1,0 +1,576 @@
+//! The function under construction: host scalars, statements, cells and storages.
+
+use super::value::{Cell, CellId, Contents, ItemFacts, Storage, StorageId, Value, known};
+use crate::diag::{Diagnostic, Result};
+use crate::index::IndexVec;
+use crate::loops::{
+    Arg, BinaryOp, Block, Buffer, BufferClass, BufferId, Const, Dim, Function, HostExpr, Kernel, Layout, Operand,
+    Program, Stmt, UnaryOp, Var, VarId, VarType, Weight, WeightId, fold_i64,
+};
+use crate::source::Span;
+use crate::types::{DType, TensorData};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Lists, dicts, objects and storages: everything that control flow has to put back or merge.
+#[derive(Clone, Debug, Default)]
+pub struct Heap {
+    /// Lists, dicts and objects.
+    pub cells: IndexVec<CellId, Cell>,
+    /// Memory behind tensors.
+    pub storages: IndexVec<StorageId, Storage>,
+}
+
+/// Builds one function of a program. Operators' lowerings call it; it knows no operator.
+#[derive(Debug)]
+pub struct Builder<'p> {
+    /// The program the function belongs to: its weights and slots grow.
+    pub program: &'p mut Program,
+    /// The function so far; its `body` is filled at the end.
+    pub function: Function,
+    /// What can change.
+    pub heap: Heap,
+    /// Statements of the regions that are open, innermost last.
+    regions: Vec<Region>,
+    /// Weights by the memory they are views of, so that shared ones are stored once.
+    weights: HashMap<(usize, DType, i64, Vec<i64>, Vec<i64>), WeightId>,
+    /// Buffers that show weights.
+    weight_buffers: HashMap<WeightId, BufferId>,
+    /// Reshaped views of buffers made so far.
+    aliases: HashMap<(BufferId, Dim, Vec<Dim>), BufferId>,
+    /// Where the operator being lowered is written.
+    pub span: Option<Span>,
+    /// The operator being lowered, for kernel names.
+    pub op_name: String,
+}
+
+/// An open branch or loop body.
+#[derive(Debug, Default)]
+struct Region {
+    stmts: Vec<Stmt>,
+    /// Scalars computed in this region, so that equal expressions are one variable and symbolic dims compare equal.
+    scalars: HashMap<HostExpr, VarId>,
+}
+
+impl<'p> Builder<'p> {
+    /// A builder for a new function.
+    pub fn new(program: &'p mut Program, name: &str) -> Self {
+        Self {
+            program,
+            function: Function { name: name.to_owned(), ..Function::default() },
+            heap: Heap::default(),
+            regions: vec![Region::default()],
+            weights: HashMap::new(),
+            weight_buffers: HashMap::new(),
+            aliases: HashMap::new(),
+            span: None,
+            op_name: String::new(),
+        }
+    }
+
+    /// The finished function.
+    pub fn finish(mut self) -> Function {
+        let region = self.regions.pop().expect("the outermost region is open until now");
+        self.function.body = Block(region.stmts);
+        self.function
+    }
+
+    /// Where the current operator is written, for run-time messages.
+    pub fn place(&self) -> Arc<str> {
+        self.span.as_ref().map_or_else(|| "".into(), |span| span.place().into())
+    }
+
+    /// An error at the current operator that is the user's.
+    pub fn user(&self, message: impl Into<String>) -> Box<Diagnostic> {
+        Diagnostic::user(message).at(self.span.as_ref())
+    }
+
+    /// An error at the current operator that is ours to lift.
+    pub fn unsupported(&self, message: impl Into<String>) -> Box<Diagnostic> {
+        Diagnostic::unsupported(message).at(self.span.as_ref())
+    }
+
+    // ---- statements and regions
+
+    /// Appends a statement.
+    pub fn push(&mut self, stmt: Stmt) {
+        self.regions.last_mut().expect("a region is open").stmts.push(stmt);
+    }
+
+    /// Opens a branch or loop body.
+    pub fn open_region(&mut self) {
+        self.regions.push(Region::default());
+    }
+
+    /// Closes the innermost region and hands out its statements.
+    pub fn close_region(&mut self) -> Block {
+        Block(self.regions.pop().expect("a region is open").stmts)
+    }
+
+    /// How many regions are open; storages made at a lower depth belong to an outer one.
+    pub fn depth(&self) -> usize {
+        self.regions.len()
+    }
+
+    /// Closes regions down to this depth and forgets what they hold; for attempts that failed.
+    pub fn abandon_to(&mut self, depth: usize, n_stmts: usize) {
+        self.regions.truncate(depth);
+        let region = self.regions.last_mut().expect("the outermost region stays");
+        region.stmts.truncate(n_stmts);
+        // Scalars found after that point may be gone; forgetting all of this region's is safe.
+        region.scalars.clear();
+    }
+
+    /// Number of statements in the innermost region.
+    pub fn n_stmts(&self) -> usize {
+        self.regions.last().expect("a region is open").stmts.len()
+    }
+
+    // ---- host scalars
+
+    /// A new variable.
+    pub fn new_var(&mut self, ty: VarType, name: &str) -> VarId {
+        self.function.vars.push(Var { ty, name: name.to_owned() })
+    }
+
+    /// The type of an operand: text counts as an object.
+    pub fn operand_type(&self, operand: &Operand) -> VarType {
+        match operand {
+            Operand::Const(c) => match c.dtype {
+                DType::Bool => VarType::Bool,
+                d if d.is_floating_point() => VarType::Float,
+                _ => VarType::Int,
+            },
+            Operand::Str(_) => VarType::Object,
+            Operand::Var(var) => self.function.vars[*var].ty,
+        }
+    }
+
+    /// Sets a variable.
+    pub fn assign(&mut self, var: VarId, value: Operand) {
+        if value != Operand::Var(var) {
+            self.push(Stmt::Assign(var, HostExpr::Copy(value)));
+        }
+    }
+
+    /// The value of an expression in a fresh variable, or the variable that already has it.
+    fn scalar(&mut self, ty: VarType, expr: HostExpr) -> Operand {
+        if let Some(var) = self.regions.iter().rev().find_map(|r| r.scalars.get(&expr)) {
+            return Operand::Var(*var);
+        }
+        let var = self.new_var(ty, "");
+        self.push(Stmt::Assign(var, expr.clone()));
+        self.regions.last_mut().expect("a region is open").scalars.insert(expr, var);
+        Operand::Var(var)
+    }
+
+    /// Forgets computed scalars whose operands include this variable: it is about to change in a loop.
+    pub fn forget_scalars_of(&mut self, var: VarId) {
+        let uses = |e: &HostExpr| {
+            let is = |o: &Operand| *o == Operand::Var(var);
+            match e {
+                HostExpr::Copy(a) | HostExpr::Unary(_, a) | HostExpr::Cast(_, a) => is(a),
+                HostExpr::Binary(_, a, b) => is(a) || is(b),
+                HostExpr::Select(c, a, b) => is(c) || is(a) || is(b),
+            }
+        };
+        for region in &mut self.regions {
+            region.scalars.retain(|expr, _| !uses(expr));
+        }
+    }
+
+    /// `a op b` of two numbers of one type; folded where both are known. Integer division by a known zero is left to the
+    /// caller, who checks the divisor.
+    pub fn binary(&mut self, op: BinaryOp, a: Operand, b: Operand) -> Operand {
+        if let (Some(x), Some(y)) = (known(&a), known(&b)) {
+            if let Some(folded) = fold_scalar(op, x, y) {
+                return Operand::Const(folded);
+            }
+        }
+        let ty = if op.is_comparison() { VarType::Bool } else { self.operand_type(&a) };
+        if ty == VarType::Int || op.is_comparison() && self.operand_type(&a) == VarType::Int {
+            if let Some(simple) = self.simplify_int(op, &a, &b) {
+                return simple;
+            }
+        }
+        if ty == VarType::Bool && !op.is_comparison() {
+            let is = |o: &Operand, v: u64| known(o).is_some_and(|c| c.bits == v);
+            match op {
+                BinaryOp::And if is(&a, 1) => return b,
+                BinaryOp::And if is(&b, 1) => return a,
+                BinaryOp::And if is(&a, 0) || is(&b, 0) => return Operand::Const(Const::bool(false)),
+                BinaryOp::Or if is(&a, 0) => return b,
+                BinaryOp::Or if is(&b, 0) => return a,
+                BinaryOp::Or if is(&a, 1) || is(&b, 1) => return Operand::Const(Const::bool(true)),
+                _ => {}
+            }
+        }
+        self.scalar(ty, HostExpr::Binary(op, a, b))
+    }
+
+    fn simplify_int(&self, op: BinaryOp, a: &Operand, b: &Operand) -> Option<Operand> {
+        let (ca, cb) = (known(a).map(Const::as_i64), known(b).map(Const::as_i64));
+        match (op, ca, cb) {
+            (BinaryOp::Add, Some(0), _) | (BinaryOp::Mul, Some(1), _) => Some(b.clone()),
+            (BinaryOp::Add | BinaryOp::Sub, _, Some(0)) => Some(a.clone()),
+            (BinaryOp::Mul | BinaryOp::FloorDiv | BinaryOp::Div, _, Some(1)) => Some(a.clone()),
+            (BinaryOp::Mul, Some(0), _) | (BinaryOp::Mul, _, Some(0)) => Some(Operand::Const(Const::int(0))),
+            (BinaryOp::Sub, _, _) if a == b => Some(Operand::Const(Const::int(0))),
+            (BinaryOp::Eq | BinaryOp::Le | BinaryOp::Ge, _, _) if a == b => Some(Operand::Const(Const::bool(true))),
+            (BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Gt, _, _) if a == b => Some(Operand::Const(Const::bool(false))),
+            (BinaryOp::Min | BinaryOp::Max, _, _) if a == b => Some(a.clone()),
+            _ => None,
+        }
+    }
+
+    /// `op a` of a number; folded where it is known.
+    pub fn unary(&mut self, op: UnaryOp, a: Operand) -> Operand {
+        if let Some(folded) = known(&a).and_then(|c| fold_unary(op, c)) {
+            return Operand::Const(folded);
+        }
+        let ty = if op == UnaryOp::IsNan { VarType::Bool } else { self.operand_type(&a) };
+        self.scalar(ty, HostExpr::Unary(op, a))
+    }
+
+    /// `cond ? a : b`.
+    pub fn select(&mut self, cond: Operand, a: Operand, b: Operand) -> Operand {
+        if let Some(c) = known(&cond) {
+            return if c.bits != 0 { a } else { b };
+        }
+        if a == b {
+            return a;
+        }
+        let ty = self.operand_type(&a);
+        self.scalar(ty, HostExpr::Select(cond, a, b))
+    }
+
+    /// A number as `I64`, `F64` or `Bool`; floats truncate, booleans test against zero.
+    pub fn cast(&mut self, dtype: DType, a: Operand) -> Operand {
+        let ty = match dtype {
+            DType::Bool => VarType::Bool,
+            d if d.is_floating_point() => VarType::Float,
+            _ => VarType::Int,
+        };
+        if self.operand_type(&a) == ty {
+            return a;
+        }
+        if let Some(c) = known(&a) {
+            let is_float = c.dtype.is_floating_point();
+            let target = ty.dtype().expect("numbers have an element type");
+            let folded = match ty {
+                VarType::Bool => Const::bool(if is_float { c.as_f64() != 0.0 } else { c.as_i64() != 0 }),
+                VarType::Int | VarType::Float | VarType::Object if is_float => Const::from_f64(target, c.as_f64()),
+                VarType::Int | VarType::Float | VarType::Object => Const::from_i64(target, c.as_i64()),
+            };
+            return Operand::Const(folded);
+        }
+        self.scalar(ty, HostExpr::Cast(ty.dtype().expect("numbers have an element type"), a))
+    }
+
+    /// An integer operand as an extent.
+    pub fn dim(&mut self, operand: Operand) -> Dim {
+        match operand {
+            Operand::Const(c) => Dim::Const(c.as_i64()),
+            Operand::Var(var) => Dim::Var(var),
+            Operand::Str(_) => unreachable!("text is no extent"),
+        }
+    }
+
+    /// The product of extents.
+    pub fn product(&mut self, dims: &[Dim]) -> Operand {
+        let mut known_part = 1i64;
+        let mut rest = Operand::Const(Const::int(1));
+        for &dim in dims {
+            match dim {
+                Dim::Const(n) => known_part = known_part.saturating_mul(n),
+                Dim::Var(var) => rest = self.binary(BinaryOp::Mul, rest, Operand::Var(var)),
+            }
+        }
+        self.binary(BinaryOp::Mul, rest, Operand::Const(Const::int(known_part)))
+    }
+
+    /// Ends the program with a `RuntimeError` unless the condition holds; a condition known to fail is a raise.
+    pub fn check(&mut self, cond: Operand, message: &str) {
+        self.check_class(cond, "RuntimeError", message);
+    }
+
+    /// [`Self::check`] with another exception class.
+    pub fn check_class(&mut self, cond: Operand, class: &str, message: &str) {
+        if known(&cond).is_some_and(|c| c.bits != 0) {
+            return;
+        }
+        let (class, message, place) = (class.into(), Operand::Str(message.into()), self.place());
+        self.push(Stmt::Check { cond, class, message, place });
+    }
+
+    /// Calls a run-time routine that gives values of these types.
+    pub fn call(&mut self, routine: &'static str, args: Vec<Arg>, results: &[VarType]) -> Vec<VarId> {
+        let results: Vec<_> = results.iter().map(|ty| self.new_var(*ty, "")).collect();
+        let place = self.place();
+        self.push(Stmt::Call { routine, args, results: results.clone(), place });
+        results
+    }
+
+    // ---- buffers
+
+    /// A new scratch buffer: planned where the dims are known, else a growable slot that is allocated here.
+    pub fn new_buffer(&mut self, dtype: DType, dims: &[Dim]) -> BufferId {
+        let is_static = dims.iter().all(|d| d.known().is_some());
+        let class = if is_static {
+            BufferClass::Temp { offset: None }
+        } else {
+            self.program.n_slots += 1;
+            BufferClass::Slot(self.program.n_slots - 1)
+        };
+        let buffer = self.add_buffer(dtype, dims, class);
+        if !is_static {
+            self.push(Stmt::Alloc(buffer));
+        }
+        buffer
+    }
+
+    /// A new buffer of a given class.
+    pub fn add_buffer(&mut self, dtype: DType, dims: &[Dim], class: BufferClass) -> BufferId {
+        let (dims, layout) = (dims.to_vec(), Layout::RowMajor);
+        self.function.buffers.push(Buffer { name: String::new(), dtype, dims, class, layout })
+    }
+
+    /// The buffer that shows a constant tensor.
+    pub fn weight(&mut self, data: &Arc<TensorData>, name: &str) -> BufferId {
+        let key = (data.storage().key(), data.dtype(), data.offset(), data.sizes().to_vec(), data.strides().to_vec());
+        let weight = match self.weights.get(&key) {
+            Some(&weight) => weight,
+            None => {
+                let known = self.program.weights.iter_ids().find(|(_, w)| {
+                    let d = &w.data;
+                    (d.storage().key(), d.dtype(), d.offset()) == (key.0, key.1, key.2)
+                        && d.sizes() == key.3
+                        && d.strides() == key.4
+                });
+                let found = known.map(|(id, _)| id);
+                let id = found.unwrap_or_else(|| {
+                    self.program.weights.push(Weight { name: name.to_owned(), data: Arc::clone(data) })
+                });
+                self.weights.insert(key, id);
+                id
+            }
+        };
+        if let Some(&buffer) = self.weight_buffers.get(&weight) {
+            return buffer;
+        }
+        let dims: Vec<_> = data.sizes().iter().map(|&n| Dim::Const(n)).collect();
+        let buffer = self.add_buffer(data.dtype(), &dims, BufferClass::Weight(weight));
+        name.clone_into(&mut self.function.buffers[buffer].name);
+        self.weight_buffers.insert(weight, buffer);
+        buffer
+    }
+
+    /// The row-major memory of a buffer under other dims from an element offset on.
+    pub fn alias(&mut self, of: BufferId, offset: Dim, dims: &[Dim]) -> BufferId {
+        let original = &self.function.buffers[of];
+        if offset == Dim::Const(0) && original.dims == dims {
+            return of;
+        }
+        let dtype = original.dtype;
+        if let Some(&known) = self.aliases.get(&(of, offset, dims.to_vec())) {
+            return known;
+        }
+        let buffer = self.add_buffer(dtype, dims, BufferClass::Alias { of, offset });
+        self.aliases.insert((of, offset, dims.to_vec()), buffer);
+        buffer
+    }
+
+    /// Appends a kernel.
+    pub fn kernel(&mut self, kernel: Kernel) {
+        self.push(Stmt::Kernel(Box::new(kernel)));
+    }
+
+    // ---- cells
+
+    /// A new list with these items.
+    pub fn new_list(&mut self, items: Vec<Value>) -> Value {
+        Value::Cell(self.heap.cells.push(Cell::List(items)))
+    }
+
+    /// A new storage.
+    pub fn new_storage(&mut self, contents: Contents, dtype: DType, dims: &[Dim]) -> StorageId {
+        let (dims, region) = (dims.to_vec(), self.depth());
+        self.heap.storages.push(Storage { contents, dims, dtype, region, is_external: false })
+    }
+
+    /// The items of a list whose items are known.
+    pub fn items(&self, value: &Value) -> Result<Vec<Value>> {
+        match value {
+            Value::Tuple(items, _) => Ok(items.clone()),
+            Value::Cell(cell) => match &self.heap.cells[*cell] {
+                Cell::List(items) => Ok(items.clone()),
+                Cell::Dict(_) | Cell::Object(_) => Err(Diagnostic::internal("expected a list").at(self.span.as_ref())),
+                Cell::RunTimeList(_) => {
+                    Err(self.unsupported(format!("{} needs a list whose length is known when compiling", self.op_name)))
+                }
+            },
+            other => {
+                Err(Diagnostic::internal(format!("expected a list, found {}", other.kind())).at(self.span.as_ref()))
+            }
+        }
+    }
+
+    /// A run-time list with the items of a known one, so that a loop can change its length.
+    pub fn run_time_list(&mut self, items: &[Value]) -> Result<(VarId, ItemFacts)> {
+        let var = self.new_var(VarType::Object, "list");
+        let place = self.place();
+        self.push(Stmt::Call { routine: "list_new", args: Vec::new(), results: vec![var], place });
+        let mut facts = ItemFacts::Empty;
+        for item in items {
+            facts = self.run_time_push(var, &facts, item)?;
+        }
+        Ok((var, facts))
+    }
+
+    /// Appends an item to a run-time list; gives what is then known of its items.
+    pub fn run_time_push(&mut self, list: VarId, facts: &ItemFacts, item: &Value) -> Result<ItemFacts> {
+        let arg = match item {
+            Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o) => Arg::Scalar(o.clone()),
+            Value::Tensor(t) => Arg::Buffer(self.row_major(t)),
+            other => return Err(self.unsupported(format!("a run-time list of {}", other.kind()))),
+        };
+        let joined = self.join_item(facts, item)?;
+        self.call("list_push", vec![Arg::Scalar(Operand::Var(list)), arg], &[]);
+        Ok(joined)
+    }
+
+    /// What is known of items when this one joins them.
+    pub fn join_item(&self, facts: &ItemFacts, item: &Value) -> Result<ItemFacts> {
+        let of = match item {
+            Value::Int(_) => ItemFacts::Int,
+            Value::Float(_) => ItemFacts::Float,
+            Value::Bool(_) => ItemFacts::Bool,
+            Value::Str(_) => ItemFacts::Str,
+            Value::Tensor(t) => ItemFacts::Tensor(t.dtype, t.dims.iter().map(|d| d.known()).collect()),
+            other => return Err(self.unsupported(format!("a run-time list of {}", other.kind()))),
+        };
+        self.join_items(facts, &of)
+    }
+
+    /// What is known of the items of either of two lists.
+    pub fn join_items(&self, a: &ItemFacts, b: &ItemFacts) -> Result<ItemFacts> {
+        match (a, b) {
+            (ItemFacts::Empty, other) | (other, ItemFacts::Empty) => Ok(other.clone()),
+            (ItemFacts::Tensor(d, m), ItemFacts::Tensor(e, n)) if d == e && m.len() == n.len() => {
+                let dims = m.iter().zip(n).map(|(x, y)| if x == y { *x } else { None }).collect();
+                Ok(ItemFacts::Tensor(*d, dims))
+            }
+            (a, b) if a == b => Ok(a.clone()),
+            _ => Err(self.unsupported("a run-time list whose items differ in type or rank")),
+        }
+    }
+}
+
+/// `x op y` on host numbers, where the result is exact and cannot fail.
+fn fold_scalar(op: BinaryOp, x: Const, y: Const) -> Option<Const> {
+    if x.dtype.is_floating_point() {
+        let (a, b) = (x.as_f64(), y.as_f64());
+        #[allow(clippy::float_cmp, reason = "the program compares exactly")]
+        let result = match op {
+            BinaryOp::Add => a + b,
+            BinaryOp::Sub => a - b,
+            BinaryOp::Mul => a * b,
+            BinaryOp::Div => a / b,
+            BinaryOp::Rem => a % b,
+            BinaryOp::Pow => a.powf(b),
+            BinaryOp::Atan2 => a.atan2(b),
+            BinaryOp::Copysign => a.copysign(b),
+            BinaryOp::Min => {
+                if a.is_nan() || a < b {
+                    a
+                } else {
+                    b
+                }
+            }
+            BinaryOp::Max => {
+                if a.is_nan() || a > b {
+                    a
+                } else {
+                    b
+                }
+            }
+            BinaryOp::Eq => return Some(Const::bool(a == b)),
+            BinaryOp::Ne => return Some(Const::bool(a != b)),
+            BinaryOp::Lt => return Some(Const::bool(a < b)),
+            BinaryOp::Le => return Some(Const::bool(a <= b)),
+            BinaryOp::Gt => return Some(Const::bool(a > b)),
+            BinaryOp::Ge => return Some(Const::bool(a >= b)),
+            BinaryOp::FloorDiv
+            | BinaryOp::FloorMod
+            | BinaryOp::And
+            | BinaryOp::Or
+            | BinaryOp::Xor
+            | BinaryOp::Shl
+            | BinaryOp::Shr => return None,
+        };
+        return Some(Const::float(DType::F64, result));
+    }
+    let (a, b) = (x.as_i64(), y.as_i64());
+    // Integer arithmetic wraps at 64 bits, as the running program does.
+    let folded = match op {
+        BinaryOp::Add => a.wrapping_add(b),
+        BinaryOp::Sub => a.wrapping_sub(b),
+        BinaryOp::Mul => a.wrapping_mul(b),
+        BinaryOp::Shl if (0..64).contains(&b) => a.wrapping_shl(u32::try_from(b).ok()?),
+        BinaryOp::Shr if (0..64).contains(&b) => a >> b,
+        _ => fold_i64(op, a, b)?,
+    };
+    let is_bool = op.is_comparison() || x.dtype == DType::Bool;
+    Some(if is_bool { Const::bool(folded != 0) } else { Const::int(folded) })
+}
+
+/// `op x` on a host number.
+fn fold_unary(op: UnaryOp, x: Const) -> Option<Const> {
+    if x.dtype == DType::Bool {
+        return (op == UnaryOp::Not).then(|| Const::bool(x.bits == 0));
+    }
+    if !x.dtype.is_floating_point() {
+        let a = x.as_i64();
+        return match op {
+            UnaryOp::Neg => Some(Const::int(a.wrapping_neg())),
+            UnaryOp::Abs => Some(Const::int(a.wrapping_abs())),
+            UnaryOp::Not => Some(Const::int(!a)),
+            _ => None,
+        };
+    }
+    let a = x.as_f64();
+    let result = match op {
+        UnaryOp::IsNan => return Some(Const::bool(a.is_nan())),
+        UnaryOp::Neg => -a,
+        UnaryOp::Abs => a.abs(),
+        UnaryOp::Sqrt => a.sqrt(),
+        UnaryOp::Rsqrt => 1.0 / a.sqrt(),
+        UnaryOp::Exp => a.exp(),
+        UnaryOp::Exp2 => a.exp2(),
+        UnaryOp::Expm1 => a.exp_m1(),
+        UnaryOp::Log => a.ln(),
+        UnaryOp::Log2 => a.log2(),
+        UnaryOp::Log10 => a.log10(),
+        UnaryOp::Log1p => a.ln_1p(),
+        UnaryOp::Sin => a.sin(),
+        UnaryOp::Cos => a.cos(),
+        UnaryOp::Tan => a.tan(),
+        UnaryOp::Asin => a.asin(),
+        UnaryOp::Acos => a.acos(),
+        UnaryOp::Atan => a.atan(),
+        UnaryOp::Sinh => a.sinh(),
+        UnaryOp::Cosh => a.cosh(),
+        UnaryOp::Tanh => a.tanh(),
+        UnaryOp::Asinh => a.asinh(),
+        UnaryOp::Acosh => a.acosh(),
+        UnaryOp::Atanh => a.atanh(),
+        UnaryOp::Floor => a.floor(),
+        UnaryOp::Ceil => a.ceil(),
+        UnaryOp::Round => a.round_ties_even(),
+        UnaryOp::Trunc => a.trunc(),
+        UnaryOp::Not | UnaryOp::Erf | UnaryOp::Erfc | UnaryOp::Erfinv | UnaryOp::Lgamma | UnaryOp::Digamma => {
+            return None;
+        }
+    };
+    Some(Const::float(DType::F64, result))
+}

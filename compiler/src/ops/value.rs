@@ -1,0 +1,260 @@
+//! Values while a graph is being lowered: what is known of them, and where the rest will be when the program runs.
+//!
+//! A graph is lowered by running it on these values. Numbers are host operands, so constants fold on the way; lists, tuples,
+//! dicts and objects whose shape is known exist only here and leave nothing in the program; a tensor is a view of a
+//! *storage*, so that in-place operations and views mean what they mean in PyTorch.
+
+use crate::index::ids;
+use crate::loops::{BufferId, Const, Dim, Operand, VarId};
+use crate::types::{DType, Object, Type};
+use indexmap::IndexMap;
+use std::sync::Arc;
+
+ids! {
+    /// A list, dict or object: something with identity that can change.
+    CellId = "cell";
+    /// The memory behind tensors.
+    StorageId = "s";
+}
+
+/// A value of the program being lowered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// `None`.
+    None,
+    /// An integer; also dtypes, layouts and memory formats.
+    Int(Operand),
+    /// A float.
+    Float(Operand),
+    /// A boolean.
+    Bool(Operand),
+    /// A complex number: real and imaginary part.
+    Complex(Operand, Operand),
+    /// Text: constant, or a string object in a variable.
+    Str(Operand),
+    /// A device.
+    Device(Arc<str>),
+    /// A tensor.
+    Tensor(Tensor),
+    /// A tuple; a named one has its type.
+    Tuple(Vec<Value>, Option<Type>),
+    /// A list, dict, object or run-time list.
+    Cell(CellId),
+    /// A member of an enumeration: class and value.
+    Enum(Arc<str>, Box<Value>),
+    /// A function or method value.
+    Function(Arc<str>),
+    /// A value that control flow never lets anyone read.
+    Uninitialized,
+}
+
+/// The contents of a [`CellId`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cell {
+    /// A list whose items are known.
+    List(Vec<Value>),
+    /// A dict whose keys are known constants, in insertion order.
+    Dict(Vec<(Value, Value)>),
+    /// An instance of a module or script class.
+    Object(ObjectCell),
+    /// A list that only the running program knows.
+    RunTimeList(RunTimeList),
+}
+
+/// An instance of a module or script class.
+#[derive(Clone, Debug)]
+pub struct ObjectCell {
+    /// Qualified class name.
+    pub class: Arc<str>,
+    /// The object of the archive this is, whose attributes are read when first asked for; `None` for new objects.
+    pub loaded: Option<Arc<Object>>,
+    /// Attributes read or written so far.
+    pub attrs: IndexMap<Arc<str>, Value>,
+}
+
+impl PartialEq for ObjectCell {
+    fn eq(&self, other: &Self) -> bool {
+        self.class == other.class
+            && self.attrs == other.attrs
+            && match (&self.loaded, &other.loaded) {
+                (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            }
+    }
+}
+
+/// A list in an object variable of the running program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunTimeList {
+    /// The variable that refers to it; set once.
+    pub var: VarId,
+    /// What is known of every item.
+    pub item: ItemFacts,
+}
+
+/// What is known of every item of a run-time list.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ItemFacts {
+    /// Nothing was put in yet.
+    Empty,
+    /// Integers.
+    Int,
+    /// Floats.
+    Float,
+    /// Booleans.
+    Bool,
+    /// Strings.
+    Str,
+    /// Tensors of this type and shape; `None` is an extent that varies.
+    Tensor(DType, Vec<Option<i64>>),
+}
+
+/// A tensor: a view of a storage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// The memory. In-place operations on any view of it show in all.
+    pub storage: StorageId,
+    /// Element type.
+    pub dtype: DType,
+    /// Extents.
+    pub dims: Vec<Dim>,
+    /// Where elements are.
+    pub view: View,
+    /// A number that arithmetic made into a tensor (`x + 1`): it ranks below 0-dim tensors in type promotion.
+    pub is_wrapped_number: bool,
+}
+
+/// Where the elements of a tensor are in its storage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// The storage seen row-major under other dims from an element offset on, or as it is.
+    pub reshaped: Option<Reshape>,
+    /// For each dimension of that, the index as a function of the tensor's own indices.
+    pub index: Vec<Affine>,
+}
+
+/// Row-major memory seen under other dims.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reshape {
+    /// Elements skipped.
+    pub offset: Dim,
+    /// The dims it is seen under.
+    pub dims: Vec<Dim>,
+}
+
+/// `offset + sum of coefficient * index[axis]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Affine {
+    /// The constant part.
+    pub offset: Operand,
+    /// Axes with their coefficients, by axis.
+    pub terms: Vec<(usize, i64)>,
+}
+
+impl Affine {
+    /// The index along one axis itself.
+    pub fn axis(axis: usize) -> Self {
+        Self { offset: Operand::Const(Const::int(0)), terms: vec![(axis, 1)] }
+    }
+
+    /// Whether this is the index along `axis` itself.
+    pub fn is_axis(&self, axis: usize) -> bool {
+        self.offset == Operand::Const(Const::int(0)) && self.terms == [(axis, 1)]
+    }
+}
+
+/// The memory behind tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Storage {
+    /// What it holds now.
+    pub contents: Contents,
+    /// The dims of the contents.
+    pub dims: Vec<Dim>,
+    /// Element type.
+    pub dtype: DType,
+    /// The nesting of regions (branches, loops) in which it was made; only there may it be written in place.
+    pub region: usize,
+    /// Whether the caller sees writes: an argument.
+    pub is_external: bool,
+}
+
+/// What a storage holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Contents {
+    /// The elements of a buffer.
+    Buffer(BufferId),
+    /// One value everywhere: `zeros`, `full`, numbers made into tensors. Of type `I64`, `F64` or `Bool`, converted when read.
+    Splat(Operand),
+}
+
+impl Tensor {
+    /// Number of dimensions.
+    pub fn rank(&self) -> usize {
+        self.dims.len()
+    }
+
+    /// The extents, where all are known.
+    pub fn known_dims(&self) -> Option<Vec<i64>> {
+        self.dims.iter().map(|d| d.known()).collect()
+    }
+
+    /// Whether the view shows the storage (or its reshape) as it is.
+    pub fn is_whole(&self) -> bool {
+        self.view.index.len() == self.dims.len() && self.view.index.iter().enumerate().all(|(i, a)| a.is_axis(i))
+    }
+}
+
+impl Value {
+    /// A constant integer.
+    pub fn int(value: i64) -> Self {
+        Self::Int(Operand::Const(Const::int(value)))
+    }
+
+    /// A constant boolean.
+    pub fn bool(value: bool) -> Self {
+        Self::Bool(Operand::Const(Const::bool(value)))
+    }
+
+    /// A constant float.
+    pub fn float(value: f64) -> Self {
+        Self::Float(Operand::Const(Const::float(DType::F64, value)))
+    }
+
+    /// Constant text.
+    pub fn text(value: &str) -> Self {
+        Self::Str(Operand::Str(value.into()))
+    }
+
+    /// A word for messages.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::None => "NoneType",
+            Self::Int(_) => "int",
+            Self::Float(_) => "float",
+            Self::Bool(_) => "bool",
+            Self::Complex(..) => "complex",
+            Self::Str(_) => "str",
+            Self::Device(_) => "Device",
+            Self::Tensor(_) => "Tensor",
+            Self::Tuple(..) => "Tuple",
+            Self::Cell(_) => "List, Dict or object",
+            Self::Enum(..) => "Enum",
+            Self::Function(_) => "Function",
+            Self::Uninitialized => "uninitialized",
+        }
+    }
+}
+
+/// The constant an operand is, if it is one.
+pub fn known(operand: &Operand) -> Option<Const> {
+    match operand {
+        Operand::Const(c) => Some(*c),
+        Operand::Str(_) | Operand::Var(_) => None,
+    }
+}
+
+/// The integer an operand is known to be.
+pub fn known_int(operand: &Operand) -> Option<i64> {
+    known(operand).map(Const::as_i64)
+}
