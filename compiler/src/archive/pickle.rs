@@ -12,8 +12,10 @@ use std::sync::Arc;
 
 /// Most nodes of one pickle.
 const MAX_NODES: usize = 4 << 20;
-/// Largest memo index; writers number from 0 on.
-const MAX_MEMO: u32 = 1 << 26;
+/// Largest memo index; writers number from 0 on, at most one a node.
+const MAX_MEMO: u32 = 4 << 20;
+/// Most marks that are open at once. Each is a container being filled, so real ones are as deep as the values nest.
+const MAX_MARKS: usize = 1 << 14;
 /// Longest module or class name of a `GLOBAL`.
 const MAX_GLOBAL_BYTES: usize = 4096;
 
@@ -171,6 +173,7 @@ impl Reader<'_> {
                 }
             },
             b'.' => return self.pop().map(Some),
+            b'(' if self.marks.len() >= MAX_MARKS => return Err(Fault::bad("values are nested too deep")),
             b'(' => self.marks.push(self.stack.len()),
             b')' => self.push(Node::Tuple(Box::default()))?,
             b']' => self.push(Node::List(Vec::new()))?,
