@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod diag;
+pub mod eval;
 pub mod index;
 pub mod ir;
 pub mod loops;
