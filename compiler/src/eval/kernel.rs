@@ -10,6 +10,7 @@ use super::fold::State;
 use super::math;
 use crate::index::Id as _;
 use crate::loops::{AxisKind, BufferId, Expr, ExprId, Exprs, Kernel, ReduceOp, Store, StoreMode, VarId};
+use crate::types::DType;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
