@@ -5,6 +5,7 @@ pub mod diag;
 pub mod eval;
 pub mod index;
 pub mod ir;
+pub mod link;
 pub mod loops;
 pub mod ops;
 pub mod script;

@@ -12,7 +12,7 @@ use object::{Endianness, LittleEndian, pod};
 use std::collections::BTreeSet;
 
 /// Makes every defined global symbol local whose name is not in `keep`.
-pub fn localise(file: &mut [u8], keep: &BTreeSet<String>) -> Result<()> {
+pub(super) fn localise(file: &mut [u8], keep: &BTreeSet<String>) -> Result<()> {
     let bad = |what: &str| Diagnostic::internal(format!("the joined object file has {what}"));
     let sections = {
         let header = FileHeader64::<Endianness>::parse(&*file).map_err(|e| bad(&e.to_string()))?;
@@ -79,7 +79,8 @@ pub fn localise(file: &mut [u8], keep: &BTreeSet<String>) -> Result<()> {
         match section.ty {
             elf::SHT_SYMTAB => file[info].copy_from_slice(&(n_locals as u32).to_le_bytes()),
             elf::SHT_GROUP => {
-                let field: &mut U32<LittleEndian> = pod::from_bytes_mut(&mut file[info]).map_err(|()| bad("no room"))?.0;
+                let field: &mut U32<LittleEndian> =
+                    pod::from_bytes_mut(&mut file[info]).map_err(|()| bad("no room"))?.0;
                 let new = renumber(field.get(LE)).ok_or_else(|| bad("a group without symbol"))?;
                 field.set(LE, new);
             }

@@ -64,7 +64,8 @@ impl DataObject<'_> {
             format!("{}_weights", self.name),
             format!("{}_metadata", self.name),
         ];
-        let [weights_section, metadata_section, weights_symbol, metadata_symbol] = names.each_ref().map(|n| n.as_bytes());
+        let [weights_section, metadata_section, weights_symbol, metadata_symbol] =
+            names.each_ref().map(|n| n.as_bytes());
         let sizes = [self.weights_bytes, self.metadata.len()];
         let aligns = [WEIGHTS_ALIGN, 16];
 

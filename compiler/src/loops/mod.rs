@@ -15,5 +15,5 @@ pub use expr::{BinaryOp, Const, Expr, ExprId, Exprs, Guard, Substitution, UnaryO
 pub use program::{
     Arg, Axis, AxisKind, Block, Buffer, BufferClass, BufferId, Dim, Function, FunctionId, HostExpr, Input, InputKind,
     Kernel, Launch, Layout, Method, Operand, OutputTree, Program, ReduceOp, Reduction, Stmt, Store, StoreMode, Var,
-    VarId, VarType, Variant, Weight, WeightId,
+    VarId, VarType, Variant, Weight, WeightId, weight_offsets,
 };

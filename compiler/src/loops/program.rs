@@ -475,3 +475,15 @@ pub struct Kernel {
     /// Whether stores of different points may hit one element, so that points must run one after another in row-major order.
     pub is_ordered: bool,
 }
+
+/// Where each weight lies in the weights section (each aligned to 64 bytes, in order), and the size of the section.
+pub fn weight_offsets(program: &Program) -> (Vec<usize>, usize) {
+    let mut total = 0usize;
+    let offsets = program.weights.iter().map(|weight| {
+        let offset = total.next_multiple_of(64);
+        let numel = usize::try_from(weight.data.numel()).expect("sizes of known tensors are not negative");
+        total = offset + numel * weight.data.dtype().size_bytes();
+        offset
+    });
+    (offsets.collect(), total)
+}
