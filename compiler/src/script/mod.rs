@@ -1,1 +1,120 @@
-//! placeholder
+//! The front end: the parsed source of an archive becomes the SSA IR.
+//!
+//! ```text
+//! archive -> names (files, classes, signatures on demand) -> function (one body) -> stmt, expr, call -> ir::Module
+//! ```
+//!
+//! A body is turned into SSA while it is walked: [`ssa`] keeps what each name means, an `if` merges what its branches
+//! assigned into outputs, a loop carries what its body assigns. `return`, `break` and `continue` inside blocks
+//! become flags (see `stmt`). Every `aten::` node has all arguments of its schema, defaults as constants.
+//! Whatever the input, the result is a module whose graphs the verifier accepts, or a diagnostic.
+
+mod call;
+mod classes;
+mod expr;
+mod function;
+mod index;
+mod names;
+mod ssa;
+mod stmt;
+mod typing;
+mod upgrade;
+
+use crate::archive::Archive;
+use crate::diag::{Diagnostic, Result};
+use crate::ir::{ClassKind, Module};
+use crate::types::{IValue, Object};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Stack of the thread that compiles: nested blocks and calls are walked by recursion, bounded by `MAX_DEPTH` and
+/// `MAX_CALL_DEPTH`. Only touched pages cost memory.
+const STACK_BYTES: usize = 1 << 30;
+
+/// Compiles all methods of the root class and whatever they reach.
+///
+/// # Errors
+/// User errors begin with PyTorch's words and carry the place; constructs we cannot compile are `unsupported`.
+pub fn compile(archive: &Archive) -> Result<Module> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("script".into()).stack_size(STACK_BYTES);
+        let handle = thread
+            .spawn_scoped(scope, || compile_here(archive))
+            .map_err(|e| Diagnostic::internal(format!("cannot start the front end's thread: {e}")))?;
+        handle.join().unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+            Err(Diagnostic::internal(format!("the front end failed: {text}")))
+        })
+    })
+}
+
+fn compile_here(archive: &Archive) -> Result<Module> {
+    let mut program = names::Program::new(archive);
+    classes::check_objects(&mut program, &archive.root)?;
+    let root = Arc::clone(&archive.root.class);
+    for method in methods(&program, &root) {
+        program.compile_method(&root, &method)?;
+    }
+    for class in classes_of(&archive.root) {
+        let has_state = program.classes.get(&class).is_some_and(|c| c.methods.contains_key("__setstate__"));
+        if has_state {
+            program.compile_method(&class, &"__setstate__".into())?;
+        }
+    }
+    compile_interfaces(&mut program)?;
+    let functions = std::mem::take(&mut program.functions);
+    for function in functions.values() {
+        crate::ir::verify(&function.graph)
+            .map_err(|e| Diagnostic::internal(format!("the graph of {} is malformed: {e}", function.name)))?;
+    }
+    let classes = std::mem::take(&mut program.classes);
+    let classes = classes.into_iter().map(|(name, declared)| (name, declared.class)).collect();
+    Ok(Module { classes, functions, root: Arc::clone(&archive.root) })
+}
+
+fn methods(program: &names::Program<'_>, class: &str) -> Vec<Arc<str>> {
+    program.classes.get(class).map_or_else(Vec::new, |declared| declared.class.methods.clone())
+}
+
+/// Compiles, in every known class of an interface, the methods that were called through it, until none is new.
+fn compile_interfaces(program: &mut names::Program<'_>) -> Result<()> {
+    let mut done = HashSet::new();
+    loop {
+        let calls: Vec<_> = program.interface_calls.keys().cloned().collect();
+        let classes: Vec<Arc<str>> = program.classes.keys().cloned().collect();
+        let mut is_new = false;
+        for (interface, method) in &calls {
+            for class in &classes {
+                let is_class = program.classes[class].class.kind != ClassKind::Interface;
+                let fits = is_class && typing::Classes::satisfies(program, class, interface);
+                if fits && done.insert((Arc::clone(class), Arc::clone(method))) {
+                    program.compile_method(class, method)?;
+                    is_new = true;
+                }
+            }
+        }
+        if !is_new {
+            return Ok(());
+        }
+    }
+}
+
+/// The classes of all objects reachable from `root`, in the order they are met.
+fn classes_of(root: &Arc<Object>) -> Vec<Arc<str>> {
+    let (mut seen, mut classes, mut todo) = (HashSet::new(), Vec::new(), vec![IValue::Object(Arc::clone(root))]);
+    while let Some(value) = todo.pop() {
+        match value {
+            IValue::Object(object) if seen.insert(Arc::as_ptr(&object)) => {
+                if !classes.contains(&object.class) {
+                    classes.push(Arc::clone(&object.class));
+                }
+                todo.extend(object.attrs.values().rev().cloned());
+            }
+            IValue::Tuple(items) | IValue::List(_, items) => todo.extend(items.iter().rev().cloned()),
+            IValue::Dict(_, entries) => todo.extend(entries.iter().rev().map(|(_, v)| v.clone())),
+            _ => {}
+        }
+    }
+    classes
+}

@@ -1,0 +1,343 @@
+//! One function: its parameters, its body, its result; and the small tools every part of the emitter uses.
+
+use super::expr::Sugared;
+use super::names::{Definition, MAX_CALL_DEPTH, Param, Program};
+use super::ssa::{Binding, Scope, V};
+use super::stmt::{Exits, Flow};
+use super::typing::{is_subtype, unshaped};
+use super::{classes, names};
+use crate::diag::{Diagnostic, Result};
+use crate::ir::{Argument, Attr, BlockId, Function, Graph, NodeId, OpName, ValueId};
+use crate::source::Span;
+use crate::syntax::ast::{self, File, TextRange};
+use crate::types::{IValue, Type};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How deep blocks may be nested, counted through all functions that are compiled at a time.
+pub(crate) const MAX_DEPTH: usize = 6000;
+
+/// The state of compiling one function.
+pub(crate) struct Emitter<'p, 'a> {
+    /// The whole program, for classes and callees.
+    pub program: &'p mut Program<'a>,
+    /// The file the function is written in.
+    pub file: Arc<File>,
+    /// Qualified name.
+    pub name: Arc<str>,
+    /// The graph under construction.
+    pub graph: Graph,
+    /// Where the next node goes.
+    pub block: BlockId,
+    /// What names mean.
+    pub scope: Scope,
+    /// The result's type: declared, or that of the first return.
+    pub result: Option<Type>,
+    /// Whether `result` was declared.
+    pub is_result_declared: bool,
+    /// Which statements may leave their block early.
+    pub exits: Exits,
+    /// Open loops around the present statement.
+    pub n_loops: usize,
+    /// Whether the present call is the body of an upgrader, which is of today.
+    pub is_upgrading: bool,
+    constants: HashMap<String, V>,
+    constant_nodes: Vec<NodeId>,
+}
+
+impl Program<'_> {
+    /// Compiles a method, if the class has it, and what it calls.
+    pub(crate) fn compile_method(&mut self, class: &Arc<str>, method: &Arc<str>) -> Result<()> {
+        let name: Arc<str> = format!("{class}.{method}").into();
+        if self.classes.get(class).is_some_and(|c| c.methods.contains_key(method)) {
+            self.compile_function(&name, Some(&Type::Class(Arc::clone(class))), None)?;
+        }
+        Ok(())
+    }
+
+    /// Compiles a function or method and what it calls, unless that is done already.
+    pub(crate) fn compile_function(
+        &mut self,
+        name: &Arc<str>,
+        self_ty: Option<&Type>,
+        caller: Option<&Span>,
+    ) -> Result<()> {
+        if self.functions.contains_key(name) {
+            return Ok(());
+        }
+        if self.compiling.contains(name) {
+            let kind = if self_ty.is_some() { "method" } else { "function" };
+            let short = name.rsplit('.').next().unwrap_or(name);
+            return Err(Diagnostic::user(format!(
+                "{kind} '{short}' is called recursively. Recursive calls are not supported"
+            ))
+            .at(caller));
+        }
+        if self.compiling.len() >= MAX_CALL_DEPTH {
+            return Err(Diagnostic::unsupported(format!("calls are nested more than {MAX_CALL_DEPTH} deep")).at(caller));
+        }
+        let Some(definition) = self.definition(name)? else {
+            return Err(Diagnostic::user(format!("undefined value {name}")).at(caller));
+        };
+        self.compiling.push(Arc::clone(name));
+        let compiled = self.compile_definition(name, &definition, self_ty);
+        self.compiling.pop();
+        self.functions.insert(Arc::clone(name), compiled?);
+        Ok(())
+    }
+
+    fn compile_definition(
+        &mut self,
+        name: &Arc<str>,
+        definition: &Definition,
+        self_ty: Option<&Type>,
+    ) -> Result<Function> {
+        let signature = self.signature(name, self_ty)?.expect("a definition has a signature");
+        let def = definition.function();
+        let mut emitter = Emitter::new(self, Arc::clone(&definition.file), Arc::clone(name));
+        emitter.result.clone_from(&signature.result);
+        emitter.is_result_declared = signature.result.is_some();
+        let mut params = Vec::with_capacity(signature.params.len());
+        for (param, syntax) in signature.params.iter().zip(&def.params) {
+            let top = emitter.graph.top;
+            let id = emitter.graph.add_param(top, param.ty.clone(), Some(Arc::clone(&param.name)));
+            let value = V { id, ty: param.ty.clone() };
+            if emitter.scope.get(&param.name).is_some() {
+                return Err(emitter.error(syntax.name.range, format!("duplicate parameter '{}'", param.name)));
+            }
+            emitter.scope.set(Arc::clone(&param.name), Some(Binding::Value { value, is_refined: false }));
+            let default = param.default.as_ref().map(|e| emitter.default_value(e, &param.ty)).transpose()?;
+            params.push(Argument { name: Arc::clone(&param.name), ty: param.ty.clone(), default });
+        }
+        let result = emitter.body(&def.body, def.head)?;
+        let graph = emitter.finish();
+        let span = Some(definition.file.span(def.head));
+        Ok(Function { name: Arc::clone(name), params, result, graph, span })
+    }
+}
+
+impl<'p, 'a> Emitter<'p, 'a> {
+    pub(crate) fn new(program: &'p mut Program<'a>, file: Arc<File>, name: Arc<str>) -> Self {
+        let graph = Graph::new();
+        Self {
+            program,
+            file,
+            name,
+            block: graph.top,
+            graph,
+            scope: Scope::default(),
+            result: None,
+            is_result_declared: false,
+            exits: Exits::default(),
+            n_loops: 0,
+            is_upgrading: false,
+            constants: HashMap::new(),
+            constant_nodes: Vec::new(),
+        }
+    }
+
+    /// Emits the statements of the body and the graph's result; gives the result's type.
+    pub(crate) fn body(&mut self, body: &ast::Block, head: TextRange) -> Result<Type> {
+        let file = Arc::clone(&self.file);
+        self.exits = Exits::of(&file, &body.stmts);
+        if self.exits.has_early(&body.stmts) {
+            let no = self.constant(IValue::Bool(false), Type::Bool, head);
+            self.set_hidden("$did", no);
+        }
+        let flow = self.stmts(&body.stmts)?;
+        let result = match flow {
+            Flow::Exits => self.hidden("$ret", head)?,
+            Flow::Falls | Flow::Maybe | Flow::Raises => {
+                let declared = self.result.clone().filter(|_| self.is_result_declared).unwrap_or(Type::None);
+                if flow == Flow::Raises {
+                    let ty = self.result.clone().unwrap_or(Type::None);
+                    self.uninitialized(&ty, head)
+                } else if is_subtype(&Type::None, &declared, self.program) {
+                    self.none(head)
+                } else {
+                    return Err(self.error(
+                        head,
+                        "Function was not annotated as having type None, but does not return along all paths",
+                    ));
+                }
+            }
+        };
+        let result = if flow == Flow::Maybe { self.hidden("$ret", head)? } else { result };
+        let ty = self.result.clone().unwrap_or_else(|| result.ty.clone());
+        let top = self.graph.top;
+        self.graph.blocks[top].returns.push(result.id);
+        Ok(ty)
+    }
+
+    /// The finished graph: constants first, each once.
+    pub(crate) fn finish(mut self) -> Graph {
+        let top = self.graph.top;
+        self.constant_nodes.append(&mut self.graph.blocks[top].nodes);
+        self.graph.blocks[top].nodes = self.constant_nodes;
+        self.graph
+    }
+
+    /// The place of a range of the function's file.
+    pub(crate) fn span(&self, range: TextRange) -> Span {
+        names::Program::span(&self.file, range)
+    }
+
+    /// An error of the user's at a range.
+    pub(crate) fn error(&self, range: TextRange, message: impl Into<String>) -> Box<Diagnostic> {
+        Diagnostic::user(message).at(Some(&self.span(range)))
+    }
+
+    /// Something we cannot compile yet, at a range.
+    pub(crate) fn unsupported(&self, range: TextRange, message: impl Into<String>) -> Box<Diagnostic> {
+        Diagnostic::unsupported(message).at(Some(&self.span(range)))
+    }
+
+    /// Appends a node to the present block.
+    pub(crate) fn node(&mut self, op: OpName, inputs: Vec<ValueId>, outputs: &[Type], range: TextRange) -> NodeId {
+        let span = Some(self.span(range));
+        self.graph.append(self.block, op, inputs, outputs, span)
+    }
+
+    /// Appends a `prim::` node with one output.
+    pub(crate) fn prim(&mut self, kind: &str, inputs: &[&V], ty: Type, range: TextRange) -> V {
+        let inputs = inputs.iter().map(|v| v.id).collect();
+        let node = self.node(OpName::new(kind), inputs, std::slice::from_ref(&ty), range);
+        V { id: self.graph.nodes[node].outputs[0], ty }
+    }
+
+    /// Like [`prim`](Self::prim) with one attribute.
+    pub(crate) fn prim_attr(
+        &mut self,
+        kind: &str,
+        attr: (&'static str, Attr),
+        inputs: &[&V],
+        ty: Type,
+        range: TextRange,
+    ) -> V {
+        let inputs = inputs.iter().map(|v| v.id).collect();
+        let node = self.node(OpName::new(kind), inputs, std::slice::from_ref(&ty), range);
+        self.graph.nodes[node].attrs.push(attr);
+        V { id: self.graph.nodes[node].outputs[0], ty }
+    }
+
+    /// The value of a constant; equal ones are one node at the top of the graph.
+    pub(crate) fn constant(&mut self, value: IValue, ty: Type, range: TextRange) -> V {
+        let key = match &value {
+            IValue::Float(x) => format!("f{:x}", x.to_bits()),
+            IValue::Complex(re, im) => format!("c{:x},{:x}", re.to_bits(), im.to_bits()),
+            IValue::Tensor(data) => format!("t{:p}", Arc::as_ptr(data)),
+            IValue::Object(object) => format!("o{:p}", Arc::as_ptr(object)),
+            other => format!("{other:?}:{ty:?}"),
+        };
+        if let Some(known) = self.constants.get(&key) {
+            return known.clone();
+        }
+        let span = Some(self.span(range));
+        let node = self.graph.create_node(OpName::new("prim::Constant"), Vec::new(), span);
+        let id = self.graph.add_output(node, ty.clone());
+        if !matches!(value, IValue::None) {
+            self.graph.nodes[node].attrs.push(("value", Attr::Value(value)));
+        }
+        self.constant_nodes.push(node);
+        let made = V { id, ty };
+        self.constants.insert(key, made.clone());
+        made
+    }
+
+    /// The constant that stands for a function.
+    pub(crate) fn function_constant(&mut self, name: &Arc<str>, range: TextRange) -> V {
+        let key = format!("function {name}");
+        if let Some(known) = self.constants.get(&key) {
+            return known.clone();
+        }
+        let span = Some(self.span(range));
+        let node = self.graph.create_node(OpName::new("prim::Constant"), Vec::new(), span);
+        let id = self.graph.add_output(node, Type::Function);
+        self.graph.nodes[node].attrs.push(("name", Attr::Name(Arc::clone(name))));
+        self.constant_nodes.push(node);
+        let made = V { id, ty: Type::Function };
+        self.constants.insert(key, made.clone());
+        made
+    }
+
+    /// An `int` constant.
+    pub(crate) fn int(&mut self, value: i64, range: TextRange) -> V {
+        self.constant(IValue::Int(value), Type::Int, range)
+    }
+
+    /// The `None` constant.
+    pub(crate) fn none(&mut self, range: TextRange) -> V {
+        self.constant(IValue::None, Type::None, range)
+    }
+
+    /// A value that is never read.
+    pub(crate) fn uninitialized(&mut self, ty: &Type, range: TextRange) -> V {
+        self.prim("prim::Uninitialized", &[], ty.clone(), range)
+    }
+
+    /// The constant a value stands for.
+    pub(crate) fn known(&self, value: &V) -> Option<IValue> {
+        self.graph.constant(value.id)
+    }
+
+    /// Whether every `sub` is a `sup`.
+    pub(crate) fn is_subtype(&self, sub: &Type, sup: &Type) -> bool {
+        is_subtype(sub, sup, self.program)
+    }
+
+    /// Binds a hidden name of the emitter's own.
+    pub(crate) fn set_hidden(&mut self, name: &str, value: V) {
+        self.scope.set(name.into(), Some(Binding::Value { value, is_refined: false }));
+    }
+
+    /// The value of a hidden name.
+    pub(crate) fn hidden(&self, name: &str, range: TextRange) -> Result<V> {
+        match self.scope.get(name) {
+            Some(Binding::Value { value, .. }) => Ok(value.clone()),
+            Some(Binding::Conflict(text)) => Err(self.error(range, text.to_string())),
+            Some(Binding::Sugar(_)) | None => Err(Diagnostic::internal(format!("{name} has no value"))),
+        }
+    }
+
+    /// The value of a parameter's default, for the function's interface.
+    pub(crate) fn default_value(&mut self, expr: &ast::Expr, ty: &Type) -> Result<IValue> {
+        if let ast::ExprKind::Attribute { value, name } = &expr.kind {
+            match self.expr_sugar(value, None)? {
+                Sugared::Constants => return self.stored_constant(&name.text, expr.range),
+                Sugared::Item(names::Item::Enum(named)) => {
+                    let v = self.enum_member(&named, &name.text, expr.range)?;
+                    return self.known(&v).ok_or_else(|| self.error(expr.range, "Expected a literal"));
+                }
+                _ => {}
+            }
+        }
+        Ok(match (classes::literal(expr, &self.file)?, ty) {
+            (IValue::Int(value), Type::Float) => IValue::Float(value as f64),
+            (IValue::Str(text), Type::Device) => IValue::Device(text),
+            (value, _) => value,
+        })
+    }
+
+    /// `CONSTANTS.cN` of the archive.
+    pub(crate) fn stored_constant(&self, name: &str, range: TextRange) -> Result<IValue> {
+        let constants = &self.program.archive.constants;
+        let index = name.strip_prefix('c').and_then(|digits| digits.parse::<usize>().ok());
+        let Some(index) = index else {
+            return Err(self.error(range, format!("invalid constant specifier: {name}")));
+        };
+        constants.get(index).cloned().ok_or_else(|| {
+            let n = constants.len();
+            self.error(range, format!("constant index {index} is out of bounds (constant table has {n} entries)"))
+        })
+    }
+
+    /// Parameters of a call's target without `self`.
+    pub(crate) fn without_self(params: &[Param]) -> &[Param] {
+        params.get(1..).unwrap_or(&[])
+    }
+
+    /// The type with which a name is remembered.
+    pub(crate) fn stored_type(ty: &Type) -> Type {
+        unshaped(ty)
+    }
+}

@@ -1,0 +1,265 @@
+//! Subscripts: reading and writing `x[...]` of tensors, lists, tuples, strings and dictionaries.
+
+use super::expr::Sugared;
+use super::function::Emitter;
+use super::ssa::V;
+use super::typing::unify;
+use crate::diag::Result;
+use crate::syntax::ast::{Expr, ExprKind, TextRange};
+use crate::types::{IValue, Type};
+
+impl Emitter<'_, '_> {
+    /// `object[items]`.
+    pub(crate) fn subscript_value(&mut self, object: V, items: &[Expr], range: TextRange) -> Result<V> {
+        match (&object.ty, items) {
+            (Type::Tensor(_), _) => {
+                let (view, tensors) = self.basic_index(object, items, range)?;
+                match tensors {
+                    None => Ok(view),
+                    Some(list) => self.builtin_value("aten::index", vec![view, list], range),
+                }
+            }
+            (Type::Tuple(_) | Type::NamedTuple(_), [item]) => self.tuple_subscript(&object, item, range),
+            (_, [Expr { kind: ExprKind::Slice { start, stop, step }, .. }]) => {
+                let one = self.int(1, range);
+                let mut args = vec![object];
+                for part in [start, stop] {
+                    args.push(match part {
+                        Some(part) => self.expr(part)?,
+                        None => self.none(range),
+                    });
+                }
+                args.push(match step {
+                    Some(step) => self.expr(step)?,
+                    None => one,
+                });
+                self.builtin_value("aten::slice", args, range)
+            }
+            (Type::Str, [item]) => {
+                let item = self.expr(item)?;
+                self.builtin_value("prim::StringIndex", vec![object, item], range)
+            }
+            (Type::List(_) | Type::Dict(..), [item]) => {
+                let item = self.expr(item)?;
+                self.builtin_value("aten::__getitem__", vec![object, item], range)
+            }
+            (Type::Class(_), [item]) => {
+                let item = self.expr(item)?;
+                let made = self.call_method(&object, &"__getitem__".into(), vec![item], Vec::new(), range)?;
+                self.value_of(made, range)
+            }
+            (ty, _) => Err(self.error(range, format!("'{ty}' object is not subscriptable"))),
+        }
+    }
+
+    fn tuple_subscript(&mut self, object: &V, item: &Expr, range: TextRange) -> Result<V> {
+        let types: Vec<Type> = match &object.ty {
+            Type::Tuple(items) => items.to_vec(),
+            Type::NamedTuple(named) => named.fields.iter().map(|(_, ty)| ty.clone()).collect(),
+            ty => return Err(self.error(range, format!("{ty} cannot be used as a tuple"))),
+        };
+        let n = i64::try_from(types.len()).unwrap_or(i64::MAX);
+        if let ExprKind::Slice { start, stop, step } = &item.kind {
+            let mut bound = |part: &Option<Box<Expr>>| match part {
+                None => Ok(None),
+                Some(part) => {
+                    let value = self.expr(part)?;
+                    match self.known(&value) {
+                        Some(IValue::Int(x)) => Ok(Some(x)),
+                        Some(IValue::None) => Ok(None),
+                        _ => Err(self.error(range, "tuple slice bounds must be integer constants")),
+                    }
+                }
+            };
+            let (start, stop, step) = (bound(start)?, bound(stop)?, bound(step)?.unwrap_or(1));
+            if step == 0 {
+                return Err(self.error(range, "slice step cannot be zero"));
+            }
+            let wrap = |x: i64, lo: i64, hi: i64| (if x < 0 { x.saturating_add(n) } else { x }).clamp(lo, hi);
+            let mut picked = Vec::new();
+            let (mut at, end) = if step > 0 {
+                (start.map_or(0, |x| wrap(x, 0, n)), stop.map_or(n, |x| wrap(x, 0, n)))
+            } else {
+                (start.map_or(n - 1, |x| wrap(x, -1, n - 1)), stop.map_or(-1, |x| wrap(x, -1, n - 1)))
+            };
+            while (step > 0 && at < end) || (step < 0 && at > end) {
+                let place = usize::try_from(at).expect("clamped to the tuple");
+                picked.push(self.tuple_index(object, place, range));
+                at = at.saturating_add(step);
+            }
+            return Ok(self.tuple(picked, range));
+        }
+        let index = self.expr(item)?;
+        match self.known(&index) {
+            Some(IValue::Int(at)) => {
+                let place = if at < 0 { at.saturating_add(n) } else { at };
+                match usize::try_from(place) {
+                    Ok(place) if place < types.len() => Ok(self.tuple_index(object, place, range)),
+                    _ => {
+                        Err(self.error(range, "Tuple index out of range. Tuple is length ".to_owned() + &n.to_string()))
+                    }
+                }
+            }
+            _ => {
+                let mut all = types.first().cloned();
+                for ty in types.iter().skip(1) {
+                    all = all.and_then(|all| (unify(&all, ty, self.program) == Some(all.clone())).then_some(all));
+                }
+                match all {
+                    Some(ty) if index.ty == Type::Int => Ok(self.prim("prim::TupleIndex", &[object, &index], ty, range)),
+                    _ => Err(self.error(
+                        range,
+                        format!("Cannot index into a {} with a non-integer literal because we cannot resolve the output type", object.ty.annotation()),
+                    )),
+                }
+            }
+        }
+    }
+
+    /// Element `at` of a tuple.
+    pub(crate) fn tuple_index(&mut self, tuple: &V, at: usize, range: TextRange) -> V {
+        let ty = match &tuple.ty {
+            Type::Tuple(items) => items[at].clone(),
+            Type::NamedTuple(named) => named.fields[at].1.clone(),
+            _ => unreachable!("only tuples are indexed by position"),
+        };
+        let index = self.int(i64::try_from(at).unwrap_or(i64::MAX), range);
+        self.prim("prim::TupleIndex", &[tuple, &index], ty, range)
+    }
+
+    /// The view that ints, slices, `None` and `...` make, and the list of tensor indices, if there are any.
+    fn basic_index(&mut self, tensor: V, items: &[Expr], range: TextRange) -> Result<(V, Option<V>)> {
+        let flat: Vec<&Expr> = match items {
+            [Expr { kind: ExprKind::Tuple(inner), .. }] => inner.iter().collect(),
+            items => items.iter().collect(),
+        };
+        let dots = flat.iter().position(|item| matches!(item.kind, ExprKind::Ellipsis));
+        let (mut view, mut dim, mut tensors) = (tensor, 0i64, Vec::<(i64, V)>::new());
+        // Dimensions after `...` are counted from the end: -1 is the last.
+        for (at, item) in flat.iter().enumerate() {
+            let from_end = dots.is_some_and(|dots| at > dots);
+            if from_end && dots == Some(at - 1) {
+                let mut n = 0;
+                for item in &flat[at..] {
+                    n += i64::from(!matches!(item.kind, ExprKind::None));
+                }
+                dim = -n;
+            }
+            match &item.kind {
+                ExprKind::Ellipsis => {}
+                ExprKind::None => {
+                    // A new dimension counted from the end sits one further left.
+                    let place = if from_end { if dim == 0 { -1 } else { dim - 1 } } else { dim };
+                    let place = self.int(place, range);
+                    view = self.builtin_value("aten::unsqueeze", vec![view, place], range)?;
+                    dim += i64::from(!from_end);
+                }
+                ExprKind::Slice { start, stop, step } => {
+                    let mut args = vec![view, self.int(dim, range)];
+                    for part in [start, stop] {
+                        args.push(match part {
+                            Some(part) => self.expr(part)?,
+                            None => self.none(range),
+                        });
+                    }
+                    args.push(match step {
+                        Some(step) => self.expr(step)?,
+                        None => self.int(1, range),
+                    });
+                    view = self.builtin_value("aten::slice", args, range)?;
+                    dim += 1;
+                }
+                _ => {
+                    let index = self.expr(item)?;
+                    match &index.ty {
+                        Type::Int => {
+                            let place = self.int(dim, range);
+                            view = self.builtin_value("aten::select", vec![view, place, index], range)?;
+                            dim += i64::from(from_end);
+                        }
+                        Type::Tensor(_) => {
+                            tensors.push((dim, index));
+                            dim += 1;
+                        }
+                        Type::Optional(inner) if matches!(**inner, Type::Tensor(_)) => {
+                            tensors.push((dim, index));
+                            dim += 1;
+                        }
+                        Type::List(_) => {
+                            let (none, no) = (self.none(range), self.constant(IValue::Bool(false), Type::Bool, range));
+                            let code = self.int(crate::types::DType::I64.code(), range);
+                            let index = self.builtin_value("aten::tensor", vec![index], range);
+                            let (index, _) = (index?, (none, no));
+                            let index = self.builtin("aten::to", vec![index, code], Vec::new(), range)?;
+                            tensors.push((dim, self.value_of(index, range)?));
+                            dim += 1;
+                        }
+                        ty => {
+                            return Err(self.error(
+                                item.range,
+                                format!("Unsupported operation: indexing tensor with unsupported index type '{ty}'. Only ints, slices, lists and tensors are supported"),
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+        if tensors.is_empty() {
+            return Ok((view, None));
+        }
+        if tensors.iter().any(|(dim, _)| *dim < 0) {
+            return Err(self.unsupported(range, "a tensor index after `...`"));
+        }
+        let none = self.none(range);
+        let mut list = Vec::new();
+        for (dim, index) in tensors {
+            while i64::try_from(list.len()).unwrap_or(i64::MAX) < dim {
+                list.push(none.clone());
+            }
+            list.push(index);
+        }
+        let inputs: Vec<&V> = list.iter().collect();
+        let ty = Type::list(Type::optional(Type::tensor()));
+        let list = self.prim("prim::ListConstruct", &inputs, ty, range);
+        Ok((view, Some(list)))
+    }
+
+    /// `object[items] = value`.
+    pub(crate) fn assign_subscript(&mut self, object: &Expr, items: &[Expr], value: V, range: TextRange) -> Result<()> {
+        let object = self.expr(object)?;
+        match (&object.ty, items) {
+            (Type::Tensor(_), _) => {
+                let (view, tensors) = self.basic_index(object, items, range)?;
+                let no = self.constant(IValue::Bool(false), Type::Bool, range);
+                let value = if matches!(value.ty, Type::Tensor(_)) {
+                    value
+                } else {
+                    let dtype = self.builtin_value("prim::dtype", vec![view.clone()], range)?;
+                    let device = self.builtin_value("prim::device", vec![view.clone()], range)?;
+                    let named =
+                        vec![("dtype".into(), dtype), ("device".into(), device), ("requires_grad".into(), no.clone())];
+                    let made = self.builtin("aten::tensor", vec![value], named, range)?;
+                    self.value_of(made, range)?
+                };
+                match tensors {
+                    None => self.builtin("aten::copy_", vec![view, value, no], Vec::new(), range)?,
+                    Some(list) => self.builtin("aten::index_put_", vec![view, list, value, no], Vec::new(), range)?,
+                };
+                Ok(())
+            }
+            (Type::List(_) | Type::Dict(..), [item]) => {
+                let item = self.expr(item)?;
+                self.builtin("aten::_set_item", vec![object, item, value], Vec::new(), range)?;
+                Ok(())
+            }
+            (Type::Class(_), [item]) => {
+                let item = self.expr(item)?;
+                let made: Sugared =
+                    self.call_method(&object, &"__setitem__".into(), vec![item, value], Vec::new(), range)?;
+                let _ = made;
+                Ok(())
+            }
+            (ty, _) => Err(self.error(range, format!("'{ty}' object does not support item assignment"))),
+        }
+    }
+}

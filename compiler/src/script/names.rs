@@ -1,0 +1,389 @@
+//! Which definition a qualified name means: files of the archive are parsed and classes declared only when asked for.
+//!
+//! `__torch__.a.b.C` is the class, function or enumeration `C` of `code/__torch__/a/b.py`.
+
+use super::typing::{self, Classes};
+use crate::archive::Archive;
+use crate::diag::{Diagnostic, Result};
+use crate::ir::{Class, ClassKind, Function};
+use crate::source::Span;
+use crate::syntax::ast::{self, ExprKind, File, StmtId, StmtKind, TextRange};
+use crate::types::{EnumType, NamedTupleType, Type};
+use indexmap::IndexMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// How deep calls may go through functions that are compiled because another one needs them.
+pub(crate) const MAX_CALL_DEPTH: usize = 400;
+
+/// How deep class declarations and types may refer to each other.
+const MAX_TYPE_DEPTH: usize = 200;
+
+/// A function where it is written.
+#[derive(Clone)]
+pub(crate) struct Definition {
+    /// The file.
+    pub file: Arc<File>,
+    /// The `def` in it.
+    pub stmt: StmtId,
+}
+
+impl Definition {
+    /// The function's syntax.
+    pub(crate) fn function(&self) -> &ast::Function {
+        match &self.file.stmts[self.stmt].kind {
+            StmtKind::Def(def) => def,
+            _ => unreachable!("a definition is made from a `def` only"),
+        }
+    }
+}
+
+/// A parameter or the result of a call's target.
+#[derive(Clone, Debug)]
+pub(crate) struct Param {
+    /// Name.
+    pub name: Arc<str>,
+    /// Type.
+    pub ty: Type,
+    /// Whether it may be left out.
+    pub default: Option<ast::Expr>,
+}
+
+/// What a caller must know of a function.
+#[derive(Clone)]
+pub(crate) struct Signature {
+    /// Where it is written, for the spans of defaults.
+    pub file: Arc<File>,
+    /// Parameters, `self` included.
+    pub params: Vec<Param>,
+    /// The annotated result.
+    pub result: Option<Type>,
+}
+
+/// A declared class with its methods' syntax.
+pub(crate) struct Declared {
+    /// The class as the IR has it.
+    pub class: Class,
+    /// Methods by name.
+    pub methods: HashMap<Arc<str>, Definition>,
+}
+
+/// What a qualified name is.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    /// A module or script class, or an interface.
+    Class(Type),
+    /// A named tuple.
+    NamedTuple(Arc<NamedTupleType>),
+    /// An enumeration.
+    Enum(Arc<EnumType>),
+    /// A function.
+    Function(Arc<str>),
+}
+
+struct ParsedFile {
+    file: Arc<File>,
+    /// Classes and functions of the top level.
+    items: HashMap<Arc<str>, StmtId>,
+}
+
+/// The program under compilation.
+pub(crate) struct Program<'a> {
+    /// The archive it comes from.
+    pub archive: &'a Archive,
+    files: HashMap<String, Option<Arc<ParsedFile>>>,
+    sources: HashMap<String, String>,
+    /// Classes by qualified name.
+    pub classes: IndexMap<Arc<str>, Declared>,
+    items: HashMap<Arc<str>, Item>,
+    in_progress: HashSet<Arc<str>>,
+    /// Finished functions by qualified name.
+    pub functions: IndexMap<Arc<str>, Function>,
+    /// Functions whose bodies are being compiled.
+    pub compiling: Vec<Arc<str>>,
+    /// Methods that were called through an interface.
+    pub interface_calls: IndexMap<(Arc<str>, Arc<str>), ()>,
+    signatures: HashMap<Arc<str>, Arc<Signature>>,
+    type_depth: usize,
+    /// Blocks open in the functions under compilation.
+    pub depth: usize,
+}
+
+impl<'a> Program<'a> {
+    pub(crate) fn new(archive: &'a Archive) -> Self {
+        let stem = |path: &String| {
+            let inner = path.strip_prefix("code/").unwrap_or(path);
+            (inner.strip_suffix(".py").unwrap_or(inner).replace('/', "."), path.clone())
+        };
+        Self {
+            archive,
+            files: HashMap::new(),
+            sources: archive.sources.keys().map(stem).collect(),
+            classes: IndexMap::new(),
+            items: HashMap::new(),
+            in_progress: HashSet::new(),
+            functions: IndexMap::new(),
+            compiling: Vec::new(),
+            interface_calls: IndexMap::new(),
+            signatures: HashMap::new(),
+            type_depth: 0,
+            depth: 0,
+        }
+    }
+
+    fn file(&mut self, module: &str) -> Result<Option<Arc<ParsedFile>>> {
+        if let Some(known) = self.files.get(module) {
+            return Ok(known.clone());
+        }
+        let source = self.sources.get(module).and_then(|path| self.archive.sources.get(path));
+        let parsed = match source {
+            None => None,
+            Some(source) => {
+                let file = Arc::new(crate::syntax::parse::parse(source)?);
+                let mut items = HashMap::new();
+                for &id in &file.body.stmts {
+                    match &file.stmts[id].kind {
+                        StmtKind::Class(class) => _ = items.insert(Arc::clone(&class.name.text), id),
+                        StmtKind::Def(def) => _ = items.insert(Arc::clone(&def.name.text), id),
+                        _ => {}
+                    }
+                }
+                Some(Arc::new(ParsedFile { file, items }))
+            }
+        };
+        self.files.insert(module.to_owned(), parsed.clone());
+        Ok(parsed)
+    }
+
+    fn find(&mut self, name: &str) -> Result<Option<(Arc<File>, StmtId)>> {
+        let Some((module, base)) = name.rsplit_once('.') else { return Ok(None) };
+        let Some(parsed) = self.file(module)? else { return Ok(None) };
+        Ok(parsed.items.get(base).map(|&stmt| (Arc::clone(&parsed.file), stmt)))
+    }
+
+    /// The class, function or enumeration of this qualified name, declared on first use; `None` if there is none.
+    pub(crate) fn item(&mut self, name: &str) -> Result<Option<Item>> {
+        if let Some(item) = self.items.get(name) {
+            return Ok(Some(item.clone()));
+        }
+        if name.starts_with("__torch__.torch.classes.") {
+            return Ok(Some(Item::Class(Type::Class(name.into()))));
+        }
+        if self.in_progress.contains(name) {
+            return Ok(None);
+        }
+        let Some((file, stmt)) = self.find(name)? else { return Ok(None) };
+        let qualified: Arc<str> = name.into();
+        let item = match &file.stmts[stmt].kind {
+            StmtKind::Class(class) => {
+                if self.in_progress.len() > MAX_TYPE_DEPTH {
+                    let span = file.span(class.head);
+                    return Err(Diagnostic::unsupported("classes refer to each other too deeply").at(Some(&span)));
+                }
+                self.in_progress.insert(Arc::clone(&qualified));
+                let item = super::classes::declare(self, &qualified, &file, class);
+                self.in_progress.remove(&qualified);
+                item?
+            }
+            _ => Item::Function(Arc::clone(&qualified)),
+        };
+        self.items.insert(qualified, item.clone());
+        Ok(Some(item))
+    }
+
+    /// Where a function or method of this qualified name is written.
+    pub(crate) fn definition(&mut self, name: &str) -> Result<Option<Definition>> {
+        if let Some((owner, method)) = name.rsplit_once('.')
+            && let Some(declared) = self.classes.get(owner)
+        {
+            return Ok(declared.methods.get(method).cloned());
+        }
+        let found = self.find(name)?;
+        Ok(found.and_then(|(file, stmt)| {
+            matches!(file.stmts[stmt].kind, StmtKind::Def(_)).then_some(Definition { file, stmt })
+        }))
+    }
+
+    /// The signature of a function or method; `self_ty` is the type of an unannotated `self`.
+    pub(crate) fn signature(&mut self, name: &Arc<str>, self_ty: Option<&Type>) -> Result<Option<Arc<Signature>>> {
+        if let Some(known) = self.signatures.get(name) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let Some(definition) = self.definition(name)? else { return Ok(None) };
+        let signature = Arc::new(self.read_signature(&definition.file, definition.function(), self_ty)?);
+        self.signatures.insert(Arc::clone(name), Arc::clone(&signature));
+        Ok(Some(signature))
+    }
+
+    /// The signature a `def` is written with.
+    pub(crate) fn read_signature(
+        &mut self,
+        file: &Arc<File>,
+        def: &ast::Function,
+        self_ty: Option<&Type>,
+    ) -> Result<Signature> {
+        let mut params = Vec::with_capacity(def.params.len());
+        for (at, param) in def.params.iter().enumerate() {
+            if matches!(param.kind, ast::ParamKind::Rest | ast::ParamKind::KeywordRest) {
+                let text = "Compiled functions can't take variable number of arguments or use keyword-only arguments with defaults";
+                return Err(Diagnostic::user(text).at(Some(&file.span(param.name.range))));
+            }
+            let ty = match (&param.annotation, self_ty) {
+                (_, Some(self_ty)) if at == 0 => self_ty.clone(),
+                (Some(annotation), _) => self.ty(annotation, file)?,
+                (None, _) => Type::tensor(),
+            };
+            params.push(Param { name: Arc::clone(&param.name.text), ty, default: param.default.clone() });
+        }
+        let result = def.returns.as_ref().map(|ty| self.ty(ty, file)).transpose()?;
+        Ok(Signature { file: Arc::clone(file), params, result })
+    }
+
+    /// The type an annotation means.
+    pub(crate) fn ty(&mut self, expr: &ast::Expr, file: &Arc<File>) -> Result<Type> {
+        self.type_depth += 1;
+        let result = if self.type_depth > MAX_TYPE_DEPTH {
+            Err(Diagnostic::unsupported("the type is nested too deeply"))
+        } else {
+            self.ty_inner(expr, file)
+        };
+        self.type_depth -= 1;
+        result.map_err(|e| e.at(Some(&file.span(expr.range))))
+    }
+
+    fn ty_inner(&mut self, expr: &ast::Expr, file: &Arc<File>) -> Result<Type> {
+        let unknown = |name: &str| Diagnostic::user(format!("Unknown type name '{name}'"));
+        match &expr.kind {
+            ExprKind::None => Ok(Type::None),
+            ExprKind::Name(name) => simple(name).ok_or_else(|| unknown(name)),
+            ExprKind::Attribute { .. } => {
+                let path = dotted(expr).ok_or_else(|| unknown(file.text(expr.range)))?;
+                match &*path {
+                    "torch.Tensor" => return Ok(Type::tensor()),
+                    "torch.device" => return Ok(Type::Device),
+                    "torch.dtype" | "torch.qscheme" => return Ok(Type::Int),
+                    "torch.Generator" => return Ok(Type::Generator),
+                    _ => {}
+                }
+                if let Some(name) = path.strip_prefix("typing.") {
+                    return simple(name).ok_or_else(|| unknown(&path));
+                }
+                match self.item(&path)? {
+                    Some(Item::Class(ty)) => Ok(ty),
+                    Some(Item::NamedTuple(ty)) => Ok(Type::NamedTuple(ty)),
+                    Some(Item::Enum(ty)) => Ok(Type::Enum(ty)),
+                    Some(Item::Function(_)) | None => Err(unknown(&path)),
+                }
+            }
+            ExprKind::Subscript { value, items } => {
+                let head = dotted(value).ok_or_else(|| unknown(file.text(value.range)))?;
+                let head = head.rsplit('.').next().unwrap_or(&head).to_owned();
+                let items: Vec<&ast::Expr> = match items.as_slice() {
+                    [ast::Expr { kind: ExprKind::Tuple(inner), .. }] => inner.iter().collect(),
+                    items => items.iter().collect(),
+                };
+                let mut types = items.iter().map(|item| self.ty(item, file)).collect::<Result<Vec<_>>>()?;
+                let one = |types: &mut Vec<Type>| match types.len() {
+                    1 => Ok(types.remove(0)),
+                    n => Err(Diagnostic::user(format!("{head} type must have exactly one element type, got {n}"))),
+                };
+                match &*head {
+                    "List" | "list" => Ok(Type::list(one(&mut types)?)),
+                    "Optional" => Ok(Type::optional(one(&mut types)?)),
+                    "Future" => Ok(Type::Future(Arc::new(one(&mut types)?))),
+                    "Await" => Ok(Type::Await(Arc::new(one(&mut types)?))),
+                    "RRef" => Ok(Type::RRef(Arc::new(one(&mut types)?))),
+                    "Final" => one(&mut types),
+                    "Tuple" | "tuple" => Ok(Type::Tuple(types.into())),
+                    "Union" => Ok(typing::union(types, self)),
+                    "Dict" | "dict" => match <[Type; 2]>::try_from(types) {
+                        Ok([key, value]) if is_key(&key) => Ok(Type::Dict(Arc::new(key), Arc::new(value))),
+                        Ok([key, _]) => Err(Diagnostic::user(format!(
+                            "Cannot create dict for key type '{key}', only int, float, complex, Tensor, device and string keys are supported"
+                        ))),
+                        Err(types) => {
+                            Err(Diagnostic::user(format!("Dict type must have two element types, got {}", types.len())))
+                        }
+                    },
+                    _ => Err(unknown(&head)),
+                }
+            }
+            ExprKind::Tuple(items) if items.is_empty() => Ok(Type::Tuple([].into())),
+            ExprKind::Binary { op: ast::BinaryOp::BitOr, lhs, rhs } => {
+                let types = vec![self.ty(lhs, file)?, self.ty(rhs, file)?];
+                Ok(typing::union(types, self))
+            }
+            ExprKind::Str(text) => {
+                let name = String::from_utf8_lossy(text).into_owned();
+                simple(&name).ok_or_else(|| unknown(&name))
+            }
+            _ => Err(unknown(file.text(expr.range))),
+        }
+    }
+
+    /// The span of a range of a file.
+    pub(crate) fn span(file: &Arc<File>, range: TextRange) -> Span {
+        file.span(range)
+    }
+}
+
+impl Classes for Program<'_> {
+    fn satisfies(&self, class: &str, interface: &str) -> bool {
+        match (self.classes.get(class), self.classes.get(interface)) {
+            (Some(class), Some(interface)) => {
+                interface.class.kind == ClassKind::Interface
+                    && interface.class.methods.iter().all(|method| class.methods.contains_key(method))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether a dictionary may have keys of this type.
+fn is_key(ty: &Type) -> bool {
+    matches!(ty, Type::Int | Type::Float | Type::Complex | Type::Bool | Type::Str | Type::Device | Type::Tensor(_))
+}
+
+/// The type a single word means.
+fn simple(name: &str) -> Option<Type> {
+    Some(match name {
+        "Tensor" => Type::tensor(),
+        "int" => Type::Int,
+        "float" => Type::Float,
+        "bool" => Type::Bool,
+        "complex" => Type::Complex,
+        "number" => Type::Number,
+        "str" => Type::Str,
+        "NoneType" | "None" => Type::None,
+        "Device" => Type::Device,
+        "Generator" => Type::Generator,
+        "Stream" => Type::Stream,
+        "Storage" => Type::Storage,
+        "Capsule" => Type::Capsule,
+        "Any" => Type::Any,
+        "tuple" | "Tuple" => Type::AnyTuple,
+        "list" | "List" => Type::AnyList,
+        "Function" => Type::Function,
+        _ => return None,
+    })
+}
+
+/// `a.b.c` as one text, if the expression is a chain of names.
+pub(crate) fn dotted(expr: &ast::Expr) -> Option<String> {
+    let (mut parts, mut at) = (Vec::new(), expr);
+    loop {
+        match &at.kind {
+            ExprKind::Attribute { value, name } => {
+                parts.push(&*name.text);
+                at = value;
+            }
+            ExprKind::Name(name) => {
+                parts.push(name);
+                break;
+            }
+            _ => return None,
+        }
+    }
+    parts.reverse();
+    Some(parts.join("."))
+}
