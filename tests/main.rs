@@ -2,3 +2,5 @@
 
 #[cfg(test)]
 mod archive;
+#[cfg(test)]
+mod script;

@@ -684,7 +684,11 @@ impl Emitter<'_, '_> {
                     self.prim("prim::ListConstruct", &items, Type::list(elem.clone()), range).id
                 }
                 Slot::Default(value, ty) => {
-                    let ty = if matches!(value, IValue::None) { Type::None } else { ty };
+                    let ty = match (&value, ty) {
+                        (IValue::List(..), Type::Optional(list)) => (*list).clone(),
+                        (IValue::List(..), list) => list,
+                        _ => classes::type_of(&value),
+                    };
                     self.constant(value, ty, range).id
                 }
             });

@@ -218,7 +218,10 @@ pub(crate) fn type_of(value: &IValue) -> Type {
 pub(crate) fn check_objects(program: &mut Program<'_>, root: &Arc<Object>) -> Result<()> {
     let (mut seen, mut todo) = (HashSet::new(), vec![Arc::clone(root)]);
     while let Some(object) = todo.pop() {
-        if !seen.insert(Arc::as_ptr(&object)) || object.class.starts_with("__torch__.torch.classes.") {
+        if !seen.insert(Arc::as_ptr(&object))
+            || !object.class.starts_with("__torch__.")
+            || object.class.starts_with("__torch__.torch.classes.")
+        {
             continue;
         }
         let Some(Item::Class(_)) = program.item(&object.class)? else {
@@ -295,6 +298,8 @@ fn fits(program: &mut Program<'_>, value: &IValue, ty: &Type, depth: usize) -> b
             entries.iter().all(|(key, value)| fits(program, key, k, depth + 1) && fits(program, value, v, depth + 1))
         }
         (IValue::Object(object), Type::Class(class)) => object.class == *class,
+        // A sparse tensor is stored as the parts it is rebuilt from.
+        (IValue::Object(object), Type::Tensor(_)) => object.class.starts_with("torch."),
         (IValue::Object(object), Type::Interface(_)) => {
             matches!(program.item(&object.class), Ok(Some(_)))
                 && is_subtype(&Type::Class(Arc::clone(&object.class)), ty, program)

@@ -316,6 +316,9 @@ impl Emitter<'_, '_> {
             }
             Sugared::Constants => {
                 let value = self.stored_constant(name, range)?;
+                if let IValue::Object(object) = &value {
+                    super::classes::check_objects(self.program, object)?;
+                }
                 let ty = classes::type_of(&value);
                 Ok(Sugared::Value(self.constant(value, ty, range)))
             }

@@ -17,6 +17,8 @@ mod index;
 mod names;
 mod ssa;
 mod stmt;
+#[cfg(test)]
+mod tests;
 mod typing;
 mod upgrade;
 

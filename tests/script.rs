@@ -1,0 +1,81 @@
+//! The front end over the corpus: every archive that must load compiles to graphs that the verifier accepts.
+
+use aot::archive::{self, Container};
+use aot::diag::Blame;
+use aot::{ir, script};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Longest time that one archive may take.
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn corpus(name: &str) -> Container {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+    Container::open(&path).expect("the corpus is a zip")
+}
+
+/// Reads and compiles an archive of the corpus; the error is rendered.
+fn compile(container: &Container, file: &str) -> Result<ir::Module, (Blame, String)> {
+    let bytes = container.get(file).expect("the member reads");
+    let compiled = archive::from_bytes(bytes, file).and_then(|archive| script::compile(&archive));
+    compiled.map_err(|e| (e.blame, e.render()))
+}
+
+fn all_compile(zip: &str) {
+    let cases = corpus(zip);
+    let (mut faults, mut n_cases) = (Vec::new(), 0);
+    for file in cases.names().filter(|name| name.ends_with(".pt") && !name.ends_with(".io.pt")) {
+        n_cases += 1;
+        match compile(&cases, file) {
+            Ok(module) => {
+                for function in module.functions.values() {
+                    if let Err(e) = ir::verify(&function.graph) {
+                        faults.push(format!("{file}: {}: {e}", function.name));
+                    }
+                }
+            }
+            Err((_, text)) => faults.push(format!("{file}: {text}")),
+        }
+    }
+    assert!(n_cases > 5, "only {n_cases} archives found");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn small_models_compile() {
+    all_compile("models_small.zip");
+}
+
+#[test]
+fn real_models_compile() {
+    all_compile("real.zip");
+}
+
+#[test]
+fn odd_code_is_accepted_or_refused() {
+    let cases = corpus("archives.zip");
+    let lines = cases.get("archives.jsonl").expect("the list of cases");
+    let lines = std::str::from_utf8(lines.as_ref()).expect("the list is text");
+    let (mut faults, mut n_cases) = (Vec::new(), 0);
+    for line in lines.lines().filter(|line| !line.is_empty()) {
+        let line: serde_json::Value = serde_json::from_str(line).expect("one JSON value a line");
+        let file = line["file"].as_str().expect("a file name");
+        let must_load = line["must"] == "load";
+        if !cases.contains(file) || !(must_load || file.starts_with("h_code_")) {
+            continue;
+        }
+        n_cases += 1;
+        let start = Instant::now();
+        match (compile(&cases, file), must_load) {
+            (Ok(_), true) => {}
+            (Ok(_), false) => faults.push(format!("{file}: compiles, though: {}", line["why"])),
+            (Err((Blame::Internal, text)), _) | (Err((_, text)), true) => faults.push(format!("{file}: {text}")),
+            (Err(_), false) => {}
+        }
+        if start.elapsed() > LIMIT {
+            faults.push(format!("{file}: took {:?}", start.elapsed()));
+        }
+    }
+    assert!(n_cases > 20, "only {n_cases} cases found");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
