@@ -1,4 +1,4 @@
-//! The schemas of every operator, read once from `schemas.txt` (PyTorch's FunctionSchema text).
+//! The schemas of every operator, read once from `schemas.txt` (the text of PyTorch's operator registry).
 //!
 //! `ns::name.overload(Type name=default, *, Type name) -> Type`. Types may carry an alias mark (`Tensor(a!)` is written
 //! through, `Tensor(a)` shares memory), `int[2]` is a list one scalar may stand for, `...` takes any arguments.
@@ -106,7 +106,7 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// Parses one line of FunctionSchema text.
+/// Parses one line of schema text.
 pub fn parse(line: &'static str) -> Result<Schema, String> {
     let mut p = Parser { text: line, at: 0 };
     let full = p.take_while(|c| c != '(');

@@ -16,6 +16,7 @@ use crate::ops::schema::{self, Schema};
 use crate::syntax::ast::{self, Expr, ExprKind, StmtId, StmtKind, TextRange};
 use crate::types::{IValue, NamedTupleType, Type};
 use indexmap::IndexSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// How freely arguments are fitted to parameters.
@@ -73,7 +74,7 @@ impl Emitter<'_, '_> {
                 let Some(ty) = hint else {
                     return Err(self.error(range, "Expected type hint for result of tolist()"));
                 };
-                self.to_list(object, ty, range)
+                self.emit_tolist(&object, ty, range)
             }
             Sugared::Method(object, name) => {
                 let (positional, named) = self.arguments(args)?;
@@ -113,7 +114,7 @@ impl Emitter<'_, '_> {
         }
     }
 
-    fn to_list(&mut self, tensor: V, ty: &Type, range: TextRange) -> Result<Sugared> {
+    fn emit_tolist(&mut self, tensor: &V, ty: &Type, range: TextRange) -> Result<Sugared> {
         let (mut depth, mut elem) = (0, ty);
         while let Type::List(inner) = elem {
             depth += 1;
@@ -132,7 +133,7 @@ impl Emitter<'_, '_> {
             }
         };
         let (dim, code) = (self.int(depth, range), self.int(code, range));
-        Ok(Sugared::Value(self.prim("prim::tolist", &[&tensor, &dim, &code], ty.clone(), range)))
+        Ok(Sugared::Value(self.prim("prim::tolist", &[tensor, &dim, &code], ty.clone(), range)))
     }
 
     fn form(&mut self, form: &'static str, args: &[ast::Arg], range: TextRange) -> Result<Sugared> {
@@ -167,7 +168,7 @@ impl Emitter<'_, '_> {
                 let value = self.expr(need(self, 0)?)?;
                 self.builtin("aten::_unwrap_optional", vec![value], Vec::new(), range)?
             }
-            "fork" => self.fork(need(self, 0)?, &args[1..], range)?,
+            "fork" => self.fork(need(self, 0)?, range)?,
             "isinstance" | "hasattr" => {
                 let call = Expr {
                     kind: ExprKind::Call {
@@ -223,10 +224,9 @@ impl Emitter<'_, '_> {
         })
     }
 
-    fn fork(&mut self, target: &Expr, args: &[ast::Arg], range: TextRange) -> Result<Sugared> {
+    fn fork(&mut self, target: &Expr, range: TextRange) -> Result<Sugared> {
         let target = self.expr_sugar(target, None)?;
         let Sugared::Closure(stmt) = target else {
-            let _ = args;
             return Err(self.unsupported(range, "fork of anything but a nested function"));
         };
         let file = Arc::clone(&self.file);
@@ -282,7 +282,7 @@ impl Emitter<'_, '_> {
         };
         self.program.compile_function(name, None, Some(&span)).map_err(|e| called_from(e, name, &self.name))?;
         let args = self.fit(&signature, &signature.params, positional, named, range)?;
-        let result = self.program.functions[name].result.clone();
+        let result = self.program.functions.get(name).map_or(Type::None, |f| f.result.clone());
         let function = self.function_constant(name, range);
         let mut inputs = vec![&function];
         inputs.extend(&args);
@@ -465,7 +465,7 @@ impl Emitter<'_, '_> {
         let mut text = "Arguments for call are not valid.\nThe following variants are available:\n".to_owned();
         for schema in overloads {
             let why = self.plan(schema, &positional, &named, Round::Convert).err().unwrap_or_default();
-            text += &format!("\n  {}:\n  {why}\n", schema.text);
+            let _ = write!(text, "\n  {}:\n  {why}\n", schema.text);
         }
         Err(self.error(range, text))
     }

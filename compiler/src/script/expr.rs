@@ -224,12 +224,7 @@ impl Emitter<'_, '_> {
             }
             ExprKind::DictComp { .. } => return Err(self.unsupported(range, "dict comprehension in archived code")),
             ExprKind::Unary { op, operand } => self.unary(*op, operand, range)?,
-            ExprKind::Binary { op: op @ (BinaryOp::And | BinaryOp::Or), .. } => {
-                let _ = op;
-                let condition = self.condition(expr)?;
-                self.condition_as_value(condition, range)
-            }
-            ExprKind::Binary { op: BinaryOp::Is | BinaryOp::IsNot, .. } => {
+            ExprKind::Binary { op: BinaryOp::And | BinaryOp::Or | BinaryOp::Is | BinaryOp::IsNot, .. } => {
                 let condition = self.condition(expr)?;
                 self.condition_as_value(condition, range)
             }

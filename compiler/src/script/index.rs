@@ -1,6 +1,5 @@
 //! Subscripts: reading and writing `x[...]` of tensors, lists, tuples, strings and dictionaries.
 
-use super::expr::Sugared;
 use super::function::Emitter;
 use super::ssa::V;
 use super::typing::unify;
@@ -186,11 +185,9 @@ impl Emitter<'_, '_> {
                             dim += 1;
                         }
                         Type::List(_) => {
-                            let (none, no) = (self.none(range), self.constant(IValue::Bool(false), Type::Bool, range));
                             let code = self.int(crate::types::DType::I64.code(), range);
-                            let index = self.builtin_value("aten::tensor", vec![index], range);
-                            let (index, _) = (index?, (none, no));
-                            let index = self.builtin("aten::to", vec![index, code], Vec::new(), range)?;
+                            let index =
+                                self.builtin("aten::tensor", vec![index], vec![("dtype".into(), code)], range)?;
                             tensors.push((dim, self.value_of(index, range)?));
                             dim += 1;
                         }
@@ -254,9 +251,7 @@ impl Emitter<'_, '_> {
             }
             (Type::Class(_), [item]) => {
                 let item = self.expr(item)?;
-                let made: Sugared =
-                    self.call_method(&object, &"__setitem__".into(), vec![item, value], Vec::new(), range)?;
-                let _ = made;
+                self.call_method(&object, &"__setitem__".into(), vec![item, value], Vec::new(), range)?;
                 Ok(())
             }
             (ty, _) => Err(self.error(range, format!("'{ty}' object does not support item assignment"))),

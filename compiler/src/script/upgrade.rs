@@ -7,6 +7,7 @@ use super::expr::Sugared;
 use super::function::Emitter;
 use super::ssa::V;
 use crate::diag::Result;
+use crate::ir::Attr;
 use crate::syntax::ast::TextRange;
 use crate::types::{IValue, Type};
 use std::sync::Arc;
@@ -85,6 +86,10 @@ impl Emitter<'_, '_> {
     fn old_div(&mut self, name: &str, a: V, b: V, named: Vec<(Arc<str>, V)>, range: TextRange) -> Result<V> {
         let is_float = |e: &mut Self, v: &V| match v.ty {
             Type::Tensor(_) => e.builtin_value("aten::is_floating_point", vec![v.clone()], range),
+            Type::Number => {
+                let types = ("types", Attr::Types(vec![Type::Float]));
+                Ok(e.prim_attr("prim::isinstance", types, &[v], Type::Bool, range))
+            }
             _ => Ok(e.constant(IValue::Bool(v.ty == Type::Float), Type::Bool, range)),
         };
         let (x, y) = (is_float(self, &a)?, is_float(self, &b)?);
