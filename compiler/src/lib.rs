@@ -8,6 +8,7 @@ pub mod ir;
 pub mod link;
 pub mod loops;
 pub mod ops;
+pub mod schedule;
 pub mod script;
 pub mod source;
 pub mod syntax;

@@ -1,0 +1,131 @@
+//! Scheduling: kernels of a loop program become nests, and buffers get their places in memory.
+//!
+//! [`schedule`] runs the transforms in order. Each is one file:
+//! - `flat`: a kernel with physical addresses (linear forms, see `linear`), neighbouring axes joined;
+//! - `plan`: which axis is vectorised, tiles, what runs in parallel;
+//! - `generic`: any kernel as a nest by its plan, written with `nest_builder`;
+//! - `memory`: live ranges, places in the arena, results written where the caller wants them.
+//!
+//! To schedule a kernel in a special way, make a [`flat::Flat`] of it and call [`generic::build`] with a [`plan::Plan`] of your
+//! own, or write the nest with [`nest_builder::NestBuilder`] directly.
+
+mod flat;
+mod generic;
+mod linear;
+mod memory;
+mod nest_builder;
+mod plan;
+
+#[cfg(test)]
+mod interpret;
+#[cfg(test)]
+mod tests;
+
+use crate::diag;
+use crate::loops::nest::Nest;
+use crate::loops::{Block, Function, Kernel, Launch, Operand, Program, Stmt};
+use flat::Flat;
+use plan::Plan;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What schedules need to know about the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScheduleTarget {
+    /// Bytes of a vector register: 16, 32 or 64; 0 for scalar code only.
+    pub vector_bytes: usize,
+    /// Number of vector registers: 16 or 32.
+    pub n_registers: usize,
+    /// Size of the first-level data cache of a core.
+    pub l1_bytes: usize,
+    /// Size of the second-level cache of a core.
+    pub l2_bytes: usize,
+    /// Whether masked loads and stores of 4- and 8-byte elements are cheap (AVX2, AVX-512, SVE).
+    pub has_masks: bool,
+}
+
+/// Choices of the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Whether nests may have parallel loops.
+    pub threads: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { threads: true }
+    }
+}
+
+/// Turns every kernel of the program into a launched nest, and plans the functions' memory.
+pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Options) -> diag::Result<()> {
+    let mut nests = Nests { list: std::mem::take(&mut program.nests), known: HashMap::new() };
+    for function in program.functions.iter_mut() {
+        memory::place_results(function);
+        let mut body = std::mem::take(&mut function.body);
+        lower_block(&mut body, function, target, options, &mut nests);
+        function.body = body;
+        memory::plan_arena(function)?;
+    }
+    program.nests = nests.list;
+    Ok(())
+}
+
+/// The program's nests, equal ones once.
+struct Nests {
+    list: Vec<Arc<Nest>>,
+    known: HashMap<Arc<Nest>, usize>,
+}
+
+impl Nests {
+    /// The number of this nest; the name of the first of several equal ones stays.
+    fn add(&mut self, mut nest: Nest) -> usize {
+        let name = std::mem::take(&mut nest.name);
+        if let Some(&number) = self.known.get(&nest) {
+            return number;
+        }
+        let number = self.list.len();
+        self.known.insert(Arc::new(nest.clone()), number);
+        nest.name = name;
+        self.list.push(Arc::new(nest));
+        number
+    }
+}
+
+fn lower_block(block: &mut Block, function: &Function, target: &ScheduleTarget, options: &Options, nests: &mut Nests) {
+    for mut stmt in std::mem::take(&mut block.0) {
+        match &mut stmt {
+            Stmt::Kernel(kernel) => {
+                let launch = lower_kernel(kernel, function, target, options, nests);
+                block.0.extend(launch.map(Stmt::Launch));
+                continue;
+            }
+            Stmt::If(_, then_body, else_body) => {
+                lower_block(then_body, function, target, options, nests);
+                lower_block(else_body, function, target, options, nests);
+            }
+            Stmt::While(_, body) => lower_block(body, function, target, options, nests),
+            _ => {}
+        }
+        block.0.push(stmt);
+    }
+}
+
+/// The launch that runs a kernel; none if the kernel has no points.
+fn lower_kernel(
+    kernel: &Kernel,
+    function: &Function,
+    target: &ScheduleTarget,
+    options: &Options,
+    nests: &mut Nests,
+) -> Option<Launch> {
+    let is_reduced = |axis: &crate::loops::Axis| axis.kind == crate::loops::AxisKind::Reduce;
+    if kernel.axes.iter().any(|axis| !is_reduced(axis) && axis.extent.known() == Some(0)) {
+        return None;
+    }
+    let flat = Flat::new(function, kernel);
+    let plan = Plan::choose(&flat, target, options);
+    let (nest, buffers, scalars) = generic::build(function, &flat, &plan, &kernel.name);
+    let scalars = scalars.into_iter().map(Operand::Var).collect();
+    Some(Launch { nest: nests.add(nest), buffers, scalars })
+}
