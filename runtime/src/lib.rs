@@ -17,8 +17,12 @@ pub mod arena;
 pub mod desc;
 pub mod entry;
 pub mod error;
+pub mod host;
 pub mod model;
 pub mod object;
+pub mod pool;
+pub mod random;
+pub mod routines;
 pub mod tensor;
 pub mod value;
 
@@ -28,3 +32,10 @@ pub use error::Error;
 pub use model::{Code, Instance, Model, Weights};
 pub use tensor::{Dtype, Tensor};
 pub use value::Value;
+
+/// Names and addresses of everything compiled code calls, for linking in process: `aot_rt_slot`, `aot_rt_list_push`.
+pub fn symbols() -> Vec<(String, usize)> {
+    let host = host::symbols().into_iter().map(|(name, address)| (name.to_owned(), address));
+    let routines = routines::ROUTINES.iter().map(|(name, routine)| (format!("aot_rt_{name}"), *routine as usize));
+    host.chain(routines).collect()
+}

@@ -7,9 +7,12 @@ use crate::desc::{FunctionDesc, MethodDesc, ModelDesc};
 use crate::entry::{Bindings, bind, check_leaves, rebuild};
 use crate::error::{Error, Result};
 use crate::object::ObjectRef;
+use crate::pool::{HostParallelFor, Pool};
+use crate::random::Generator;
 use crate::tensor::Tensor;
 use crate::value::Value;
 use std::any::Any;
+use std::ffi::{c_char, c_void};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -63,6 +66,9 @@ impl Weights {
     }
 }
 
+/// Takes a line of output: level 0 is what the model prints, 1 a warning.
+pub type LogFn = unsafe extern "C" fn(user: *mut c_void, level: i32, text: *const c_char);
+
 /// What the host lets a model use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Env {
@@ -70,6 +76,10 @@ pub struct Env {
     pub allocator: Allocator,
     /// Most threads a call may use; 0: as many as the machine has.
     pub max_threads: usize,
+    /// The host's parallel loop and its `user` argument.
+    pub parallel_for: Option<(HostParallelFor, usize)>,
+    /// Takes what the model prints and warns, with its `user` argument.
+    pub log: Option<(LogFn, usize)>,
 }
 
 struct Shared {
@@ -77,6 +87,7 @@ struct Shared {
     weights: Weights,
     code: Vec<Code>,
     env: Env,
+    pool: Arc<Pool>,
     arena_bytes: usize,
     n_outputs: usize,
     /// Keeps the memory of the code alive; dropped last.
@@ -117,7 +128,8 @@ impl Model {
         }
         let arena_bytes = desc.functions.iter().map(|f| f.arena_bytes as usize).max().unwrap_or(0);
         let n_outputs = desc.functions.iter().map(FunctionDesc::n_outputs).max().unwrap_or(0);
-        let shared = Shared { desc, weights, code, env, arena_bytes, n_outputs, _owner: owner };
+        let pool = Arc::new(Pool::new(env.max_threads, env.parallel_for));
+        let shared = Shared { desc, weights, code, env, pool, arena_bytes, n_outputs, _owner: owner };
         Ok(Self { shared: Arc::new(shared), idle: Arc::default() })
     }
 
@@ -129,6 +141,11 @@ impl Model {
     /// What the host lets it use.
     pub fn env(&self) -> Env {
         self.shared.env
+    }
+
+    /// Changes the number of threads of later calls; 0: as many as the machine has.
+    pub fn set_threads(&self, n_threads: usize) {
+        self.shared.pool.set_threads(n_threads);
     }
 
     /// A new instance in the initial state.
@@ -172,6 +189,10 @@ pub struct Runtime {
     pub(crate) slots: Slots,
     /// What the host lets the model use.
     pub(crate) env: Env,
+    /// Threads of the model.
+    pub(crate) pool: Arc<Pool>,
+    /// Random numbers of the instance.
+    pub(crate) generator: Generator,
 }
 
 /// State and working memory of one caller. Calls need it exclusively.
@@ -194,8 +215,13 @@ impl fmt::Debug for Instance {
 impl Instance {
     fn new(shared: Arc<Shared>) -> Result<Self> {
         let allocator = shared.env.allocator;
-        let runtime =
-            Runtime { error: None, slots: Slots::new(shared.desc.n_slots as usize, allocator), env: shared.env };
+        let runtime = Runtime {
+            error: None,
+            slots: Slots::new(shared.desc.n_slots as usize, allocator),
+            env: shared.env,
+            pool: shared.pool.clone(),
+            generator: Generator::default(),
+        };
         let mut instance = Self {
             state: vec![0; shared.desc.n_state_scalars as usize],
             arena: Memory::zeroed(shared.arena_bytes, allocator)?,
@@ -211,7 +237,13 @@ impl Instance {
     /// A copy with the same state. Objects in the state are shared with the original.
     pub fn try_clone(&self) -> Result<Self> {
         let allocator = self.shared.env.allocator;
-        let runtime = Runtime { error: None, slots: self.runtime.slots.try_clone()?, env: self.runtime.env };
+        let runtime = Runtime {
+            error: None,
+            slots: self.runtime.slots.try_clone()?,
+            env: self.runtime.env,
+            pool: self.shared.pool.clone(),
+            generator: self.runtime.generator.clone(),
+        };
         let copy = Self {
             state: self.state.clone(),
             arena: Memory::zeroed(self.shared.arena_bytes, allocator)?,
@@ -231,6 +263,11 @@ impl Instance {
     pub fn reset(&mut self) -> Result<()> {
         self.release_state();
         self.run_init()
+    }
+
+    /// Seeds the instance's random numbers, as `torch.manual_seed` does.
+    pub fn manual_seed(&mut self, seed: u64) {
+        self.runtime.generator = Generator::new(seed);
     }
 
     /// The state tag, scalar 0 of the state; 0 for models without state.
