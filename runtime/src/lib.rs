@@ -14,6 +14,7 @@
 
 pub mod abi;
 pub mod arena;
+pub mod capi;
 pub mod desc;
 pub mod entry;
 pub mod error;

@@ -204,6 +204,8 @@ pub struct Instance {
     runtime: Box<Runtime>,
     outputs: Vec<Leaf>,
     bindings: Bindings,
+    /// Leaves of the C interface's calls, kept so that steady calls do not allocate.
+    pub(crate) scratch: (Vec<Leaf>, Vec<Leaf>),
 }
 
 impl fmt::Debug for Instance {
@@ -228,6 +230,7 @@ impl Instance {
             runtime: Box::new(runtime),
             outputs: vec![Leaf::NONE; shared.n_outputs],
             bindings: Bindings::default(),
+            scratch: Default::default(),
             shared,
         };
         instance.run_init()?;
@@ -250,6 +253,7 @@ impl Instance {
             runtime: Box::new(runtime),
             outputs: vec![Leaf::NONE; self.shared.n_outputs],
             bindings: Bindings::default(),
+            scratch: Default::default(),
             shared: self.shared.clone(),
         };
         for &i in &self.shared.desc.state_objects {
@@ -268,6 +272,16 @@ impl Instance {
     /// Seeds the instance's random numbers, as `torch.manual_seed` does.
     pub fn manual_seed(&mut self, seed: u64) {
         self.runtime.generator = Generator::new(seed);
+    }
+
+    /// What the host lets the model use.
+    pub(crate) fn env(&self) -> Env {
+        self.shared.env
+    }
+
+    /// Bytes of the arena that calls work in.
+    pub fn workspace_bytes(&self) -> usize {
+        self.shared.arena_bytes
     }
 
     /// The state tag, scalar 0 of the state; 0 for models without state.
@@ -303,7 +317,7 @@ impl Instance {
             offered.push(tensor);
         }
         let outputs = self.outputs.as_mut_ptr();
-        let tree = self.run(number, bound.leaves.as_ptr(), outputs)?;
+        let tree = self.run(number, bound.leaves.as_ptr(), outputs, std::ptr::null_mut())?;
         bound.write_back();
         let tree = function.results.get(tree).ok_or_else(no_such_result)?;
         rebuild(tree, &mut self.outputs.iter(), &mut offered.into_iter(), allocator)
@@ -319,7 +333,7 @@ impl Instance {
             let message = format!("expected room for {n_outputs} result(s), got {}", outputs.len());
             return Err(Error::new(Status::Argument, message));
         }
-        let tree = self.run(number, inputs.as_ptr(), outputs.as_mut_ptr())?;
+        let tree = self.run(number, inputs.as_ptr(), outputs.as_mut_ptr(), std::ptr::null_mut())?;
         Ok((number, tree))
     }
 
@@ -352,12 +366,19 @@ impl Instance {
         &self.bindings
     }
 
-    fn run(&mut self, function: usize, inputs: *const Leaf, outputs: *mut Leaf) -> Result<usize> {
+    /// Runs a function that [`Self::choose`] chose. `workspace` replaces the instance's arena unless null.
+    pub(crate) fn run(
+        &mut self,
+        function: usize,
+        inputs: *const Leaf,
+        outputs: *mut Leaf,
+        workspace: *mut u8,
+    ) -> Result<usize> {
         self.runtime.error = None;
         let runtime: *mut Runtime = &raw mut *self.runtime;
         let mut frame = Frame {
             weights: self.shared.weights.data,
-            arena: self.arena.as_ptr(),
+            arena: if workspace.is_null() { self.arena.as_ptr() } else { workspace },
             inputs,
             outputs,
             state: self.state.as_mut_ptr(),
@@ -380,7 +401,7 @@ impl Instance {
         if let Some(init) = self.shared.desc.init {
             self.outputs.fill(Leaf::NONE);
             let outputs = self.outputs.as_mut_ptr();
-            self.run(init as usize, std::ptr::null(), outputs)?;
+            self.run(init as usize, std::ptr::null(), outputs, std::ptr::null_mut())?;
         }
         Ok(())
     }

@@ -195,6 +195,14 @@ impl Tensor {
         bytes
     }
 
+    /// Copies the elements to row-major memory.
+    ///
+    /// # Safety
+    /// There is room for [`Self::size_bytes`].
+    pub(crate) unsafe fn read_to(&self, row_major: *mut u8) {
+        self.copy_elements(row_major, false);
+    }
+
     /// Overwrites the elements from row-major memory of the same dtype and sizes.
     pub(crate) fn write_from(&self, row_major: *const u8) {
         self.copy_elements(row_major.cast_mut(), true);
