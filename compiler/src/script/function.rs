@@ -39,6 +39,8 @@ pub(crate) struct Emitter<'p, 'a> {
     pub exits: Exits,
     /// Open loops around the present statement.
     pub n_loops: usize,
+    /// Names that the open loops carry.
+    pub carried: Vec<Arc<str>>,
     /// Whether the present call is the body of an upgrader, which is of today.
     pub is_upgrading: bool,
     constants: HashMap<String, V>,
@@ -130,6 +132,7 @@ impl<'p, 'a> Emitter<'p, 'a> {
             is_result_declared: false,
             exits: Exits::default(),
             n_loops: 0,
+            carried: Vec::new(),
             is_upgrading: false,
             constants: HashMap::new(),
             constant_nodes: Vec::new(),

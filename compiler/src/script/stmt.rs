@@ -454,7 +454,14 @@ impl Emitter<'_, '_> {
                 }
             };
             let (a, b) = (side(&then, &orelse, self), side(&orelse, &then, self));
-            let (mut a_leaves, mut b_leaves) = (then.flow.leaves(), orelse.flow.leaves());
+            // What a loop carries keeps its value through `break` and `continue`.
+            let is_carried = self.carried.contains(&name);
+            let leaves = |flow: Flow, side: &Option<Binding>| match flow {
+                Flow::Raises => true,
+                Flow::Exits => !is_carried || side.is_none(),
+                Flow::Falls | Flow::Maybe => false,
+            };
+            let (mut a_leaves, mut b_leaves) = (leaves(then.flow, &a), leaves(orelse.flow, &b));
             if is_hidden {
                 // Flags and results count on every path; only a missing one is made up.
                 (a_leaves, b_leaves) = (a.is_none(), b.is_none());
@@ -612,6 +619,8 @@ impl Emitter<'_, '_> {
             })
             .collect();
         self.n_loops += 1;
+        let n_carried = self.carried.len();
+        self.carried.extend(carried.iter().map(|(name, ..)| Arc::clone(name)));
         let ends = self.in_block(block, range, |e| {
             if exits {
                 let no = e.constant(IValue::Bool(false), Type::Bool, range);
@@ -664,6 +673,7 @@ impl Emitter<'_, '_> {
             Ok(())
         });
         self.n_loops -= 1;
+        self.carried.truncate(n_carried);
         for (name, binding) in saved {
             self.scope.swap(&name, binding);
         }
