@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod diag;
+pub mod emit;
 pub mod eval;
 pub mod index;
 pub mod ir;
