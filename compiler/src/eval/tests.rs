@@ -4,7 +4,7 @@ use super::{Arg, run, run_pure};
 use crate::loops::{
     Arg as Leaf, Axis, AxisKind, BinaryOp, Block, Buffer, BufferClass, BufferId, Const, Dim, Expr, ExprId, Exprs,
     Function, FunctionId, Guard, Input, InputKind, Kernel, Layout, OutputTree, Program, ReduceOp, Reduction, Stmt,
-    Store, StoreMode, UnaryOp,
+    Store, StoreMode, UnaryOp, verify,
 };
 use crate::types::{DType, TensorData};
 
@@ -51,6 +51,7 @@ impl Maker {
         self.function.body.0.push(Stmt::Return(0, vec![Leaf::Buffer(buffer)]));
         let mut program = Program::default();
         program.functions.push(self.function);
+        verify(&program).expect("the program keeps the rules");
         let (_, leaves) = run(&program, FunctionId(0), &self.args).map_err(|e| e.message)?;
         match &leaves[0] {
             Arg::Tensor(tensor) => Ok(tensor.clone()),
@@ -364,4 +365,36 @@ fn folding_takes_no_inputs() {
     program.functions.push(m.function);
     let folded = run_pure(&program, FunctionId(0)).expect("it runs");
     assert_eq!((folded.len(), folded[0].sizes()), (1, &[3i64][..]));
+}
+
+/// What the verifier says of a map over three points built by `make`.
+fn refusal(make: impl FnOnce(&mut Kernel, BufferId)) -> String {
+    let mut m = Maker::default();
+    let out = m.temp(DType::I64, &[3]);
+    let mut k = kernel(&[(3, Parallel)]);
+    make(&mut k, out);
+    m.kernel(k);
+    let mut program = Program::default();
+    program.functions.push(m.function);
+    verify(&program).expect_err("it breaks a rule")
+}
+
+#[test]
+fn the_verifier_refuses() {
+    let wrong_type = refusal(|k, out| {
+        let (i, value) = (k.axis(0), k.exprs.add(Expr::Const(Const::bool(true))));
+        k.store(out, &[i], value, StoreMode::Set);
+    });
+    assert_eq!(wrong_type, "function : kernel test: a Bool is stored to b0, of Long");
+    let wrong_rank = refusal(|k, out| {
+        let i = k.axis(0);
+        k.store(out, &[i, i], i, StoreMode::Set);
+    });
+    assert_eq!(wrong_rank, "function : kernel test: 2 indices for b0 of rank 1");
+    let overlapping = refusal(|k, out| {
+        let (i, zero) = (k.axis(0), k.exprs.int(0));
+        let value = k.load(out, DType::I64, &[zero]);
+        k.store(out, &[i], value, StoreMode::Set);
+    });
+    assert!(overlapping.ends_with("loads b0 at another index than the store to b0"), "{overlapping}");
 }
