@@ -19,7 +19,6 @@ pub mod desc;
 pub mod entry;
 pub mod error;
 pub mod host;
-pub mod math;
 pub mod model;
 pub mod object;
 pub mod pool;

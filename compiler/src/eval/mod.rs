@@ -8,8 +8,6 @@ mod fold;
 mod host;
 mod kernel;
 mod math;
-#[cfg(test)]
-mod tests;
 
 use crate::diag::{Diagnostic, Result};
 use crate::loops::{FunctionId, Program, VarType};
