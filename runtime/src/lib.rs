@@ -20,6 +20,8 @@ pub mod entry;
 pub mod error;
 pub mod host;
 pub mod model;
+#[cfg(test)]
+mod model_tests;
 pub mod object;
 pub mod pool;
 pub mod random;

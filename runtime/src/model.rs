@@ -12,8 +12,9 @@ use crate::random::Generator;
 use crate::tensor::Tensor;
 use crate::value::Value;
 use std::any::Any;
-use std::ffi::{c_char, c_void};
+use std::ffi::{CString, c_char, c_void};
 use std::fmt;
+use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A function that is interpreted instead of compiled. Gets the same frame and returns the same codes.
@@ -80,6 +81,22 @@ pub struct Env {
     pub parallel_for: Option<(HostParallelFor, usize)>,
     /// Takes what the model prints and warns, with its `user` argument.
     pub log: Option<(LogFn, usize)>,
+}
+
+impl Env {
+    /// Gives a line to the host's log; without one, output goes to the standard output and warnings to the standard error.
+    pub(crate) fn log_text(&self, level: i32, text: &str) {
+        match self.log {
+            Some((log, user)) => {
+                let text = CString::new(text.replace('\0', "")).unwrap_or_default();
+                // SAFETY: the host promised a function of this type at open.
+                unsafe { log(user as *mut c_void, level, text.as_ptr()) };
+            }
+            // A closed stream is no reason to fail a call.
+            None if level == 0 => drop(writeln!(std::io::stdout(), "{text}")),
+            None => drop(writeln!(std::io::stderr(), "{text}")),
+        }
+    }
 }
 
 struct Shared {

@@ -5,6 +5,10 @@
 //! negative status with the error recorded in the frame.
 #![allow(unsafe_code, reason = "the contract with compiled code is made of pointers")]
 
+mod containers;
+mod numeric;
+pub mod text;
+
 use crate::abi::{Frame, Leaf, Status, Tag};
 use crate::entry::leaf_tensor;
 use crate::error::{Error, Result};
@@ -190,4 +194,171 @@ macro_rules! routines {
     };
 }
 
-routines! {}
+routines! {
+    aot_rt_list_new "list_new" = containers::list_new;
+    aot_rt_list_push "list_push" = containers::list_push;
+    aot_rt_list_get "list_get" = containers::list_get;
+    aot_rt_list_set "list_set" = containers::list_set;
+    aot_rt_list_len "list_len" = containers::list_len;
+    aot_rt_list_pop "list_pop" = containers::list_pop;
+    aot_rt_list_insert "list_insert" = containers::list_insert;
+    aot_rt_list_extend "list_extend" = containers::list_extend;
+    aot_rt_list_add "list_add" = containers::list_add;
+    aot_rt_list_slice "list_slice" = containers::list_slice;
+    aot_rt_list_clear "list_clear" = containers::list_clear;
+    aot_rt_list_copy "list_copy" = containers::list_copy;
+    aot_rt_list_reverse "list_reverse" = containers::list_reverse;
+    aot_rt_list_sort "list_sort" = containers::list_sort;
+    aot_rt_list_remove "list_remove" = containers::list_remove;
+    aot_rt_list_delete "list_delete" = containers::list_delete;
+    aot_rt_list_index "list_index" = containers::list_index;
+    aot_rt_list_count "list_count" = containers::list_count;
+    aot_rt_list_contains "list_contains" = containers::list_contains;
+    aot_rt_object_eq "object_eq" = containers::object_eq;
+    aot_rt_tuple_new "tuple_new" = containers::tuple_new;
+    aot_rt_dict_new "dict_new" = containers::dict_new;
+    aot_rt_dict_set "dict_set" = containers::dict_set;
+    aot_rt_dict_get "dict_get" = containers::dict_get;
+    aot_rt_dict_contains "dict_contains" = containers::dict_contains;
+    aot_rt_dict_pop "dict_pop" = containers::dict_pop;
+    aot_rt_dict_delete "dict_delete" = containers::dict_delete;
+    aot_rt_dict_keys "dict_keys" = containers::dict_keys;
+    aot_rt_dict_values "dict_values" = containers::dict_values;
+    aot_rt_dict_items "dict_items" = containers::dict_items;
+    aot_rt_dict_clear "dict_clear" = containers::dict_clear;
+    aot_rt_dict_copy "dict_copy" = containers::dict_copy;
+    aot_rt_tensor_new "tensor_new" = containers::tensor_new;
+    aot_rt_tensor_dim "tensor_dim" = containers::tensor_dim;
+    aot_rt_tensor_rank "tensor_rank" = containers::tensor_rank;
+    aot_rt_tensor_dtype "tensor_dtype" = containers::tensor_dtype;
+    aot_rt_print "print" = text::print;
+    aot_rt_warn "warn" = text::warn;
+    aot_rt_str "str" = text::str_of;
+    aot_rt_str_concat "str_concat" = text::str_concat;
+    aot_rt_str_format "str_format" = text::str_format;
+    aot_rt_str_find "str_find" = text::str_find;
+    aot_rt_str_contains "str_contains" = text::str_contains;
+    aot_rt_str_startswith "str_startswith" = text::str_startswith;
+    aot_rt_str_endswith "str_endswith" = text::str_endswith;
+    aot_rt_str_lower "str_lower" = text::str_lower;
+    aot_rt_str_upper "str_upper" = text::str_upper;
+    aot_rt_str_strip "str_strip" = text::str_strip;
+    aot_rt_str_join "str_join" = text::str_join;
+    aot_rt_str_split "str_split" = text::str_split;
+    aot_rt_str_replace "str_replace" = text::str_replace;
+    aot_rt_str_ord "str_ord" = text::str_ord;
+    aot_rt_str_chr "str_chr" = text::str_chr;
+    aot_rt_str_to_int "str_to_int" = text::str_to_int;
+    aot_rt_str_to_float "str_to_float" = text::str_to_float;
+    aot_rt_manual_seed "manual_seed" = numeric::manual_seed;
+    aot_rt_fill_uniform "fill_uniform" = numeric::fill_uniform;
+    aot_rt_fill_normal "fill_normal" = numeric::fill_normal;
+    aot_rt_fill_bernoulli "fill_bernoulli" = numeric::fill_bernoulli;
+    aot_rt_fill_randint "fill_randint" = numeric::fill_randint;
+    aot_rt_randperm "randperm" = numeric::randperm;
+    aot_rt_sort "sort" = numeric::sort;
+    aot_rt_str_len "str_len" = containers::list_len;
+    aot_rt_dict_len "dict_len" = containers::list_len;
+    aot_rt_tuple_get "tuple_get" = containers::list_get;
+    aot_rt_str_eq "str_eq" = containers::object_eq;
+    aot_rt_list_eq "list_eq" = containers::object_eq;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desc::{FunctionDesc, MethodDesc, ModelDesc, Tree, VariantDesc};
+    use crate::model::{Code, Model, Weights};
+    use crate::value::Value;
+
+    fn routine(frame: &mut Frame, name: &str, args: &[Leaf]) -> std::result::Result<u64, i64> {
+        let mut result = [0; 2];
+        let routine = find(name).unwrap();
+        // SAFETY: the frame is that of the running call.
+        let status = unsafe { routine(frame, args.as_ptr(), args.len() as i64, result.as_mut_ptr()) };
+        if status < 0 { Err(status) } else { Ok(result[0]) }
+    }
+
+    /// Runs a body that gives an object's bits as the method's result.
+    fn run(body: fn(&mut Frame) -> std::result::Result<u64, i64>) -> Result<Value> {
+        let desc = ModelDesc {
+            functions: vec![FunctionDesc { results: vec![Tree::Object], ..FunctionDesc::default() }],
+            methods: vec![MethodDesc {
+                name: "f".into(),
+                variants: vec![VariantDesc { state_tag: None, function: 0 }],
+                ..MethodDesc::default()
+            }],
+            ..ModelDesc::default()
+        };
+        let code = Code::Interpreted(Box::new(move |frame| match body(frame) {
+            Ok(bits) => {
+                // SAFETY: the description has one result leaf.
+                unsafe { *frame.outputs = object(bits) };
+                0
+            }
+            Err(status) => status,
+        }));
+        Model::new(desc, Weights::from_bytes(&[]).unwrap(), vec![code]).unwrap().call("f", &[])
+    }
+
+    fn object(bits: u64) -> Leaf {
+        Leaf { tag: Tag::Object as i64, bits, ..Leaf::NONE }
+    }
+
+    #[test]
+    fn lists_and_dicts_work_by_reference_and_print() {
+        let value = run(|frame| {
+            let list = object(routine(frame, "list_new", &[])?);
+            for x in [3, 1, 2] {
+                routine(frame, "list_push", &[list, Leaf::int(x)])?;
+            }
+            routine(frame, "list_extend", &[list, list])?;
+            routine(frame, "list_sort", &[list])?;
+            assert_eq!(routine(frame, "list_pop", &[list])?, 3);
+            assert_eq!(routine(frame, "list_get", &[list, Leaf::int(-2)])?, 2);
+            let dict = object(routine(frame, "dict_new", &[])?);
+            routine(frame, "dict_set", &[dict, Leaf::text("k"), list])?;
+            routine(frame, "dict_set", &[dict, Leaf::text("x"), Leaf::float(0.1)])?;
+            let text = routine(frame, "str_format", &[Leaf::text("{} and {}"), dict, Leaf::bool(true)])?;
+            // SAFETY: owned by this body.
+            unsafe {
+                crate::host::aot_rt_release(list.bits as *mut _);
+                crate::host::aot_rt_release(dict.bits as *mut _);
+            }
+            Ok(text)
+        });
+        let expected = "{k: [1, 1, 2, 2, 3], x: 0.10000000000000001} and True";
+        assert!(matches!(value, Ok(Value::Str(text)) if text == expected));
+    }
+
+    #[test]
+    fn failing_routines_report_the_exception() {
+        let error = run(|frame| {
+            let list = object(routine(frame, "list_new", &[])?);
+            let result = routine(frame, "list_get", &[list, Leaf::int(0)]);
+            // SAFETY: owned by this body.
+            unsafe { crate::host::aot_rt_release(list.bits as *mut _) };
+            result
+        });
+        assert_eq!(error.unwrap_err().to_string(), "IndexError: list index out of range");
+    }
+
+    #[test]
+    fn sorting_fills_values_and_indices() {
+        let value = run(|frame| {
+            let mut input = [2.0_f32, f32::NAN, 1.0, 3.0];
+            let (mut values, mut indices) = ([0.0_f32; 2], [0_i64; 2]);
+            let leaf = |n, data: *mut f32| Leaf::tensor(crate::tensor::Dtype::F32, &[n], data.cast());
+            let args = [
+                leaf(4, input.as_mut_ptr()),
+                leaf(2, values.as_mut_ptr()),
+                Leaf::tensor(crate::tensor::Dtype::I64, &[2], indices.as_mut_ptr().cast()),
+                Leaf::bool(false),
+            ];
+            routine(frame, "sort", &args)?;
+            assert_eq!((values, indices), ([1.0, 2.0], [2, 0]));
+            routine(frame, "str", &[Leaf::NONE])
+        });
+        assert!(matches!(value, Ok(Value::Str(text)) if text == "None"));
+    }
+}

@@ -1,0 +1,175 @@
+//! Random fills and sorting of row-major tensors.
+#![allow(unsafe_code, reason = "writes to buffers of compiled code")]
+
+use super::text::element;
+use super::{Call, raise};
+use crate::abi::Status;
+use crate::error::{Error, Result};
+use crate::tensor::{Dtype, Tensor};
+use std::cmp::Ordering;
+
+/// The elements of a buffer to write.
+///
+/// # Safety
+/// `T` is the Rust type of the element type, and nothing else uses the memory.
+unsafe fn elements<T>(tensor: &Tensor) -> &mut [T] {
+    if tensor.n_elements() == 0 {
+        return &mut [];
+    }
+    // SAFETY: row-major memory of this many elements, by the contract of routines and the caller's promise.
+    unsafe { std::slice::from_raw_parts_mut(tensor.data().cast(), tensor.n_elements()) }
+}
+
+fn unsupported<T>(what: &str, dtype: Dtype) -> Result<T> {
+    Err(Error::new(Status::Unsupported, format!("{what} of {}", dtype.name())))
+}
+
+/// `manual_seed(seed)`
+pub(super) fn manual_seed(call: &mut Call<'_>) -> Result<()> {
+    let seed = call.int(0)?;
+    call.runtime.generator = crate::random::Generator::new(seed as u64);
+    Ok(())
+}
+
+/// `fill_uniform(buffer, low, high)`
+pub(super) fn fill_uniform(call: &mut Call<'_>) -> Result<()> {
+    let (tensor, low, high) = (call.tensor(0)?, call.float(1)?, call.float(2)?);
+    let generator = &mut call.runtime.generator;
+    match tensor.dtype {
+        // SAFETY: the element type is checked.
+        Dtype::F32 => unsafe { elements::<f32>(&tensor) }.iter_mut().for_each(|x| {
+            *x = generator.uniform_f32() * (high - low) as f32 + low as f32;
+        }),
+        // SAFETY: as above.
+        Dtype::F64 => unsafe { elements::<f64>(&tensor) }.iter_mut().for_each(|x| {
+            *x = generator.uniform_f64() * (high - low) + low;
+        }),
+        other => return unsupported("uniform numbers", other),
+    }
+    Ok(())
+}
+
+/// `fill_normal(buffer, mean, std)`
+pub(super) fn fill_normal(call: &mut Call<'_>) -> Result<()> {
+    let (tensor, mean, std) = (call.tensor(0)?, call.float(1)?, call.float(2)?);
+    let generator = &mut call.runtime.generator;
+    match tensor.dtype {
+        // SAFETY: the element type is checked.
+        Dtype::F32 => generator.fill_normal_f32(unsafe { elements(&tensor) }, mean as f32, std as f32),
+        // SAFETY: as above.
+        Dtype::F64 => generator.fill_normal_f64(unsafe { elements(&tensor) }, mean, std),
+        other => return unsupported("normal numbers", other),
+    }
+    Ok(())
+}
+
+/// `fill_bernoulli(buffer, p)`
+pub(super) fn fill_bernoulli(call: &mut Call<'_>) -> Result<()> {
+    let (tensor, p) = (call.tensor(0)?, call.float(1)?);
+    let generator = &mut call.runtime.generator;
+    let mut draw = || generator.uniform_f64() < p;
+    match tensor.dtype {
+        // SAFETY: the element type is checked.
+        Dtype::F32 => unsafe { elements::<f32>(&tensor) }.iter_mut().for_each(|x| *x = f32::from(u8::from(draw()))),
+        // SAFETY: as above.
+        Dtype::F64 => unsafe { elements::<f64>(&tensor) }.iter_mut().for_each(|x| *x = f64::from(u8::from(draw()))),
+        // SAFETY: as above.
+        Dtype::I64 => unsafe { elements::<i64>(&tensor) }.iter_mut().for_each(|x| *x = i64::from(draw())),
+        // SAFETY: as above.
+        Dtype::BOOL | Dtype::U8 => unsafe { elements::<u8>(&tensor) }.iter_mut().for_each(|x| *x = u8::from(draw())),
+        other => return unsupported("random bits", other),
+    }
+    Ok(())
+}
+
+/// `fill_randint(buffer, low, high)`
+pub(super) fn fill_randint(call: &mut Call<'_>) -> Result<()> {
+    let (tensor, low, high) = (call.tensor(0)?, call.int(1)?, call.int(2)?);
+    if low >= high {
+        return raise(
+            "RuntimeError",
+            format!("random_ expects 'from' to be less than 'to', but got from={low} >= to={high}"),
+        );
+    }
+    let generator = &mut call.runtime.generator;
+    match tensor.dtype {
+        // SAFETY: the element type is checked.
+        Dtype::I64 => unsafe { elements::<i64>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high)),
+        // SAFETY: as above.
+        Dtype::I32 => {
+            unsafe { elements::<i32>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high) as i32)
+        }
+        // SAFETY: as above.
+        Dtype::F32 => {
+            unsafe { elements::<f32>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high) as f32)
+        }
+        // SAFETY: as above.
+        Dtype::F64 => {
+            unsafe { elements::<f64>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high) as f64)
+        }
+        other => return unsupported("random integers", other),
+    }
+    Ok(())
+}
+
+/// `randperm(buffer)`: an `int64` vector.
+pub(super) fn randperm(call: &mut Call<'_>) -> Result<()> {
+    let tensor = call.tensor(0)?;
+    if tensor.dtype != Dtype::I64 {
+        return unsupported("permutations", tensor.dtype);
+    }
+    // SAFETY: the element type is checked.
+    call.runtime.generator.randperm(unsafe { elements(&tensor) });
+    Ok(())
+}
+
+/// `sort(input, values, indices, descending)`: along the last dimension, stable, NaN greatest. `values` and `indices` may
+/// be shorter along that dimension than `input`: then they take the first ones, which is top-k.
+pub(super) fn sort(call: &mut Call<'_>) -> Result<()> {
+    let (input, values, indices) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    let is_descending = call.int_or(3, 0)? != 0;
+    if indices.dtype != Dtype::I64 || values.dtype != input.dtype || values.n_elements() != indices.n_elements() {
+        return Err(Error::new(Status::Internal, "sort: buffers do not fit"));
+    }
+    let n = input.sizes.last().map_or(1, |&n| n as usize);
+    let k = values.sizes.last().map_or(1, |&k| k as usize);
+    if n == 0 || k == 0 {
+        return Ok(());
+    }
+    let n_rows = input.n_elements() / n;
+    if k > n || values.n_elements() != n_rows * k {
+        return Err(Error::new(Status::Internal, "sort: buffers do not fit"));
+    }
+    let bytes = input.to_bytes();
+    let item = input.item_bytes();
+    // SAFETY: the bytes of the values and the checked `int64` indices are the routine's to write.
+    let (out, numbers) =
+        unsafe { (std::slice::from_raw_parts_mut(values.data(), values.size_bytes()), elements::<i64>(&indices)) };
+    let integer = |i: usize| {
+        let at = &bytes[i * item..(i + 1) * item];
+        at.try_into().map_or(0, i64::from_ne_bytes)
+    };
+    let mut order: Vec<usize> = Vec::with_capacity(n);
+    for row in 0..n_rows {
+        order.clear();
+        order.extend(row * n..(row + 1) * n);
+        order.sort_by(|&a, &b| {
+            let (a, b) = if is_descending { (b, a) } else { (a, b) };
+            if input.dtype == Dtype::I64 {
+                return integer(a).cmp(&integer(b));
+            }
+            let (x, y) = (element(&input, &bytes, a), element(&input, &bytes, b));
+            x.partial_cmp(&y).unwrap_or_else(|| match (x.is_nan(), y.is_nan()) {
+                (true, false) => Ordering::Greater,
+                (false, true) => Ordering::Less,
+                _ => Ordering::Equal,
+            })
+        });
+        for (j, &from) in order[..k].iter().enumerate() {
+            let to = row * k + j;
+            out[to * item..(to + 1) * item].copy_from_slice(&bytes[from * item..(from + 1) * item]);
+            numbers[to] = (from - row * n) as i64;
+        }
+    }
+    Ok(())
+}

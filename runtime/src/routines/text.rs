@@ -1,0 +1,399 @@
+//! Strings, printing and the text of values.
+
+use super::{Call, raise};
+use crate::error::Result;
+use crate::object::{Body, Item};
+use crate::tensor::{Dtype, Tensor};
+use std::fmt::Write as _;
+
+/// The text of a float as `print` shows it: 17 significant digits, whole numbers below 1e10 as `1.`.
+pub fn print_float(x: f64) -> String {
+    if x.is_nan() {
+        return "nan".into();
+    }
+    if x.is_infinite() {
+        return if x < 0.0 { "-inf".into() } else { "inf".into() };
+    }
+    if x.fract() == 0.0 && x.abs() < 1e10 {
+        return format!("{x:.0}.");
+    }
+    let scientific = format!("{x:.16e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..17).contains(&exponent) {
+        let fixed = format!("{x:.*}", (16 - exponent).max(0) as usize);
+        return if fixed.contains('.') { fixed.trim_end_matches('0').trim_end_matches('.').into() } else { fixed };
+    }
+    let mantissa = if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+/// The text of a value as `print`, `str` and `format` show it.
+pub(crate) fn print_item(item: &Item) -> String {
+    let mut out = String::new();
+    write_item(&mut out, item);
+    out
+}
+
+fn write_item(out: &mut String, item: &Item) {
+    match item {
+        Item::None => out.push_str("None"),
+        Item::Bool(b) => out.push_str(if *b { "True" } else { "False" }),
+        Item::Int(i) => {
+            let _ = write!(out, "{i}");
+        }
+        Item::Float(x) => out.push_str(&print_float(*x)),
+        Item::Complex(re, im) => {
+            let sign = if im.is_sign_negative() { "" } else { "+" };
+            let _ = write!(out, "{}{sign}{}j", print_float(*re), print_float(*im));
+        }
+        Item::Object(object) => match object.body() {
+            Body::Str(bytes) => out.push_str(&String::from_utf8_lossy(bytes)),
+            Body::List(items) => write_items(out, items, "[", "]"),
+            Body::Tuple(items) if items.len() == 1 => write_items(out, items, "(", ",)"),
+            Body::Tuple(items) => write_items(out, items, "(", ")"),
+            Body::NamedTuple(names, items) => {
+                out.push_str(names.0.rsplit('.').next().unwrap_or_default());
+                out.push('(');
+                for (i, (name, item)) in names.1.iter().zip(items).enumerate() {
+                    let _ = write!(out, "{}{name}=", if i == 0 { "" } else { ", " });
+                    write_item(out, item);
+                }
+                out.push(')');
+            }
+            Body::Dict(entries) => {
+                out.push('{');
+                for (i, (key, value)) in entries.iter().enumerate() {
+                    out.push_str(if i == 0 { "" } else { ", " });
+                    write_item(out, key);
+                    out.push_str(": ");
+                    write_item(out, value);
+                }
+                out.push('}');
+            }
+            Body::Tensor(tensor) => write_tensor(out, tensor),
+        },
+    }
+}
+
+fn write_items(out: &mut String, items: &[Item], open: &str, close: &str) {
+    out.push_str(open);
+    for (i, item) in items.iter().enumerate() {
+        out.push_str(if i == 0 { "" } else { ", " });
+        write_item(out, item);
+    }
+    out.push_str(close);
+}
+
+/// Element `i` of a row-major tensor as a number; complex ones give their real part.
+pub(super) fn element(tensor: &Tensor, bytes: &[u8], i: usize) -> f64 {
+    let size = tensor.item_bytes();
+    let at = &bytes[i * size..(i + 1) * size];
+    macro_rules! read {
+        ($ty:ty) => {
+            at[..size_of::<$ty>()].try_into().map_or(0.0, |b| <$ty>::from_ne_bytes(b) as f64)
+        };
+    }
+    match tensor.dtype {
+        Dtype::I8 => read!(i8),
+        Dtype::I16 => read!(i16),
+        Dtype::I32 => read!(i32),
+        Dtype::I64 => read!(i64),
+        Dtype::F32 | Dtype::C64 => read!(f32),
+        Dtype::F64 | Dtype::C128 => read!(f64),
+        Dtype::U16 => read!(u16),
+        Dtype::U32 => read!(u32),
+        Dtype::U64 => read!(u64),
+        Dtype::BF16 => f64::from(f32::from_bits((read!(u16) as u32) << 16)),
+        Dtype::F16 => f64::from(half(read!(u16) as u16)),
+        _ => f64::from(at[0]),
+    }
+}
+
+/// A 16-bit IEEE number.
+fn half(bits: u16) -> f32 {
+    let magnitude = match (bits >> 10 & 31, f32::from(bits & 1023)) {
+        (0, fraction) => fraction * 2.0_f32.powi(-24),
+        (31, 0.0) => f32::INFINITY,
+        (31, _) => f32::NAN,
+        (exponent, fraction) => (1.0 + fraction / 1024.0) * 2.0_f32.powi(i32::from(exponent) - 15),
+    };
+    if bits >> 15 == 1 { -magnitude } else { magnitude }
+}
+
+fn type_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::U8 => "Byte",
+        Dtype::I8 => "Char",
+        Dtype::I16 => "Short",
+        Dtype::I32 => "Int",
+        Dtype::I64 => "Long",
+        Dtype::F16 => "Half",
+        Dtype::F32 => "Float",
+        Dtype::F64 => "Double",
+        Dtype::C64 => "ComplexFloat",
+        Dtype::C128 => "ComplexDouble",
+        Dtype::BOOL => "Bool",
+        Dtype::BF16 => "BFloat16",
+        _ => "Undefined",
+    }
+}
+
+fn write_tensor(out: &mut String, tensor: &Tensor) {
+    let bytes = tensor.to_bytes();
+    let values: Vec<f64> = (0..tensor.n_elements()).map(|i| element(tensor, &bytes, i)).collect();
+    let kind = type_name(tensor.dtype);
+    let sizes: Vec<String> = tensor.sizes.iter().map(ToString::to_string).collect();
+    if values.is_empty() || tensor.sizes.is_empty() {
+        if let Some(x) = values.first() {
+            let _ = writeln!(out, "{x}");
+        }
+        let _ = write!(out, "[ CPU{kind}Type{{{}}} ]", sizes.join(","));
+        return;
+    }
+    let finite = values.iter().filter(|x| x.is_finite()).map(|x| x.abs());
+    let greatest = finite.clone().fold(0.0, f64::max);
+    let least = finite.fold(greatest, f64::min);
+    let is_whole = values.iter().all(|x| !x.is_finite() || x.fract() == 0.0);
+    let digits = |x: f64| if x == 0.0 { 1 } else { x.log10().floor() as i32 + 1 };
+    let (low, high) = (digits(least), digits(greatest));
+    let (is_scientific, precision, width) = if is_whole {
+        if high > 9 { (true, 4, 11) } else { (false, 0, high.max(1) as usize + 1) }
+    } else if high - low > 4 || high > 5 || low < -4 {
+        (true, 4, 11)
+    } else {
+        (false, 4, high.max(1) as usize + 6)
+    };
+    let number = |x: f64| {
+        let text = if x.is_finite() && is_scientific {
+            let text = format!("{x:.precision$e}");
+            let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+            let exponent: i32 = exponent.parse().unwrap_or(0);
+            format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+        } else if x.is_finite() {
+            format!("{x:.precision$}")
+        } else {
+            print_float(x)
+        };
+        format!("{text:>width$}")
+    };
+    let rank = tensor.sizes.len();
+    let row = if rank == 1 { 1 } else { tensor.sizes[rank - 1] as usize };
+    let matrix = if rank <= 2 { values.len() } else { row * tensor.sizes[rank - 2] as usize };
+    for (i, matrix_values) in values.chunks(matrix).enumerate() {
+        if rank > 2 {
+            let mut index = Vec::new();
+            let mut rest = i as i64;
+            for &n in tensor.sizes[..rank - 2].iter().rev() {
+                index.push((rest % n + 1).to_string());
+                rest /= n;
+            }
+            index.reverse();
+            let _ = writeln!(out, "{}({},.,.) = ", if i == 0 { "" } else { "\n" }, index.join(","));
+        }
+        for row in matrix_values.chunks(row) {
+            let numbers: Vec<String> = row.iter().map(|&x| number(x)).collect();
+            // Columns are separated by a blank of their own, except that a vector has one column.
+            let _ = writeln!(out, "{}", numbers.join(" "));
+        }
+    }
+    let _ = write!(out, "[ CPU{kind}Type{{{}}} ]", sizes.join(","));
+}
+
+/// `print(items...)`: to the host's log, or to the standard output.
+pub(super) fn print(call: &mut Call<'_>) -> Result<()> {
+    let texts = (0..call.n_args()).map(|i| Ok(print_item(&call.item(i)?))).collect::<Result<Vec<_>>>()?;
+    call.runtime.env.log_text(0, &texts.join(" "));
+    Ok(())
+}
+
+/// `warn(text)`
+pub(super) fn warn(call: &mut Call<'_>) -> Result<()> {
+    let text = print_item(&call.item(0)?);
+    call.runtime.env.log_text(1, &text);
+    Ok(())
+}
+
+/// `str(item)`
+pub(super) fn str_of(call: &mut Call<'_>) -> Result<()> {
+    let text = print_item(&call.item(0)?);
+    call.ret_text(text)
+}
+
+pub(super) fn str_concat(call: &mut Call<'_>) -> Result<()> {
+    let mut text = call.bytes(0)?;
+    text.extend(call.bytes(1)?);
+    call.ret_text(text)
+}
+
+/// `str_format(template, items...)`: replaces `{}` one after another.
+pub(super) fn str_format(call: &mut Call<'_>) -> Result<()> {
+    let template = String::from_utf8_lossy(&call.bytes(0)?).into_owned();
+    let mut out = String::new();
+    let mut used = 1;
+    for (i, part) in template.split("{}").enumerate() {
+        if i > 0 {
+            if used >= call.n_args() {
+                return raise("RuntimeError", format!("Too few arguments for format string: {template}"));
+            }
+            write_item(&mut out, &call.item(used)?);
+            used += 1;
+        }
+        out.push_str(part);
+    }
+    call.ret_text(out)
+}
+
+/// Position of the first occurrence.
+fn find_bytes(text: &[u8], part: &[u8]) -> Option<usize> {
+    if part.is_empty() { Some(0) } else { text.windows(part.len()).position(|window| window == part) }
+}
+
+pub(super) fn str_find(call: &mut Call<'_>) -> Result<()> {
+    let at = find_bytes(&call.bytes(0)?, &call.bytes(1)?);
+    call.ret_int(at.map_or(-1, |at| at as i64))
+}
+
+pub(super) fn str_contains(call: &mut Call<'_>) -> Result<()> {
+    let found = find_bytes(&call.bytes(0)?, &call.bytes(1)?).is_some();
+    call.ret_bool(found)
+}
+
+pub(super) fn str_startswith(call: &mut Call<'_>) -> Result<()> {
+    let starts = call.bytes(0)?.starts_with(&call.bytes(1)?);
+    call.ret_bool(starts)
+}
+
+pub(super) fn str_endswith(call: &mut Call<'_>) -> Result<()> {
+    let ends = call.bytes(0)?.ends_with(&call.bytes(1)?);
+    call.ret_bool(ends)
+}
+
+pub(super) fn str_lower(call: &mut Call<'_>) -> Result<()> {
+    let text = call.bytes(0)?.to_ascii_lowercase();
+    call.ret_text(text)
+}
+
+pub(super) fn str_upper(call: &mut Call<'_>) -> Result<()> {
+    let text = call.bytes(0)?.to_ascii_uppercase();
+    call.ret_text(text)
+}
+
+pub(super) fn str_strip(call: &mut Call<'_>) -> Result<()> {
+    let text = call.bytes(0)?.trim_ascii().to_vec();
+    call.ret_text(text)
+}
+
+/// `str_join(separator, list)`
+pub(super) fn str_join(call: &mut Call<'_>) -> Result<()> {
+    let separator = call.bytes(0)?;
+    let list = call.object(1)?;
+    let mut out = Vec::new();
+    if let Body::List(items) = list.body() {
+        for (i, item) in items.iter().enumerate() {
+            if i > 0 {
+                out.extend_from_slice(&separator);
+            }
+            out.extend(print_item(item).into_bytes());
+        }
+    }
+    call.ret_text(out)
+}
+
+/// `str_split(text, separator)`; without separator at white space.
+pub(super) fn str_split(call: &mut Call<'_>) -> Result<()> {
+    let text = call.bytes(0)?;
+    let mut parts = Vec::new();
+    if call.n_args() < 2 || matches!(call.item(1)?, Item::None) {
+        parts.extend(text.split(u8::is_ascii_whitespace).filter(|part| !part.is_empty()).map(<[u8]>::to_vec));
+    } else {
+        let separator = call.bytes(1)?;
+        if separator.is_empty() {
+            return raise("ValueError", "empty separator");
+        }
+        let mut rest = &text[..];
+        while let Some(at) = find_bytes(rest, &separator) {
+            parts.push(rest[..at].to_vec());
+            rest = &rest[at + separator.len()..];
+        }
+        parts.push(rest.to_vec());
+    }
+    call.ret_body(Body::List(parts.into_iter().map(|part| Item::from(Body::Str(part))).collect()))
+}
+
+/// `str_replace(text, old, new)`
+pub(super) fn str_replace(call: &mut Call<'_>) -> Result<()> {
+    let (text, old, new) = (call.bytes(0)?, call.bytes(1)?, call.bytes(2)?);
+    let mut out = Vec::new();
+    let mut rest = &text[..];
+    while let Some(at) = find_bytes(rest, &old).filter(|_| !old.is_empty()) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(&new);
+        rest = &rest[at + old.len()..];
+    }
+    out.extend_from_slice(rest);
+    call.ret_text(out)
+}
+
+pub(super) fn str_ord(call: &mut Call<'_>) -> Result<()> {
+    match call.bytes(0)?[..] {
+        [byte] => call.ret_int(i64::from(byte)),
+        ref text => {
+            let message = format!("String for ord() must be 1 character, got {} characters", text.len());
+            raise("RuntimeError", message)
+        }
+    }
+}
+
+pub(super) fn str_chr(call: &mut Call<'_>) -> Result<()> {
+    match u8::try_from(call.int(0)?) {
+        Ok(byte) => call.ret_text([byte]),
+        Err(_) => raise("RuntimeError", "chr() arg not in range(256)"),
+    }
+}
+
+pub(super) fn str_to_int(call: &mut Call<'_>) -> Result<()> {
+    let text = String::from_utf8_lossy(&call.bytes(0)?).into_owned();
+    match text.trim().parse() {
+        Ok(value) => call.ret_int(value),
+        Err(_) => raise("RuntimeError", format!("invalid literal for int() with base 10: '{text}'")),
+    }
+}
+
+pub(super) fn str_to_float(call: &mut Call<'_>) -> Result<()> {
+    let text = String::from_utf8_lossy(&call.bytes(0)?).into_owned();
+    match text.trim().parse() {
+        Ok(value) => call.ret_float(value),
+        Err(_) => raise("RuntimeError", format!("could not convert string to float: '{text}'")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_print_with_seventeen_digits() {
+        let cases = [
+            (1.0, "1."),
+            (0.1, "0.10000000000000001"),
+            (1e-5, "1.0000000000000001e-05"),
+            (2.5, "2.5"),
+            (-3.0, "-3."),
+            (1e20, "1e+20"),
+            (f64::INFINITY, "inf"),
+        ];
+        for (x, text) in cases {
+            assert_eq!(print_float(x), text);
+        }
+    }
+
+    #[test]
+    fn tensors_print_in_columns() {
+        let print = |t: Tensor| print_item(&Item::from(Body::Tensor(t)));
+        assert_eq!(print(Tensor::from_f32(&[2], &[1.0, 2.5]).unwrap()), " 1.0000\n 2.5000\n[ CPUFloatType{2} ]");
+        assert_eq!(print(Tensor::from_f32(&[], &[3.5]).unwrap()), "3.5\n[ CPUFloatType{} ]");
+        assert_eq!(print(Tensor::from_i64(&[1, 3], &[0, 1, 2]).unwrap()), " 0  1  2\n[ CPULongType{1,3} ]");
+    }
+}
