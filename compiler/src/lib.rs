@@ -6,6 +6,7 @@ pub mod emit;
 pub mod eval;
 pub mod index;
 pub mod ir;
+pub mod jit;
 pub mod link;
 pub mod loops;
 pub mod ops;

@@ -8,8 +8,8 @@ use super::scalar::{self, Typed};
 use crate::diag::{Diagnostic, Result};
 use crate::index::{Id as _, IndexVec};
 use crate::loops::{
-    Arg, Block, Buffer, BufferClass, BufferId, Const, Dim, Function, HostExpr, InputKind, Launch, Layout, Operand,
-    Program, Stmt, VarId, VarType, WeightId,
+    Arg, Block, Buffer, BufferClass, BufferId, Dim, Function, HostExpr, InputKind, Launch, Layout, Operand, Program,
+    Stmt, VarId, VarType, WeightId,
 };
 use crate::types::DType;
 use aot_runtime::abi::{Frame, Leaf, Slot, Tag};
@@ -559,6 +559,3 @@ impl Host<'_> {
         status.ok_or_else(|| Diagnostic::internal("a call without its result"))
     }
 }
-
-/// A null object is written as this constant where an operand is needed.
-pub const NULL: Const = Const { dtype: DType::I64, bits: 0 };

@@ -1,7 +1,7 @@
 //! Scheduled loop programs to machine code: one emitter over two backends.
 //!
 //! [`program`] fills a module through a [`builder::Builder`]; [`llvm`] makes files and code in this process from it,
-//! [`cranelift`] code in this process. Nothing here knows an operator, and nothing here chooses loops or vectors.
+//! Nothing here knows an operator, and nothing here chooses loops or vectors.
 
 pub mod builder;
 mod host;

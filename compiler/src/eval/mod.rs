@@ -8,6 +8,8 @@ mod fold;
 mod host;
 mod kernel;
 mod math;
+#[cfg(test)]
+mod tests;
 
 use crate::diag::{Diagnostic, Result};
 use crate::loops::{FunctionId, Program, VarType};

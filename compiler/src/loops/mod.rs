@@ -10,6 +10,7 @@
 mod expr;
 pub mod nest;
 mod program;
+mod verify;
 
 pub use expr::{BinaryOp, Const, Expr, ExprId, Exprs, Guard, Substitution, UnaryOp, fold_i64};
 pub use program::{
@@ -17,3 +18,4 @@ pub use program::{
     Kernel, Launch, Layout, Method, Operand, OutputTree, Program, ReduceOp, Reduction, Stmt, Store, StoreMode, Var,
     VarId, VarType, Variant, Weight, WeightId, weight_offsets,
 };
+pub use verify::verify;

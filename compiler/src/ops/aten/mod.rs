@@ -1,8 +1,14 @@
 //! The `aten::` operators, one file a family.
 
+pub mod activation;
+pub mod arithmetic;
+pub mod compare;
 pub mod pointwise;
+pub mod unary;
+pub mod view;
 
 use super::OpDef;
 
 /// Every family's definitions.
-pub const FAMILIES: &[&[OpDef]] = &[pointwise::DEFS];
+pub const FAMILIES: &[&[OpDef]] =
+    &[activation::DEFS, arithmetic::DEFS, compare::DEFS, pointwise::DEFS, unary::DEFS, unary::FLOAT_DEFS];
