@@ -9,6 +9,7 @@ pub mod ir;
 pub mod jit;
 pub mod link;
 pub mod loops;
+pub mod lower;
 pub mod ops;
 pub mod schedule;
 pub mod script;

@@ -102,6 +102,11 @@ impl<'p> Builder<'p> {
         self.regions.push(Region::default());
     }
 
+    /// Opens a region that goes on after these statements.
+    pub fn reopen_region(&mut self, stmts: Block) {
+        self.regions.push(Region { stmts: stmts.0, scalars: HashMap::new() });
+    }
+
     /// Closes the innermost region and hands out its statements.
     pub fn close_region(&mut self) -> Block {
         Block(self.regions.pop().expect("a region is open").stmts)

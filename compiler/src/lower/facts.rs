@@ -1,0 +1,305 @@
+//! What is known of a value, and what is known of either of two.
+//!
+//! Where control flow meets (after an `if`, around a loop, between two calls of a stateful module) the same name may hold
+//! different values. Their facts are joined; a place for the joined fact is made (see `places`), and each side stores its
+//! value there. Facts that cannot be joined (`None` and a tensor, tensors of different rank) are [`Stop::Incompatible`]; the
+//! caller then copies the code that follows for each side instead.
+
+use crate::diag::Diagnostic;
+use crate::loops::{Dim, Operand, VarId, VarType};
+use crate::ops::builder::Builder;
+use crate::ops::value::{Cell, ItemFacts, Value, known};
+use crate::types::{DType, Type};
+use std::sync::Arc;
+
+/// Why lowering stopped: an error, or facts that cannot be joined here.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// An error to report.
+    Error(Box<Diagnostic>),
+    /// Two values that no one place can hold, in words.
+    Incompatible(String),
+}
+
+impl From<Box<Diagnostic>> for Stop {
+    fn from(error: Box<Diagnostic>) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// The result of lowering a part.
+pub(super) type Outcome<T> = Result<T, Stop>;
+
+/// What is known of an extent.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum DimFact {
+    /// Its value.
+    Known(i64),
+    /// That it is this variable, which was set before control flow parted.
+    Same(VarId),
+    /// Nothing.
+    Unknown,
+}
+
+/// What is known of a value.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Fact {
+    /// Everything: it is this value on all sides.
+    Fixed(Value),
+    /// Its type.
+    Scalar(Kind),
+    /// Two floats.
+    Complex,
+    /// Element type and extents.
+    Tensor(DType, Vec<DimFact>),
+    /// A tuple of these.
+    Tuple(Vec<Fact>, Option<Type>),
+    /// A list of these.
+    List(Vec<Fact>),
+    /// A dict with these entries.
+    Dict(Vec<(Value, Fact)>),
+    /// An object with these attributes.
+    Object(Arc<str>, Vec<(Arc<str>, Fact)>),
+    /// A run-time list.
+    RunTimeList(ItemFacts),
+}
+
+/// A kind of scalar.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Kind {
+    Int,
+    Float,
+    Bool,
+    Str,
+}
+
+/// Which variables and cells existed before control flow parted: those numbered below these.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    pub(super) n_vars: u32,
+    pub(super) n_cells: u32,
+}
+
+impl Before {
+    /// Nothing existed: for facts that outlive the function.
+    pub(super) const NOTHING: Self = Self { n_vars: 0, n_cells: 0 };
+
+    /// What exists now.
+    pub(super) fn now(b: &Builder<'_>) -> Self {
+        let count = |n: usize| u32::try_from(n).expect("fewer than 2^32 ids of a kind");
+        Self { n_vars: count(b.function.vars.len()), n_cells: count(b.heap.cells.len()) }
+    }
+}
+
+impl Kind {
+    pub(super) fn var_type(self) -> VarType {
+        match self {
+            Self::Int => VarType::Int,
+            Self::Float => VarType::Float,
+            Self::Bool => VarType::Bool,
+            Self::Str => VarType::Object,
+        }
+    }
+
+    pub(super) fn value(self, var: VarId) -> Value {
+        let operand = Operand::Var(var);
+        match self {
+            Self::Int => Value::Int(operand),
+            Self::Float => Value::Float(operand),
+            Self::Bool => Value::Bool(operand),
+            Self::Str => Value::Str(operand),
+        }
+    }
+
+    /// Which kind of scalar a value is, if it is one.
+    pub(super) fn of(value: &Value) -> Option<Self> {
+        match value {
+            Value::Int(_) => Some(Self::Int),
+            Value::Float(_) => Some(Self::Float),
+            Value::Bool(_) => Some(Self::Bool),
+            Value::Str(_) => Some(Self::Str),
+            Value::None
+            | Value::Complex(..)
+            | Value::Device(_)
+            | Value::Tensor(_)
+            | Value::Tuple(..)
+            | Value::Cell(_)
+            | Value::Enum(..)
+            | Value::Function(_)
+            | Value::Uninitialized => None,
+        }
+    }
+}
+
+impl Fact {
+    /// A few words for messages.
+    fn describe(&self) -> String {
+        match self {
+            Self::Fixed(value) => value.kind().to_owned(),
+            Self::Scalar(kind) => format!("{kind:?}").to_lowercase(),
+            Self::Complex => "complex".to_owned(),
+            Self::Tensor(dtype, dims) => format!("a {dtype} tensor of {} dimensions", dims.len()),
+            Self::Tuple(items, _) => format!("a tuple of {}", items.len()),
+            Self::List(items) => format!("a list of {}", items.len()),
+            Self::Dict(entries) => format!("a dict of {}", entries.len()),
+            Self::Object(class, _) => class.to_string(),
+            Self::RunTimeList(_) => "a run-time list".to_owned(),
+        }
+    }
+
+    /// What is known of a value, for control flow that parted at `before`.
+    pub(super) fn of(b: &Builder<'_>, value: &Value, before: Before) -> Self {
+        let scalar = |kind: Kind, o: &Operand| match o {
+            Operand::Var(var) if var.0 >= before.n_vars => Self::Scalar(kind),
+            Operand::Var(_) | Operand::Const(_) | Operand::Str(_) => Self::Fixed(value.clone()),
+        };
+        match value {
+            Value::None | Value::Device(_) | Value::Enum(..) | Value::Function(_) | Value::Uninitialized => {
+                Self::Fixed(value.clone())
+            }
+            Value::Int(o) => scalar(Kind::Int, o),
+            Value::Float(o) => scalar(Kind::Float, o),
+            Value::Bool(o) => scalar(Kind::Bool, o),
+            Value::Str(o) => scalar(Kind::Str, o),
+            Value::Complex(re, im) if known(re).is_some() && known(im).is_some() => Self::Fixed(value.clone()),
+            Value::Complex(..) => Self::Complex,
+            Value::Tensor(t) => {
+                let dim = |d: &Dim| match d {
+                    Dim::Const(n) => DimFact::Known(*n),
+                    Dim::Var(var) if var.0 < before.n_vars => DimFact::Same(*var),
+                    Dim::Var(_) => DimFact::Unknown,
+                };
+                Self::Tensor(t.dtype, t.dims.iter().map(dim).collect())
+            }
+            Value::Tuple(items, ty) => Self::Tuple(items.iter().map(|v| Self::of(b, v, before)).collect(), ty.clone()),
+            Value::Cell(cell) if cell.0 < before.n_cells => Self::Fixed(value.clone()),
+            Value::Cell(cell) => Self::of_cell(b, &b.heap.cells[*cell], before),
+        }
+    }
+
+    /// What is known of the contents of a cell.
+    pub(super) fn of_cell(b: &Builder<'_>, cell: &Cell, before: Before) -> Self {
+        let of = |v: &Value| Self::of(b, v, before);
+        match cell {
+            Cell::List(items) => Self::List(items.iter().map(of).collect()),
+            Cell::Dict(entries) => Self::Dict(entries.iter().map(|(k, v)| (k.clone(), of(v))).collect()),
+            Cell::Object(object) => {
+                let attrs = object.attrs.iter().map(|(name, v)| (Arc::clone(name), of(v)));
+                Self::Object(Arc::clone(&object.class), attrs.collect())
+            }
+            Cell::RunTimeList(list) => Self::RunTimeList(list.item.clone()),
+        }
+    }
+
+    /// What is known of a value that has one of two facts.
+    pub(super) fn join(b: &Builder<'_>, x: &Self, y: &Self) -> Outcome<Self> {
+        if x == y {
+            return Ok(x.clone());
+        }
+        let join_all =
+            |m: &[Self], n: &[Self]| m.iter().zip(n).map(|(p, q)| Self::join(b, p, q)).collect::<Outcome<Vec<Self>>>();
+        match (x, y) {
+            (Self::Fixed(Value::Uninitialized), other) | (other, Self::Fixed(Value::Uninitialized)) => {
+                return Ok(other.clone());
+            }
+            (Self::Fixed(Value::Complex(..)) | Self::Complex, Self::Fixed(Value::Complex(..)) | Self::Complex) => {
+                return Ok(Self::Complex);
+            }
+            (Self::Tensor(d, m), Self::Tensor(e, n)) if d == e && m.len() == n.len() => {
+                let dims = m.iter().zip(n).map(|(p, q)| if p == q { *p } else { DimFact::Unknown });
+                return Ok(Self::Tensor(*d, dims.collect()));
+            }
+            (Self::Tuple(m, ty), Self::Tuple(n, _)) if m.len() == n.len() => {
+                return Ok(Self::Tuple(join_all(m, n)?, ty.clone()));
+            }
+            (Self::List(m), Self::List(n)) if m.len() == n.len() => return Ok(Self::List(join_all(m, n)?)),
+            (Self::Dict(m), Self::Dict(n)) if m.len() == n.len() && m.iter().zip(n).all(|((k, _), (l, _))| k == l) => {
+                let joined = m.iter().zip(n).map(|((k, p), (_, q))| Ok((k.clone(), Self::join(b, p, q)?)));
+                return Ok(Self::Dict(joined.collect::<Outcome<_>>()?));
+            }
+            (Self::Object(c, m), Self::Object(d, n))
+                if c == d && m.len() == n.len() && m.iter().zip(n).all(|((k, _), (l, _))| k == l) =>
+            {
+                let joined = m.iter().zip(n).map(|((k, p), (_, q))| Ok((Arc::clone(k), Self::join(b, p, q)?)));
+                return Ok(Self::Object(Arc::clone(c), joined.collect::<Outcome<_>>()?));
+            }
+            (Self::RunTimeList(m), Self::RunTimeList(n)) => return Ok(Self::RunTimeList(b.join_items(m, n)?)),
+            _ => {}
+        }
+        match (x.scalar_kind(), y.scalar_kind()) {
+            (Some(k), Some(l)) if k == l => Ok(Self::Scalar(k)),
+            _ => Err(Stop::Incompatible(format!("{} and {}", x.describe(), y.describe()))),
+        }
+    }
+
+    fn scalar_kind(&self) -> Option<Kind> {
+        match self {
+            Self::Scalar(kind) => Some(*kind),
+            Self::Fixed(value) => Kind::of(value),
+            Self::Complex
+            | Self::Tensor(..)
+            | Self::Tuple(..)
+            | Self::List(_)
+            | Self::Dict(_)
+            | Self::Object(..)
+            | Self::RunTimeList(_) => None,
+        }
+    }
+
+    /// [`Self::join`] for the contents of a cell that a loop changes: lists of different lengths become a run-time list.
+    pub(super) fn join_growing(b: &Builder<'_>, x: &Self, y: &Self) -> Outcome<Self> {
+        let items = |f: &Self| match f {
+            Self::RunTimeList(facts) => Some(Ok(facts.clone())),
+            Self::List(list) => Some(list.iter().try_fold(ItemFacts::Empty, |facts, item| item.join_into(b, &facts))),
+            _ => None,
+        };
+        match Self::join(b, x, y) {
+            Err(Stop::Incompatible(why)) => match (items(x), items(y)) {
+                (Some(m), Some(n)) => Ok(Self::RunTimeList(b.join_items(&m?, &n?)?)),
+                _ => Err(Stop::Incompatible(why)),
+            },
+            joined => joined,
+        }
+    }
+
+    fn join_into(&self, b: &Builder<'_>, facts: &ItemFacts) -> Outcome<ItemFacts> {
+        let own = match (self, self.scalar_kind()) {
+            (_, Some(Kind::Int)) => ItemFacts::Int,
+            (_, Some(Kind::Float)) => ItemFacts::Float,
+            (_, Some(Kind::Bool)) => ItemFacts::Bool,
+            (_, Some(Kind::Str)) => ItemFacts::Str,
+            (Self::Tensor(dtype, dims), None) => {
+                let known = |d: &DimFact| if let DimFact::Known(n) = d { Some(*n) } else { None };
+                ItemFacts::Tensor(*dtype, dims.iter().map(known).collect())
+            }
+            _ => return Err(Stop::Incompatible(format!("a run-time list of {}", self.describe()))),
+        };
+        Ok(b.join_items(facts, &own)?)
+    }
+
+    /// What stays true of a value kept from call to call. Where `is_wide`, numbers and extents are taken to vary.
+    pub(super) fn lasting(self, is_wide: bool) -> Self {
+        match self {
+            Self::Fixed(value) => match (Kind::of(&value), &value) {
+                (Some(kind), Value::Int(o) | Value::Float(o) | Value::Bool(o)) if is_wide || known(o).is_none() => {
+                    Self::Scalar(kind)
+                }
+                _ => Self::Fixed(value),
+            },
+            Self::Tensor(dtype, dims) => {
+                let keep = |d: DimFact| match d {
+                    DimFact::Known(n) if !is_wide => DimFact::Known(n),
+                    DimFact::Known(_) | DimFact::Same(_) | DimFact::Unknown => DimFact::Unknown,
+                };
+                Self::Tensor(dtype, dims.into_iter().map(keep).collect())
+            }
+            Self::Tuple(items, ty) => Self::Tuple(items.into_iter().map(|f| f.lasting(is_wide)).collect(), ty),
+            Self::List(items) => Self::List(items.into_iter().map(|f| f.lasting(is_wide)).collect()),
+            Self::Dict(entries) => Self::Dict(entries.into_iter().map(|(k, f)| (k, f.lasting(is_wide))).collect()),
+            Self::Object(class, attrs) => {
+                Self::Object(class, attrs.into_iter().map(|(k, f)| (k, f.lasting(is_wide))).collect())
+            }
+            Self::Scalar(_) | Self::Complex | Self::RunTimeList(_) => self,
+        }
+    }
+}

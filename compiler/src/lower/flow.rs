@@ -1,0 +1,544 @@
+//! Branches and loops that only the running program decides.
+
+use super::facts::{Before, Fact, Outcome, Stop};
+use super::places::{Place, Stores};
+use super::walk::{Lowerer, Next, Part, Snapshot};
+use crate::index::Id as _;
+use crate::ir::NodeId;
+use crate::loops::{BinaryOp, Block, BufferId, Const, Operand, Stmt, VarType};
+use crate::ops::builder::Heap;
+use crate::ops::value::{CellId, Contents, StorageId, Value, known, known_int};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Loops with known bounds unroll up to this many rounds,
+const MAX_UNROLLED_ROUNDS: i64 = 256;
+/// and as long as they do not grow the program by more statements than this.
+const MAX_UNROLLED_STMTS: usize = 20_000;
+
+/// One way through a branch: the statements, and the state of things at its end.
+struct Way {
+    stmts: Block,
+    end: Option<(Vec<Value>, Heap)>,
+}
+
+impl<'m, 'p> Lowerer<'m, 'p> {
+    /// Walks both sides of a branch. Where both end, their results are merged and `next` follows once; where that cannot be,
+    /// this fails with [`Stop::Incompatible`] if `next` may not be called twice.
+    pub(super) fn branch(
+        &mut self,
+        cond: &Operand,
+        on_true: &mut Part<'_, 'm, 'p>,
+        on_false: &mut Part<'_, 'm, 'p>,
+        next: &mut Next<'_, 'm, 'p>,
+    ) -> Outcome<()> {
+        let snapshot = self.snapshot();
+        match self.merged(cond, on_true, on_false) {
+            Ok(Some(values)) => return next(self, values),
+            Ok(None) => return Ok(()),
+            Err(Stop::Incompatible(_)) => self.restore(&snapshot),
+            Err(error) => return Err(error),
+        }
+        self.b.open_region();
+        on_true(self, next)?;
+        let yes = self.b.close_region();
+        self.b.heap = snapshot.heap();
+        self.b.open_region();
+        on_false(self, next)?;
+        let no = self.b.close_region();
+        self.b.push(Stmt::If(cond.clone(), yes, no));
+        Ok(())
+    }
+
+    /// Walks both sides and merges their ends; `None` if neither ends.
+    fn merged(
+        &mut self,
+        cond: &Operand,
+        on_true: &mut Part<'_, 'm, 'p>,
+        on_false: &mut Part<'_, 'm, 'p>,
+    ) -> Outcome<Option<Vec<Value>>> {
+        let before = Before::now(&self.b);
+        let base = self.b.heap.clone();
+        let mut yes = self.way(on_true)?;
+        self.b.heap = base.clone();
+        let mut no = self.way(on_false)?;
+        self.b.heap = base.clone();
+        match (yes.end.take(), no.end.take()) {
+            (None, None) => {
+                self.b.push(Stmt::If(cond.clone(), yes.stmts, no.stmts));
+                Ok(None)
+            }
+            (Some(end), None) => {
+                self.b.push(Stmt::If(cond.clone(), Block::default(), no.stmts));
+                Ok(Some(self.go_on(yes.stmts, end)))
+            }
+            (None, Some(end)) => {
+                self.b.push(Stmt::If(cond.clone(), yes.stmts, Block::default()));
+                Ok(Some(self.go_on(no.stmts, end)))
+            }
+            (Some(yes_end), Some(no_end)) => {
+                let values = self.merge(before, &base, (&mut yes.stmts, yes_end), (&mut no.stmts, no_end))?;
+                self.b.push(Stmt::If(cond.clone(), yes.stmts, no.stmts));
+                Ok(Some(values))
+            }
+        }
+    }
+
+    fn way(&mut self, part: &mut Part<'_, 'm, 'p>) -> Outcome<Way> {
+        self.b.open_region();
+        let values = self.straight(part)?;
+        let stmts = self.b.close_region();
+        let heap = self.b.heap.clone();
+        Ok(Way { stmts, end: values.map(|values| (values, heap)) })
+    }
+
+    /// The only way on from a branch: its statements simply follow.
+    fn go_on(&mut self, stmts: Block, (values, heap): (Vec<Value>, Heap)) -> Vec<Value> {
+        stmts.0.into_iter().for_each(|stmt| self.b.push(stmt));
+        self.b.heap = heap;
+        let depth = self.b.depth();
+        for storage in self.b.heap.storages.iter_mut().filter(|s| s.region > depth) {
+            storage.region = depth;
+        }
+        values
+    }
+
+    /// Makes places for what differs between the two ends, and stores to them at the end of each way.
+    fn merge(
+        &mut self,
+        before: Before,
+        base: &Heap,
+        yes: (&mut Block, (Vec<Value>, Heap)),
+        no: (&mut Block, (Vec<Value>, Heap)),
+    ) -> Outcome<Vec<Value>> {
+        let (yes_stmts, (yes_values, yes_heap)) = yes;
+        let (no_stmts, (no_values, no_heap)) = no;
+        // Facts look at each side's own heap.
+        let facts_of = |lw: &mut Self, heap: &Heap, values: &[Value]| {
+            let mine = std::mem::replace(&mut lw.b.heap, heap.clone());
+            let facts: Vec<_> = values.iter().map(|v| Fact::of(&lw.b, v, before)).collect();
+            lw.b.heap = mine;
+            facts
+        };
+        let n_storages = base.storages.len();
+        let is_same_tensor = |x: &Value, y: &Value| match x {
+            Value::Tensor(t) => x == y && t.storage.index() < n_storages,
+            _ => false,
+        };
+        let yes_facts = facts_of(self, &yes_heap, &yes_values);
+        let no_facts = facts_of(self, &no_heap, &no_values);
+        let mut places = Vec::with_capacity(yes_values.len());
+        for (i, (x, y)) in yes_facts.iter().zip(&no_facts).enumerate() {
+            let fact = if is_same_tensor(&yes_values[i], &no_values[i]) {
+                Fact::Fixed(yes_values[i].clone())
+            } else {
+                Fact::join(&self.b, x, y)?
+            };
+            places.push(Place::new(&mut self.b, &fact));
+        }
+        // Cells and storages that existed before and that either side changed.
+        let mut cells: Vec<(CellId, Place)> = Vec::new();
+        for cell in base.cells.ids() {
+            if yes_heap.cells[cell] == base.cells[cell] && no_heap.cells[cell] == base.cells[cell] {
+                continue;
+            }
+            let fact = |lw: &mut Self, heap: &Heap| {
+                let mine = std::mem::replace(&mut lw.b.heap, heap.clone());
+                let fact = Fact::of_cell(&lw.b, &lw.b.heap.cells[cell], before);
+                lw.b.heap = mine;
+                fact
+            };
+            let (x, y) = (fact(self, &yes_heap), fact(self, &no_heap));
+            let joined = Fact::join(&self.b, &x, &y)?;
+            cells.push((cell, Place::new(&mut self.b, &joined)));
+        }
+        let mut storages: Vec<(StorageId, BufferId)> = Vec::new();
+        for id in base.storages.ids() {
+            let contents = |heap: &Heap| heap.storages[id].contents.clone();
+            if contents(&yes_heap) != contents(&no_heap) {
+                let storage = &base.storages[id];
+                let (dtype, dims) = (storage.dtype, storage.dims.clone());
+                let class = super::places::scratch(&mut self.b, &dims);
+                storages.push((id, self.b.add_buffer(dtype, &dims, class)));
+            }
+        }
+        for (stmts, values, heap) in [(yes_stmts, yes_values, yes_heap.clone()), (no_stmts, no_values, no_heap)] {
+            self.b.heap = heap;
+            self.b.reopen_region(std::mem::take(stmts));
+            let mut stores = Stores::default();
+            for (place, value) in places.iter().zip(&values) {
+                stores.add(&mut self.b, place, value)?;
+            }
+            for (cell, place) in &cells {
+                let contents = self.b.heap.cells[*cell].clone();
+                stores.add_cell(&mut self.b, place, &contents)?;
+            }
+            for (id, buffer) in &storages {
+                let storage = self.b.heap.storages[*id].clone();
+                let whole = crate::ops::value::Tensor::whole(*id, storage.dtype, &storage.dims);
+                stores.add_tensor(*buffer, whole);
+            }
+            stores.emit(&mut self.b);
+            *stmts = self.b.close_region();
+        }
+        self.b.heap = base.clone();
+        let depth = self.b.depth();
+        for id in base.storages.ids() {
+            self.b.heap.storages[id].contents = yes_heap.storages[id].contents.clone();
+        }
+        for (id, buffer) in storages {
+            let storage = &mut self.b.heap.storages[id];
+            storage.contents = Contents::Buffer(buffer);
+            storage.region = depth;
+        }
+        for (cell, place) in cells {
+            let contents = match &place {
+                // An object keeps the identity of the archive's object it is.
+                Place::Object(_, attrs) => {
+                    let attrs: Vec<_> = attrs.iter().map(|(k, p)| (k.clone(), p.value(&mut self.b))).collect();
+                    let mut contents = base.cells[cell].clone();
+                    if let crate::ops::value::Cell::Object(object) = &mut contents {
+                        object.attrs = attrs.into_iter().collect();
+                    }
+                    contents
+                }
+                other => other.cell(&mut self.b),
+            };
+            self.b.heap.cells[cell] = contents;
+        }
+        Ok(places.iter().map(|p| p.value(&mut self.b)).collect())
+    }
+
+    // ---- loops
+
+    /// Walks `prim::Loop`: unrolled where its course is known and short, else as a loop of the program.
+    pub(super) fn run_loop(&mut self, act: usize, node: NodeId, next: &mut Next<'_, 'm, 'p>) -> Outcome<()> {
+        let graph = self.graph(act);
+        let inputs = &graph.nodes[node].inputs;
+        let trip = match self.get(act, inputs[0])? {
+            Value::Int(o) => o,
+            other => return Err(self.b.user(format!("expected an int as loop bound, found {}", other.kind())).into()),
+        };
+        let cond = self.get(act, inputs[1])?;
+        let cond = self.truth(&cond)?;
+        let carried = inputs[2..].iter().map(|v| self.get(act, *v)).collect::<Outcome<Vec<_>>>()?;
+        let snapshot = self.snapshot();
+        match self.unrolled(act, node, &trip, &cond, &carried)? {
+            Unrolled::Done(values) => return next(self, values),
+            Unrolled::NeverEnds => return Ok(()),
+            Unrolled::NotKnown => self.restore(&snapshot),
+        }
+        match self.rolled(act, node, &trip, &cond, &carried, &snapshot) {
+            Err(Stop::Incompatible(why)) => {
+                self.restore(&snapshot);
+                self.peeled(act, node, &trip, &cond, &carried, why, next)
+            }
+            Err(error) => Err(error),
+            Ok(values) => next(self, values),
+        }
+    }
+
+    /// One round of a loop's body: its condition for the next round, and the carried values.
+    fn round(&mut self, act: usize, node: NodeId, i: Value, carried: &[Value]) -> Outcome<Option<(Value, Vec<Value>)>> {
+        let body = self.graph(act).nodes[node].blocks[0];
+        let params = self.graph(act).blocks[body].params.clone();
+        let args = std::iter::once(i).chain(carried.iter().cloned());
+        for (param, arg) in params.into_iter().zip(args) {
+            self.set(act, param, arg);
+        }
+        let end = self.straight(&mut |lw, next| lw.run_block(act, body, 0, next))?;
+        Ok(end.map(|values| {
+            let mut values = values.into_iter();
+            let cond = values.next().expect("a loop body returns its condition first");
+            (cond, values.collect())
+        }))
+    }
+
+    fn unrolled(
+        &mut self,
+        act: usize,
+        node: NodeId,
+        trip: &Operand,
+        cond: &Operand,
+        carried: &[Value],
+    ) -> Outcome<Unrolled> {
+        let Some(trip) = known_int(trip) else { return Ok(Unrolled::NotKnown) };
+        let (mut cond, mut carried) = (cond.clone(), carried.to_vec());
+        let is_counted = trip != i64::MAX;
+        if is_counted && trip > MAX_UNROLLED_ROUNDS {
+            return Ok(Unrolled::NotKnown);
+        }
+        let start = self.b.n_stmts();
+        for i in 0.. {
+            match known(&cond) {
+                Some(c) if c.bits == 0 || i >= trip => return Ok(Unrolled::Done(carried)),
+                Some(_) if i < MAX_UNROLLED_ROUNDS && self.b.n_stmts() - start < MAX_UNROLLED_STMTS => {}
+                _ if i >= trip => return Ok(Unrolled::Done(carried)),
+                Some(_) | None => return Ok(Unrolled::NotKnown),
+            }
+            let rounds = if is_counted { trip } else { 8 };
+            let grown = self.b.n_stmts() - start;
+            if i == 1 && grown.saturating_mul(usize::try_from(rounds).unwrap_or(usize::MAX)) > MAX_UNROLLED_STMTS {
+                return Ok(Unrolled::NotKnown);
+            }
+            match self.round(act, node, Value::int(i), &carried)? {
+                Some((again, values)) => {
+                    cond = self.truth(&again)?;
+                    carried = values;
+                }
+                None => return Ok(Unrolled::NeverEnds),
+            }
+        }
+        unreachable!("the count of rounds has no end")
+    }
+
+    /// A loop of the program. What a round may change is found by trying: facts start out exact and widen until a round
+    /// leaves them as they are.
+    fn rolled(
+        &mut self,
+        act: usize,
+        node: NodeId,
+        trip: &Operand,
+        cond: &Operand,
+        carried: &[Value],
+        entry: &Snapshot,
+    ) -> Outcome<Vec<Value>> {
+        let before = Before::now(&self.b);
+        let mut plan = LoopPlan { values: vec![None; carried.len()], ..LoopPlan::default() };
+        loop {
+            match self.try_loop(act, node, trip, cond, carried, before, &mut plan)? {
+                Some(values) => return Ok(values),
+                None => self.restore(entry),
+            }
+        }
+    }
+
+    /// One try at a loop with this plan; `None` if the plan had to widen.
+    #[allow(clippy::too_many_arguments, reason = "the loop's own parts")]
+    fn try_loop(
+        &mut self,
+        act: usize,
+        node: NodeId,
+        trip: &Operand,
+        cond: &Operand,
+        carried: &[Value],
+        before: Before,
+        plan: &mut LoopPlan,
+    ) -> Outcome<Option<Vec<Value>>> {
+        let base = self.b.heap.clone();
+        // Places for what changes, holding the values on entry.
+        let mut stores = Stores::default();
+        let mut places = Vec::with_capacity(carried.len());
+        for (fact, value) in plan.values.iter().zip(carried) {
+            let place = fact.as_ref().map(|fact| Place::new(&mut self.b, fact));
+            if let Some(place) = &place {
+                stores.add(&mut self.b, place, value)?;
+            }
+            places.push(place);
+        }
+        let mut cell_places = Vec::new();
+        for (cell, fact) in &plan.cells {
+            let place = Place::new(&mut self.b, fact);
+            let contents = self.b.heap.cells[*cell].clone();
+            stores.add_cell(&mut self.b, &place, &contents)?;
+            cell_places.push((*cell, place));
+        }
+        let mut storage_buffers = Vec::new();
+        for &id in &plan.storages {
+            let storage = self.b.heap.storages[id].clone();
+            let class = super::places::scratch(&mut self.b, &storage.dims);
+            let buffer = self.b.add_buffer(storage.dtype, &storage.dims, class);
+            let whole = crate::ops::value::Tensor::whole(id, storage.dtype, &storage.dims);
+            stores.add_tensor(buffer, whole);
+            storage_buffers.push((id, buffer));
+        }
+        stores.emit(&mut self.b);
+        let counter = self.b.new_var(VarType::Int, "i");
+        let go = self.b.new_var(VarType::Bool, "go");
+        self.b.assign(counter, Operand::Const(Const::int(0)));
+        let any = self.b.binary(BinaryOp::Lt, Operand::Const(Const::int(0)), trip.clone());
+        let first = self.b.binary(BinaryOp::And, any, cond.clone());
+        self.b.assign(go, first);
+
+        // Inside, the storages and cells that change live in their places.
+        let inner_depth = self.b.depth() + 1;
+        for &(id, buffer) in &storage_buffers {
+            let storage = &mut self.b.heap.storages[id];
+            (storage.contents, storage.region) = (Contents::Buffer(buffer), inner_depth);
+        }
+        for (cell, place) in &cell_places {
+            self.b.heap.cells[*cell] = self.place_cell(*cell, place, &base);
+        }
+        let values: Vec<Value> = places
+            .iter()
+            .zip(carried)
+            .map(|(place, value)| place.as_ref().map_or_else(|| value.clone(), |place| place.value(&mut self.b)))
+            .collect();
+        let inside = self.b.heap.clone();
+        self.b.open_region();
+        let end = self.round(act, node, Value::Int(Operand::Var(counter)), &values)?;
+        if let Some((again, results)) = end {
+            if self.widen(plan, before, &values, carried, &results, &inside, &base)? {
+                return Ok(None);
+            }
+            let again = self.truth(&again)?;
+            let mut stores = Stores::default();
+            for (place, value) in places.iter().zip(&results) {
+                if let Some(place) = place {
+                    stores.add(&mut self.b, place, value)?;
+                }
+            }
+            for (cell, place) in &cell_places {
+                let contents = self.b.heap.cells[*cell].clone();
+                stores.add_cell(&mut self.b, place, &contents)?;
+            }
+            for &(id, buffer) in &storage_buffers {
+                let storage = self.b.heap.storages[id].clone();
+                stores.add_tensor(buffer, crate::ops::value::Tensor::whole(id, storage.dtype, &storage.dims));
+            }
+            let held = self.b.new_var(VarType::Bool, "");
+            self.b.assign(held, again);
+            stores.emit(&mut self.b);
+            let stepped = self.b.binary(BinaryOp::Add, Operand::Var(counter), Operand::Const(Const::int(1)));
+            let more = self.b.binary(BinaryOp::Lt, stepped.clone(), trip.clone());
+            let more = self.b.binary(BinaryOp::And, more, Operand::Var(held));
+            self.b.assign(counter, stepped);
+            self.b.assign(go, more);
+        }
+        let body = self.b.close_region();
+        self.b.push(Stmt::While(go, body));
+        self.b.heap = inside;
+        let depth = self.b.depth();
+        for (id, _) in storage_buffers {
+            self.b.heap.storages[id].region = depth;
+        }
+        for storage in self.b.heap.storages.iter_mut().filter(|s| s.region > depth) {
+            storage.region = depth;
+        }
+        Ok(Some(values))
+    }
+
+    /// The contents a cell has while a place holds them; an object stays the archive's object it is.
+    fn place_cell(&mut self, cell: CellId, place: &Place, base: &Heap) -> crate::ops::value::Cell {
+        use crate::ops::value::Cell;
+        match (place, &base.cells[cell]) {
+            (Place::Object(_, attrs), Cell::Object(object)) => {
+                let mut object = object.clone();
+                object.attrs = attrs.iter().map(|(k, p)| (k.clone(), p.value(&mut self.b))).collect();
+                Cell::Object(object)
+            }
+            _ => place.cell(&mut self.b),
+        }
+    }
+
+    /// Widens the plan by what a round did; whether that changed it.
+    #[allow(clippy::too_many_arguments, reason = "both ends of the round")]
+    fn widen(
+        &mut self,
+        plan: &mut LoopPlan,
+        before: Before,
+        values: &[Value],
+        entry_values: &[Value],
+        results: &[Value],
+        inside: &Heap,
+        base: &Heap,
+    ) -> Outcome<bool> {
+        let mut is_wider = false;
+        for (i, result) in results.iter().enumerate() {
+            let known = plan.values[i].clone();
+            if known.is_none() && *result == values[i] {
+                continue;
+            }
+            let old = known.clone().unwrap_or_else(|| Fact::of(&self.b, &entry_values[i], before));
+            let new = Fact::of(&self.b, result, before);
+            let joined = Fact::join_growing(&self.b, &old, &new)?;
+            if known.as_ref() != Some(&joined) {
+                plan.values[i] = Some(joined);
+                is_wider = true;
+            }
+        }
+        for cell in base.cells.ids() {
+            if self.b.heap.cells[cell] == inside.cells[cell] {
+                continue;
+            }
+            let known = plan.cells.get(&cell).cloned();
+            let old = known.clone().unwrap_or_else(|| Fact::of_cell(&self.b, &base.cells[cell], before));
+            let new = Fact::of_cell(&self.b, &self.b.heap.cells[cell], before);
+            let joined = Fact::join_growing(&self.b, &old, &new)?;
+            if known.as_ref() != Some(&joined) {
+                plan.cells.insert(cell, joined);
+                is_wider = true;
+            }
+        }
+        for id in base.storages.ids() {
+            if self.b.heap.storages[id].contents != inside.storages[id].contents && plan.storages.insert(id) {
+                is_wider = true;
+            }
+        }
+        Ok(is_wider)
+    }
+
+    /// A loop whose first round leaves other kinds of values than it found: that round stands before the loop.
+    #[allow(clippy::too_many_arguments, reason = "the loop's own parts")]
+    fn peeled(
+        &mut self,
+        act: usize,
+        node: NodeId,
+        trip: &Operand,
+        cond: &Operand,
+        carried: &[Value],
+        why: String,
+        next: &mut Next<'_, 'm, 'p>,
+    ) -> Outcome<()> {
+        let mut rest = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| {
+            let Some((again, values)) = lw.round(act, node, Value::int(0), carried)? else { return Ok(()) };
+            let again = lw.truth(&again)?;
+            let left = lw.b.binary(BinaryOp::Sub, trip.clone(), Operand::Const(Const::int(1)));
+            let entry = lw.snapshot();
+            // The counter of the rest starts at 0 again, so a body that reads it cannot be peeled this way.
+            if lw.reads_counter(act, node) {
+                return Err(Stop::Incompatible(why.clone()));
+            }
+            let values = lw.rolled(act, node, &left, &again, &values, &entry)?;
+            next(lw, values)
+        };
+        let any = self.b.binary(BinaryOp::Lt, Operand::Const(Const::int(0)), trip.clone());
+        let enters = self.b.binary(BinaryOp::And, any, cond.clone());
+        match known(&enters) {
+            Some(c) if c.bits != 0 => rest(self, next),
+            _ => {
+                let mut skip = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| next(lw, carried.to_vec());
+                self.branch(&enters, &mut rest, &mut skip, next)
+            }
+        }
+    }
+
+    /// Whether a loop's body uses the number of the round.
+    fn reads_counter(&self, act: usize, node: NodeId) -> bool {
+        let graph = self.graph(act);
+        let body = graph.nodes[node].blocks[0];
+        let counter = graph.blocks[body].params[0];
+        graph.nodes.iter().any(|n| n.inputs.contains(&counter))
+            || graph.blocks.iter().any(|b| b.returns.contains(&counter))
+    }
+}
+
+/// What a loop is found to change.
+#[derive(Default)]
+struct LoopPlan {
+    /// For each carried value that changes, what is known of it throughout.
+    values: Vec<Option<Fact>>,
+    /// Cells from before the loop whose contents change.
+    cells: BTreeMap<CellId, Fact>,
+    /// Storages from before the loop whose contents move.
+    storages: BTreeSet<StorageId>,
+}
+
+/// How an attempt to unroll a loop ended.
+enum Unrolled {
+    /// With these carried values.
+    Done(Vec<Value>),
+    /// Some round never ends normally.
+    NeverEnds,
+    /// The number of rounds is not known, or too large.
+    NotKnown,
+}

@@ -1,0 +1,54 @@
+//! Lowering: the graph of a method, run on what is known of its arguments, becomes a loop program.
+//!
+//! Calls are followed, conditions that are known choose their branch, short loops with known bounds unroll, and lists,
+//! tuples and objects whose shape is known vanish. What depends on the running program stays as host control flow. Where
+//! it merges values that no one place can hold, the code that follows is copied for each (see [`flow`]).
+//!
+//! ```text
+//! graph + signature + state tag -> walk (nodes) -> ops (operators) -> Builder -> loops::Function
+//!                                  flow (if, loop), facts and places (merging), state (what outlives a call)
+//! ```
+
+mod facts;
+mod flow;
+mod nodes;
+mod places;
+mod signature;
+mod state;
+mod walk;
+
+pub use signature::{ArgSpec, DimSpec};
+
+use crate::diag::{Diagnostic, Result};
+use crate::ir::Module;
+use crate::loops::Program;
+
+/// A method to lower, for one signature of its arguments (without `self`).
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `forward`
+    pub method: String,
+    /// One for each parameter; missing trailing ones take their defaults.
+    pub args: Vec<ArgSpec>,
+}
+
+/// Stack of the thread that lowers: calls, branches and copied continuations are walked by recursion.
+const STACK_BYTES: usize = 2 << 30;
+
+/// Lowers methods of a module's root object to one program.
+///
+/// # Errors
+/// User errors where the graph is wrong for these arguments, unsupported where an operator or a construct is not lowered yet.
+pub fn lower(module: &Module, requests: &[Request]) -> Result<Program> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("lower".into()).stack_size(STACK_BYTES);
+        let handle = thread
+            .spawn_scoped(scope, || state::lower_program(module, requests))
+            .map_err(|e| Diagnostic::internal(format!("cannot start the lowering thread: {e}")))?;
+        handle.join().unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+            Err(Diagnostic::internal(format!("lowering failed: {text}")))
+        })
+    })
+}

@@ -1,0 +1,358 @@
+//! Nodes without control flow: constants, attributes, tuples, lists, calls' targets, and operators.
+
+use super::facts::Outcome;
+use super::walk::Lowerer;
+use crate::diag::Diagnostic;
+use crate::ir::{Attr, Graph, Node};
+use crate::loops::{Arg, Const, Operand, Stmt};
+use crate::ops::value::{Cell, ObjectCell, Value, known_int};
+use crate::types::{IValue, Object, TensorData, Type};
+use std::sync::Arc;
+
+impl Lowerer<'_, '_> {
+    fn inputs(&self, act: usize, node: &Node) -> Outcome<Vec<Value>> {
+        node.inputs.iter().map(|v| self.get(act, *v)).collect()
+    }
+
+    /// The exception of a `prim::RaiseException`; nothing follows it.
+    pub(super) fn raise(&mut self, act: usize, node: &Node) -> Outcome<()> {
+        let inputs = self.inputs(act, node)?;
+        let message = match inputs.first() {
+            Some(Value::Str(o)) => o.clone(),
+            _ => Operand::Str("".into()),
+        };
+        let class = match inputs.get(1) {
+            Some(Value::Str(Operand::Str(class))) => Arc::clone(class),
+            _ => "".into(),
+        };
+        let place = self.b.place();
+        self.b.push(Stmt::Raise { class, message, place });
+        Ok(())
+    }
+
+    /// The graph that a call runs, and its arguments.
+    pub(super) fn callee(&mut self, act: usize, node: &Node) -> Outcome<(Arc<Graph>, Vec<Value>)> {
+        let mut inputs = self.inputs(act, node)?;
+        let method = |lw: &Self, inputs: &[Value], method: &str| -> Outcome<Arc<Graph>> {
+            let class = lw.class_of(&inputs[0])?;
+            let found = lw.module.method(&class, method);
+            let function = found.ok_or_else(|| Diagnostic::internal(format!("{class} has no method {method}")))?;
+            Ok(Arc::new(function.graph.clone()))
+        };
+        match &*node.op.name {
+            "prim::CallMethod" => {
+                let name = node.attr_name("name").cloned().unwrap_or_else(|| "forward".into());
+                Ok((method(self, &inputs, &name)?, inputs))
+            }
+            "prim::Enter" => Ok((method(self, &inputs, "__enter__")?, inputs)),
+            "prim::Exit" => {
+                inputs.extend([Value::None, Value::None, Value::None]);
+                Ok((method(self, &inputs, "__exit__")?, inputs))
+            }
+            "prim::fork" => match node.attr("Subgraph") {
+                Some(Attr::Graph(graph)) => Ok((Arc::clone(graph), inputs)),
+                _ => Err(Diagnostic::internal("prim::fork has no graph").into()),
+            },
+            _ => {
+                let Value::Function(name) = inputs.remove(0) else {
+                    return Err(self.b.unsupported("a call of a function that is not known when compiling").into());
+                };
+                let found = self.module.functions.get(&*name);
+                let function = found.ok_or_else(|| Diagnostic::internal(format!("there is no function {name}")))?;
+                Ok((Arc::new(function.graph.clone()), inputs))
+            }
+        }
+    }
+
+    fn class_of(&self, value: &Value) -> Outcome<Arc<str>> {
+        if let Value::Cell(cell) = value {
+            if let Cell::Object(object) = &self.b.heap.cells[*cell] {
+                return Ok(Arc::clone(&object.class));
+            }
+        }
+        Err(self.b.unsupported(format!("a method call on {}", value.kind())).into())
+    }
+
+    /// The results of a node that has no blocks.
+    pub(super) fn simple(&mut self, act: usize, node: &Node) -> Outcome<Vec<Value>> {
+        let inputs = self.inputs(act, node)?;
+        let graph = self.graph(act);
+        let result_type = || node.outputs.first().map_or(Type::None, |o| graph.values[*o].ty.clone());
+        Ok(vec![match &*node.op.name {
+            "prim::Constant" => self.constant(node)?,
+            "prim::GetAttr" => {
+                let name = node.attr_name("name").ok_or_else(|| Diagnostic::internal("GetAttr without a name"))?;
+                self.get_attr(&inputs[0], name)?
+            }
+            "prim::SetAttr" => {
+                let name = node.attr_name("name").ok_or_else(|| Diagnostic::internal("SetAttr without a name"))?;
+                self.set_attr(&inputs[0], name, inputs[1].clone())?;
+                Value::None
+            }
+            "prim::CreateObject" => {
+                let Type::Class(class) = result_type() else {
+                    return Err(Diagnostic::internal("CreateObject makes no class").into());
+                };
+                let object = ObjectCell { class, loaded: None, attrs: indexmap::IndexMap::new() };
+                Value::Cell(self.b.heap.cells.push(Cell::Object(object)))
+            }
+            "prim::TupleConstruct" => {
+                let ty = Some(result_type()).filter(|ty| matches!(ty, Type::NamedTuple(_)));
+                Value::Tuple(inputs, ty)
+            }
+            "prim::TupleUnpack" => match &inputs[0] {
+                Value::Tuple(items, _) => return Ok(items.clone()),
+                other => return Err(self.wrong("a tuple", other)),
+            },
+            "prim::TupleIndex" => match (&inputs[0], &inputs[1]) {
+                (Value::Tuple(items, _), Value::Int(index)) => {
+                    let len = i64::try_from(items.len()).unwrap_or(i64::MAX);
+                    let index = known_int(index).map(|i| if i < 0 { i + len } else { i });
+                    let item = index.and_then(|i| items.get(usize::try_from(i).ok()?));
+                    let wanted = "a tuple index known when compiling";
+                    item.cloned().ok_or_else(|| self.b.unsupported(wanted))?
+                }
+                (other, _) => return Err(self.wrong("a tuple", other)),
+            },
+            "prim::TupleSlice" => match (&inputs[0], node.attr("beg"), node.attr("end")) {
+                (Value::Tuple(items, _), Some(Attr::Int(beg)), Some(Attr::Int(end))) => {
+                    let clamp = |i: i64| usize::try_from(i.max(0)).unwrap_or(0).min(items.len());
+                    Value::Tuple(items[clamp(*beg)..clamp(*end).max(clamp(*beg))].to_vec(), None)
+                }
+                (other, ..) => return Err(self.wrong("a tuple", other)),
+            },
+            "prim::ListConstruct" => self.b.new_list(inputs),
+            "prim::ListUnpack" => {
+                let items = self.b.items(&inputs[0])?;
+                if items.len() != node.outputs.len() {
+                    let message =
+                        format!("Expected {} elements in a list but found {}", node.outputs.len(), items.len());
+                    return Err(self.b.user(message).into());
+                }
+                return Ok(items);
+            }
+            "prim::DictConstruct" => {
+                let mut entries: Vec<(Value, Value)> = Vec::new();
+                for pair in inputs.chunks_exact(2) {
+                    match entries.iter_mut().find(|(key, _)| *key == pair[0]) {
+                        Some((_, value)) => *value = pair[1].clone(),
+                        None => entries.push((pair[0].clone(), pair[1].clone())),
+                    }
+                }
+                Value::Cell(self.b.heap.cells.push(Cell::Dict(entries)))
+            }
+            "prim::unchecked_cast" | "aten::wait" | "prim::awaitable_wait" | "prim::awaitable_nowait" => {
+                inputs[0].clone()
+            }
+            "aten::_unwrap_optional" | "prim::unchecked_unwrap_optional" => {
+                if inputs[0] == Value::None {
+                    self.b.check(Operand::Const(Const::bool(false)), "Unwrapping null optional");
+                    Value::Uninitialized
+                } else {
+                    inputs[0].clone()
+                }
+            }
+            "prim::Uninitialized" => Value::Uninitialized,
+            "prim::isinstance" => match node.attr("types") {
+                Some(Attr::Types(types)) => Value::bool(types.iter().any(|ty| self.is_instance(&inputs[0], ty))),
+                _ => return Err(Diagnostic::internal("isinstance without types").into()),
+            },
+            "prim::Print" => {
+                let args = inputs.iter().map(|v| self.print_arg(v)).collect::<Outcome<_>>()?;
+                self.b.call("print", args, &[]);
+                Value::None
+            }
+            "prim::ModuleContainerIndex" => match (&inputs[0], &inputs[1]) {
+                (object, Value::Str(Operand::Str(name))) => self.get_attr(object, name)?,
+                (object, Value::Int(index)) if known_int(index).is_some() => {
+                    let name = known_int(index).map(|i| i.to_string()).unwrap_or_default();
+                    self.get_attr(object, &name.into())?
+                }
+                _ => return Err(self.b.unsupported("indexing a module container by a run-time value").into()),
+            },
+            "prim::EnumValue" | "prim::EnumName" => match &inputs[0] {
+                Value::Enum(_, value) if node.is("prim::EnumValue") => (**value).clone(),
+                Value::Enum(class, value) => self.enum_name(class, value)?,
+                other => return Err(self.wrong("an enum", other)),
+            },
+            _ => {
+                let result = crate::ops::lower(&mut self.b, &node.op, &inputs).map_err(|e| e.at(node.span.as_ref()))?;
+                return Ok(match result {
+                    Value::Tuple(items, _) if node.outputs.len() > 1 => items,
+                    one => vec![one],
+                });
+            }
+        }])
+    }
+
+    fn wrong(&self, want: &str, found: &Value) -> super::facts::Stop {
+        Diagnostic::internal(format!("expected {want}, found {}", found.kind())).at(self.b.span.as_ref()).into()
+    }
+
+    fn print_arg(&mut self, value: &Value) -> Outcome<Arg> {
+        Ok(match value {
+            Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o) => Arg::Scalar(o.clone()),
+            Value::Device(text) => Arg::Scalar(Operand::Str(Arc::clone(text))),
+            Value::None => Arg::Scalar(Operand::Str("None".into())),
+            Value::Tensor(t) => Arg::Buffer(self.b.row_major(t)),
+            other => return Err(self.b.unsupported(format!("printing a {}", other.kind())).into()),
+        })
+    }
+
+    fn enum_name(&self, class: &Arc<str>, value: &Value) -> Outcome<Value> {
+        let members = self.module.classes.get(&**class).map(|c| &c.constants);
+        let same = |v: &IValue| match (v, value) {
+            (IValue::Int(x), Value::Int(o)) => known_int(o) == Some(*x),
+            (IValue::Str(x), Value::Str(Operand::Str(y))) => x == y,
+            (IValue::Float(x), Value::Float(Operand::Const(c))) => c.bits == x.to_bits(),
+            _ => false,
+        };
+        let name = members.and_then(|m| m.iter().find(|(_, v)| same(v)));
+        name.map(|(name, _)| Value::text(name))
+            .ok_or_else(|| self.b.unsupported(format!("the name of a member of {class}")).into())
+    }
+
+    /// Whether a value is of a type, where its kind alone decides.
+    fn is_instance(&self, value: &Value, ty: &Type) -> bool {
+        let cell = |value: &Value| if let Value::Cell(c) = value { Some(&self.b.heap.cells[*c]) } else { None };
+        match (ty, value) {
+            (Type::Any, _) => true,
+            (Type::Tensor(_), Value::Tensor(_))
+            | (Type::Int, Value::Int(_))
+            | (Type::Float, Value::Float(_))
+            | (Type::Bool, Value::Bool(_))
+            | (Type::Complex, Value::Complex(..))
+            | (Type::Str, Value::Str(_))
+            | (Type::None, Value::None)
+            | (Type::Device, Value::Device(_))
+            | (Type::AnyTuple, Value::Tuple(..))
+            | (Type::Number, Value::Int(_) | Value::Float(_) | Value::Complex(..)) => true,
+            (Type::Optional(inner), _) => *value == Value::None || self.is_instance(value, inner),
+            (Type::Union(members), _) => members.iter().any(|m| self.is_instance(value, m)),
+            (Type::Tuple(types), Value::Tuple(items, _)) => {
+                types.len() == items.len() && types.iter().zip(items).all(|(t, v)| self.is_instance(v, t))
+            }
+            (Type::NamedTuple(named), Value::Tuple(_, Some(Type::NamedTuple(own)))) => named.name == own.name,
+            (Type::AnyList, _) => matches!(cell(value), Some(Cell::List(_) | Cell::RunTimeList(_))),
+            (Type::List(elem), _) => match cell(value) {
+                Some(Cell::List(items)) => items.iter().all(|v| self.is_instance(v, elem)),
+                Some(Cell::RunTimeList(_)) => true,
+                _ => false,
+            },
+            (Type::Dict(key, item), _) => match cell(value) {
+                Some(Cell::Dict(entries)) => {
+                    entries.iter().all(|(k, v)| self.is_instance(k, key) && self.is_instance(v, item))
+                }
+                _ => false,
+            },
+            (Type::Class(name), _) => matches!(cell(value), Some(Cell::Object(o)) if o.class == *name),
+            (Type::Enum(ty), Value::Enum(class, _)) => ty.name == *class,
+            _ => false,
+        }
+    }
+
+    // ---- constants and attributes
+
+    fn constant(&mut self, node: &Node) -> Outcome<Value> {
+        match node.attrs.first() {
+            None => Ok(Value::None),
+            Some((_, Attr::Name(name))) => Ok(Value::Function(Arc::clone(name))),
+            Some((_, Attr::Value(value))) => self.constant_value(value, "constant"),
+            Some(_) => Err(Diagnostic::internal("a constant without a value").into()),
+        }
+    }
+
+    /// A value of the archive as a value of the program; `name` is for weights.
+    pub(super) fn constant_value(&mut self, value: &IValue, name: &str) -> Outcome<Value> {
+        Ok(match value {
+            IValue::None => Value::None,
+            IValue::Bool(x) => Value::bool(*x),
+            IValue::Int(x) => Value::int(*x),
+            IValue::Float(x) => Value::float(*x),
+            IValue::Complex(re, im) => {
+                let float = |x: f64| Operand::Const(Const::float(crate::types::DType::F64, x));
+                Value::Complex(float(*re), float(*im))
+            }
+            IValue::Str(text) => Value::Str(Operand::Str(Arc::clone(text))),
+            IValue::Device(text) => Value::Device(Arc::clone(text)),
+            IValue::Tensor(data) => Value::Tensor(self.weight(data, name)?),
+            IValue::Tuple(items) => Value::Tuple(self.constant_values(items, name)?, None),
+            IValue::List(_, items) => {
+                let items = self.constant_values(items, name)?;
+                self.b.new_list(items)
+            }
+            IValue::Dict(_, entries) => {
+                let entry =
+                    |(k, v): &(IValue, IValue)| Ok((self.constant_value(k, name)?, self.constant_value(v, name)?));
+                let entries = entries.iter().map(entry).collect::<Outcome<Vec<_>>>()?;
+                Value::Cell(self.b.heap.cells.push(Cell::Dict(entries)))
+            }
+            IValue::Object(object) => self.object(object),
+            IValue::Enum { class, value } => {
+                Value::Enum(Arc::clone(class), Box::new(self.constant_value(value, name)?))
+            }
+        })
+    }
+
+    fn constant_values(&mut self, items: &[IValue], name: &str) -> Outcome<Vec<Value>> {
+        items.iter().map(|v| self.constant_value(v, name)).collect()
+    }
+
+    fn weight(&mut self, data: &Arc<TensorData>, name: &str) -> Outcome<crate::ops::value::Tensor> {
+        if data.quantizer.is_some() {
+            return Err(self.b.unsupported("quantised weights").into());
+        }
+        let buffer = self.b.weight(data, name);
+        Ok(self.b.tensor_of(buffer))
+    }
+
+    /// The cell of an object of the archive.
+    pub(super) fn object(&mut self, object: &Arc<Object>) -> Value {
+        let key = Arc::as_ptr(object) as usize;
+        if let Some(cell) = self.objects.get(&key) {
+            return Value::Cell(*cell);
+        }
+        let contents = ObjectCell {
+            class: Arc::clone(&object.class),
+            loaded: Some(Arc::clone(object)),
+            attrs: indexmap::IndexMap::new(),
+        };
+        let cell = self.b.heap.cells.push(Cell::Object(contents));
+        self.objects.insert(key, cell);
+        Value::Cell(cell)
+    }
+
+    fn get_attr(&mut self, object: &Value, name: &Arc<str>) -> Outcome<Value> {
+        let Value::Cell(cell) = object else { return Err(self.wrong("an object", object)) };
+        let Cell::Object(contents) = &self.b.heap.cells[*cell] else { return Err(self.wrong("an object", object)) };
+        if let Some(value) = contents.attrs.get(name) {
+            return Ok(value.clone());
+        }
+        let loaded = contents.loaded.clone();
+        let value = loaded.as_ref().and_then(|object| object.attrs.get(name).cloned());
+        let (Some(loaded), Some(value)) = (loaded, value) else {
+            return self.class_constant(&contents.class.clone(), name);
+        };
+        let path = self.paths.get(&(Arc::as_ptr(&loaded) as usize)).cloned().unwrap_or_default();
+        let name = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+        self.constant_value(&value, &name)
+    }
+
+    fn class_constant(&mut self, class: &Arc<str>, name: &Arc<str>) -> Outcome<Value> {
+        let declared = self.module.classes.get(&**class).and_then(|c| c.constants.get(name)).cloned();
+        match declared {
+            Some(value) => self.constant_value(&value, name),
+            None => Err(self.b.user(format!("'{class}' object has no attribute '{name}'")).into()),
+        }
+    }
+
+    fn set_attr(&mut self, object: &Value, name: &Arc<str>, value: Value) -> Outcome<()> {
+        let Value::Cell(cell) = object else { return Err(self.wrong("an object", object)) };
+        let class = self.class_of(object)?;
+        let Cell::Object(contents) = &mut self.b.heap.cells[*cell] else {
+            return Err(Diagnostic::internal(format!("{class} is no object")).into());
+        };
+        contents.attrs.insert(Arc::clone(name), value);
+        Ok(())
+    }
+}

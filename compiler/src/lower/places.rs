@@ -1,0 +1,259 @@
+//! Places that hold any value of a fact, and stores into them.
+
+use super::facts::{DimFact, Fact, Kind, Outcome, Stop};
+use crate::loops::{BufferClass, BufferId, Dim, Operand, Stmt, VarId, VarType};
+use crate::ops::builder::Builder;
+use crate::ops::primitives::KernelBuilder;
+use crate::ops::value::{Cell, Contents, ItemFacts, ObjectCell, RunTimeList, Tensor, Value};
+use crate::types::Type;
+use std::sync::Arc;
+
+/// A place that can hold any value of a fact.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// Nothing to hold.
+    Fixed(Value),
+    /// A variable.
+    Scalar(Kind, VarId),
+    /// Two variables.
+    Complex(VarId, VarId),
+    /// A buffer; extents that vary are variables of the place's own.
+    Tensor(BufferId, Vec<Option<VarId>>),
+    /// Items.
+    Tuple(Vec<Place>, Option<Type>),
+    /// Items of a list.
+    List(Vec<Place>),
+    /// Entries of a dict.
+    Dict(Vec<(Value, Place)>),
+    /// Attributes of an object.
+    Object(Arc<str>, Vec<(Arc<str>, Place)>),
+    /// The variable that refers to a run-time list.
+    RunTimeList(VarId, ItemFacts),
+}
+
+/// Where a place for state keeps a part: called for each number (gives nothing) and each tensor (gives its class).
+pub(super) type TensorClass<'a> = dyn FnMut(&mut Builder<'_>, &[Dim]) -> BufferClass + 'a;
+
+/// Scratch: planned where the extents are known, else a slot of its own.
+pub(super) fn scratch(b: &mut Builder<'_>, dims: &[Dim]) -> BufferClass {
+    if dims.iter().all(|d| d.known().is_some()) {
+        return BufferClass::Temp { offset: None };
+    }
+    b.program.n_slots += 1;
+    BufferClass::Slot(b.program.n_slots - 1)
+}
+
+impl Place {
+    /// A new place in scratch memory for values of a fact.
+    pub(super) fn new(b: &mut Builder<'_>, fact: &Fact) -> Self {
+        Self::with_class(b, fact, &mut scratch)
+    }
+
+    /// A new place whose tensors are buffers of the class that `class` gives.
+    pub(super) fn with_class(b: &mut Builder<'_>, fact: &Fact, class: &mut TensorClass<'_>) -> Self {
+        match fact {
+            Fact::Fixed(value) => Self::Fixed(value.clone()),
+            Fact::Scalar(kind) => Self::Scalar(*kind, b.new_var(kind.var_type(), "")),
+            Fact::Complex => Self::Complex(b.new_var(VarType::Float, ""), b.new_var(VarType::Float, "")),
+            Fact::Tensor(dtype, facts) => {
+                let mut vars = Vec::with_capacity(facts.len());
+                let mut dims = Vec::with_capacity(facts.len());
+                for fact in facts {
+                    let (dim, var) = match fact {
+                        DimFact::Known(n) => (Dim::Const(*n), None),
+                        DimFact::Same(var) => (Dim::Var(*var), None),
+                        DimFact::Unknown => {
+                            let var = b.new_var(VarType::Int, "extent");
+                            (Dim::Var(var), Some(var))
+                        }
+                    };
+                    dims.push(dim);
+                    vars.push(var);
+                }
+                let class = class(b, &dims);
+                Self::Tensor(b.add_buffer(*dtype, &dims, class), vars)
+            }
+            Fact::Tuple(items, ty) => {
+                Self::Tuple(items.iter().map(|f| Self::with_class(b, f, class)).collect(), ty.clone())
+            }
+            Fact::List(items) => Self::List(items.iter().map(|f| Self::with_class(b, f, class)).collect()),
+            Fact::Dict(entries) => {
+                Self::Dict(entries.iter().map(|(k, f)| (k.clone(), Self::with_class(b, f, class))).collect())
+            }
+            Fact::Object(name, attrs) => {
+                let attrs = attrs.iter().map(|(k, f)| (Arc::clone(k), Self::with_class(b, f, class)));
+                Self::Object(Arc::clone(name), attrs.collect())
+            }
+            Fact::RunTimeList(item) => Self::RunTimeList(b.new_var(VarType::Object, "list"), item.clone()),
+        }
+    }
+
+    /// The value that the place holds; lists and objects are new cells.
+    pub(super) fn value(&self, b: &mut Builder<'_>) -> Value {
+        match self {
+            Self::Tuple(items, ty) => Value::Tuple(items.iter().map(|p| p.value(b)).collect(), ty.clone()),
+            Self::List(_) | Self::Dict(_) | Self::Object(..) | Self::RunTimeList(..) => {
+                let cell = self.cell(b);
+                Value::Cell(b.heap.cells.push(cell))
+            }
+            Self::Fixed(value) => value.clone(),
+            Self::Scalar(kind, var) => kind.value(*var),
+            Self::Complex(re, im) => Value::Complex(Operand::Var(*re), Operand::Var(*im)),
+            Self::Tensor(buffer, _) => Value::Tensor(b.tensor_of(*buffer)),
+        }
+    }
+
+    /// The contents of a cell that the place holds.
+    pub(super) fn cell(&self, b: &mut Builder<'_>) -> Cell {
+        match self {
+            Self::List(items) => Cell::List(items.iter().map(|p| p.value(b)).collect()),
+            Self::Dict(entries) => Cell::Dict(entries.iter().map(|(k, p)| (k.clone(), p.value(b))).collect()),
+            Self::Object(class, attrs) => {
+                let attrs = attrs.iter().map(|(k, p)| (Arc::clone(k), p.value(b))).collect();
+                Cell::Object(ObjectCell { class: Arc::clone(class), loaded: None, attrs })
+            }
+            Self::RunTimeList(var, item) => Cell::RunTimeList(RunTimeList { var: *var, item: item.clone() }),
+            Self::Fixed(_) | Self::Scalar(..) | Self::Complex(..) | Self::Tensor(..) | Self::Tuple(..) => {
+                unreachable!("only lists, dicts and objects are cells")
+            }
+        }
+    }
+
+    /// The scalar variables of the place, including its extents, in order.
+    pub(super) fn vars(&self, out: &mut Vec<VarId>) {
+        match self {
+            Self::Scalar(_, var) | Self::RunTimeList(var, _) => out.push(*var),
+            Self::Complex(re, im) => out.extend([*re, *im]),
+            Self::Tensor(_, vars) => out.extend(vars.iter().flatten()),
+            Self::Tuple(items, _) | Self::List(items) => items.iter().for_each(|p| p.vars(out)),
+            Self::Dict(entries) => entries.iter().for_each(|(_, p)| p.vars(out)),
+            Self::Object(_, attrs) => attrs.iter().for_each(|(_, p)| p.vars(out)),
+            Self::Fixed(_) => {}
+        }
+    }
+}
+
+/// Stores of values into places that happen as if all at once: everything is read before anything is written.
+#[derive(Debug, Default)]
+pub(super) struct Stores {
+    scalars: Vec<(VarId, Operand)>,
+    tensors: Vec<(BufferId, Vec<Option<VarId>>, Tensor)>,
+}
+
+impl Stores {
+    /// Plans to store `value` in `place`.
+    pub(super) fn add(&mut self, b: &mut Builder<'_>, place: &Place, value: &Value) -> Outcome<()> {
+        match (place, value) {
+            (Place::Fixed(_), _) | (_, Value::Uninitialized) => {}
+            (Place::Scalar(_, var), Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o)) => {
+                self.scalars.push((*var, o.clone()));
+            }
+            (Place::Complex(re, im), Value::Complex(x, y)) => {
+                self.scalars.push((*re, x.clone()));
+                self.scalars.push((*im, y.clone()));
+            }
+            (Place::Tensor(buffer, vars), Value::Tensor(t)) => self.tensors.push((*buffer, vars.clone(), t.clone())),
+            (Place::Tuple(places, _), Value::Tuple(items, _)) => {
+                for (place, item) in places.iter().zip(items) {
+                    self.add(b, place, item)?;
+                }
+            }
+            (_, Value::Cell(cell)) => {
+                let cell = b.heap.cells[*cell].clone();
+                self.add_cell(b, place, &cell)?;
+            }
+            _ => return Err(Stop::Incompatible(format!("a place for another kind than {}", value.kind()))),
+        }
+        Ok(())
+    }
+
+    /// Plans to store the contents of a cell.
+    pub(super) fn add_cell(&mut self, b: &mut Builder<'_>, place: &Place, cell: &Cell) -> Outcome<()> {
+        match (place, cell) {
+            (Place::Fixed(_), _) => Ok(()),
+            (Place::List(places), Cell::List(items)) => {
+                places.iter().zip(items).try_for_each(|(place, item)| self.add(b, place, item))
+            }
+            (Place::Dict(places), Cell::Dict(entries)) => {
+                places.iter().zip(entries).try_for_each(|((_, place), (_, item))| self.add(b, place, item))
+            }
+            (Place::Object(_, places), Cell::Object(object)) => {
+                places.iter().zip(object.attrs.values()).try_for_each(|((_, place), item)| self.add(b, place, item))
+            }
+            (Place::RunTimeList(var, _), Cell::RunTimeList(list)) => {
+                self.scalars.push((*var, Operand::Var(list.var)));
+                Ok(())
+            }
+            (Place::RunTimeList(var, _), Cell::List(items)) => {
+                let (list, _) = b.run_time_list(items)?;
+                self.scalars.push((*var, Operand::Var(list)));
+                Ok(())
+            }
+            _ => Err(Stop::Incompatible("containers of different kinds".to_owned())),
+        }
+    }
+
+    /// Plans to store a tensor in a buffer of its shape.
+    pub(super) fn add_tensor(&mut self, buffer: BufferId, tensor: Tensor) {
+        let vars = vec![None; tensor.rank()];
+        self.tensors.push((buffer, vars, tensor));
+    }
+
+    /// Emits the stores.
+    pub(super) fn emit(self, b: &mut Builder<'_>) {
+        // Two buffers of one slot are one memory.
+        let memory = |b: &Builder<'_>, buffer: BufferId| match b.function.buffers[buffer].class {
+            BufferClass::Slot(slot) => (1, slot),
+            _ => (0, buffer.0 as usize),
+        };
+        let written: Vec<_> = self.tensors.iter().map(|(buffer, ..)| memory(b, *buffer)).collect();
+        let mut scalars = self.scalars;
+        let mut copies = Vec::new();
+        for (buffer, vars, tensor) in self.tensors {
+            let mut tensor = tensor;
+            if let Contents::Buffer(source) = b.heap.storages[tensor.storage].contents {
+                if source == buffer && tensor.is_whole() && tensor.view.reshaped.is_none() {
+                    continue;
+                }
+                if written.contains(&memory(b, source)) {
+                    tensor = b.copy(&tensor);
+                }
+            }
+            for (var, dim) in vars.iter().zip(&tensor.dims) {
+                scalars.extend(var.map(|var| (var, Operand::from(*dim))));
+            }
+            copies.push((buffer, tensor));
+        }
+        let targets: Vec<VarId> = scalars.iter().map(|(var, _)| *var).collect();
+        let mut ready = Vec::with_capacity(scalars.len());
+        for (var, value) in scalars {
+            let is_target = matches!(&value, Operand::Var(v) if *v != var && targets.contains(v));
+            let value = if is_target {
+                let ty = b.operand_type(&value);
+                let held = b.new_var(ty, "");
+                b.assign(held, value);
+                Operand::Var(held)
+            } else {
+                value
+            };
+            ready.push((var, value));
+        }
+        for (var, value) in ready {
+            b.assign(var, value);
+        }
+        for (buffer, tensor) in copies {
+            if matches!(b.function.buffers[buffer].class, BufferClass::Slot(_)) {
+                b.push(Stmt::Alloc(buffer));
+            }
+            // The copy runs over the place's own extents: the tensor's may be variables that were just changed.
+            let dims = b.function.buffers[buffer].dims.clone();
+            let source = Tensor { dims: dims.clone(), ..tensor };
+            "store".clone_into(&mut b.op_name);
+            let mut k = KernelBuilder::new(b);
+            let index = k.parallel(&dims);
+            let value = k.load(&source, &index);
+            k.store(buffer, &index, value);
+            k.finish();
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Signatures: what is known of a method's arguments before it is lowered.
+
+use crate::types::DType;
+use aot_runtime::Value as Argument;
+use std::sync::Arc;
+
+/// What is known of an argument.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ArgSpec {
+    /// `None`.
+    None,
+    /// A tensor of this type and shape.
+    Tensor(DType, Vec<DimSpec>),
+    /// An int, and its value if the code is to be special for it.
+    Int(Option<i64>),
+    /// A float, and its value if the code is to be special for it.
+    Float(Option<f64>),
+    /// A bool, and its value if the code is to be special for it.
+    Bool(Option<bool>),
+    /// Text; the code is special for it.
+    Str(Arc<str>),
+    /// A tuple.
+    Tuple(Vec<ArgSpec>),
+    /// A list of known length.
+    List(Vec<ArgSpec>),
+    /// A dict with known keys.
+    Dict(Vec<(ArgSpec, ArgSpec)>),
+}
+
+/// An extent of an argument.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DimSpec {
+    /// This and no other.
+    Known(i64),
+    /// Any; equal symbols are equal extents.
+    Symbol(Arc<str>),
+}
+
+impl ArgSpec {
+    /// The signature of an actual argument: tensors by exact shape; numbers by type. Fails, in words, for kinds of values
+    /// that no compiled method takes.
+    pub fn of(value: &Argument) -> Result<Self, String> {
+        Ok(match value {
+            Argument::None => Self::None,
+            Argument::Bool(_) => Self::Bool(None),
+            Argument::Int(_) => Self::Int(None),
+            Argument::Float(_) => Self::Float(None),
+            Argument::Str(text) => Self::Str(text.as_str().into()),
+            Argument::Tensor(t) => {
+                let code = i64::from(t.dtype.0);
+                let dtype = DType::from_code(code).ok_or_else(|| format!("unknown element type {code}"))?;
+                Self::Tensor(dtype, t.sizes.iter().map(|&n| DimSpec::Known(n)).collect())
+            }
+            Argument::Tuple(items) => Self::Tuple(items.iter().map(Self::of).collect::<Result<_, _>>()?),
+            Argument::NamedTuple { fields, .. } => {
+                Self::Tuple(fields.iter().map(|(_, v)| Self::of(v)).collect::<Result<_, _>>()?)
+            }
+            Argument::List(items) => Self::List(items.iter().map(Self::of).collect::<Result<_, _>>()?),
+            Argument::Dict(entries) => {
+                let entry = |(k, v): &(Argument, Argument)| Ok((Self::key(k)?, Self::of(v)?));
+                Self::Dict(entries.iter().map(entry).collect::<Result<_, String>>()?)
+            }
+            Argument::Complex(..) => return Err("complex arguments are not supported".to_owned()),
+        })
+    }
+
+    /// A dict key: special for its value.
+    fn key(value: &Argument) -> Result<Self, String> {
+        Ok(match value {
+            Argument::Int(n) => Self::Int(Some(*n)),
+            Argument::Float(x) => Self::Float(Some(*x)),
+            Argument::Bool(x) => Self::Bool(Some(*x)),
+            other => Self::of(other)?,
+        })
+    }
+}

@@ -1,0 +1,254 @@
+//! The walk over a graph's nodes, in order of execution.
+//!
+//! A block is walked with a continuation, `next`, which receives the block's results. Mostly it is called once and at the
+//! same place in the program under construction; then [`Lowerer::straight`] turns it into a plain return value. Where
+//! control flow parts for good, it is called once for each way.
+
+use super::facts::{Outcome, Stop};
+use crate::diag::Diagnostic;
+use crate::ir::{BlockId, Graph, Module, NodeId, ValueId};
+use crate::loops::Operand;
+use crate::ops::builder::{Builder, Heap};
+use crate::ops::value::{CellId, Value, known};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What follows a block: receives its results. Not called if the block never ends normally.
+pub(super) type Next<'a, 'm, 'p> = dyn FnMut(&mut Lowerer<'m, 'p>, Vec<Value>) -> Outcome<()> + 'a;
+
+/// A part of the program to walk, given what follows it.
+pub(super) type Part<'a, 'm, 'p> = dyn FnMut(&mut Lowerer<'m, 'p>, &mut Next<'_, 'm, 'p>) -> Outcome<()> + 'a;
+
+/// The most nodes walked for one function, unrolled and copied ones included.
+const MAX_NODES: usize = 3_000_000;
+/// The deepest nesting of calls.
+const MAX_CALLS: usize = 400;
+/// How often the code that follows a branch may be copied in one function.
+const MAX_COPIES: usize = 256;
+
+/// Lowers one function.
+pub(super) struct Lowerer<'m, 'p> {
+    pub(super) module: &'m Module,
+    /// The function under construction.
+    pub(super) b: Builder<'p>,
+    /// Graphs being walked, with the values of their SSA names.
+    activations: Vec<Activation>,
+    /// Objects of the archive by address.
+    pub(super) objects: HashMap<usize, CellId>,
+    /// Attribute paths of the archive's objects, for names of weights.
+    pub(super) paths: HashMap<usize, String>,
+    n_nodes: usize,
+    pub(super) n_copies: usize,
+}
+
+struct Activation {
+    graph: Arc<Graph>,
+    values: Vec<Option<Value>>,
+}
+
+/// Everything that an attempt changes, to be put back if it fails.
+pub(super) struct Snapshot {
+    heap: Heap,
+    depth: usize,
+    n_stmts: usize,
+    n_activations: usize,
+}
+
+impl Snapshot {
+    /// Cells and storages as they were.
+    pub(super) fn heap(&self) -> Heap {
+        self.heap.clone()
+    }
+}
+
+impl<'m, 'p> Lowerer<'m, 'p> {
+    pub(super) fn new(module: &'m Module, b: Builder<'p>) -> Self {
+        let (objects, paths) = (HashMap::new(), HashMap::new());
+        Self { module, b, activations: Vec::new(), objects, paths, n_nodes: 0, n_copies: 0 }
+    }
+
+    // ---- values of SSA names
+
+    pub(super) fn get(&self, act: usize, value: ValueId) -> Outcome<Value> {
+        let slot = self.activations[act].values.get(value.0 as usize);
+        let known = slot.and_then(Option::as_ref).cloned();
+        known.ok_or_else(|| Diagnostic::internal(format!("{value} is used before it is lowered")).into())
+    }
+
+    pub(super) fn set(&mut self, act: usize, value: ValueId, to: Value) {
+        self.activations[act].values[value.0 as usize] = Some(to);
+    }
+
+    fn bind(&mut self, act: usize, node: NodeId, values: Vec<Value>) {
+        let outputs = self.activations[act].graph.nodes[node].outputs.clone();
+        for (output, value) in outputs.into_iter().zip(values) {
+            self.set(act, output, value);
+        }
+    }
+
+    // ---- attempts
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            heap: self.b.heap.clone(),
+            depth: self.b.depth(),
+            n_stmts: self.b.n_stmts(),
+            n_activations: self.activations.len(),
+        }
+    }
+
+    pub(super) fn restore(&mut self, snapshot: &Snapshot) {
+        self.b.heap = snapshot.heap.clone();
+        self.b.abandon_to(snapshot.depth, snapshot.n_stmts);
+        self.activations.truncate(snapshot.n_activations);
+    }
+
+    /// Walks a part whose end must be reached at most once and at this place in the program; gives its results, or `None`
+    /// if its end is never reached.
+    pub(super) fn straight(&mut self, part: &mut Part<'_, 'm, 'p>) -> Outcome<Option<Vec<Value>>> {
+        let depth = self.b.depth();
+        let mut result = None;
+        part(self, &mut |lowerer, values| {
+            if result.is_some() || lowerer.b.depth() != depth {
+                return Err(Stop::Incompatible("paths that do not meet again".to_owned()));
+            }
+            result = Some(values);
+            Ok(())
+        })?;
+        Ok(result)
+    }
+
+    /// The graph of an activation.
+    pub(super) fn graph(&self, act: usize) -> Arc<Graph> {
+        Arc::clone(&self.activations[act].graph)
+    }
+
+    // ---- walking
+
+    /// Walks a graph's top block in a new activation.
+    pub(super) fn run_graph(&mut self, graph: &Arc<Graph>, args: &[Value], next: &mut Next<'_, 'm, 'p>) -> Outcome<()> {
+        if self.activations.len() > MAX_CALLS {
+            return Err(self.b.unsupported("calls are nested too deeply").into());
+        }
+        let act = self.activations.len();
+        let values = vec![None; graph.values.len()];
+        self.activations.push(Activation { graph: Arc::clone(graph), values });
+        let params = graph.blocks[graph.top].params.clone();
+        for (param, arg) in params.into_iter().zip(args) {
+            self.set(act, param, arg.clone());
+        }
+        self.run_block(act, graph.top, 0, next)
+    }
+
+    /// Walks a block of an activation from a node on.
+    pub(super) fn run_block(
+        &mut self,
+        act: usize,
+        block: BlockId,
+        from: usize,
+        next: &mut Next<'_, 'm, 'p>,
+    ) -> Outcome<()> {
+        let graph = Arc::clone(&self.activations[act].graph);
+        let body = &graph.blocks[block];
+        for (at, &id) in body.nodes.iter().enumerate().skip(from) {
+            self.n_nodes += 1;
+            if self.n_nodes > MAX_NODES {
+                return Err(self.b.unsupported("the method unrolls to too much code").into());
+            }
+            let node = &graph.nodes[id];
+            self.b.span.clone_from(&node.span);
+            match &*node.op.name {
+                "prim::RaiseException" => return self.raise(act, node),
+                "prim::If" => {
+                    let cond = self.get(act, node.inputs[0])?;
+                    let cond = self.truth(&cond)?;
+                    if let Some(constant) = known(&cond) {
+                        let chosen = node.blocks[usize::from(constant.bits == 0)];
+                        let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.run_block(act, chosen, 0, next);
+                        if self.nested(act, block, at, id, &mut part, next)? {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                    let (yes, no) = (node.blocks[0], node.blocks[1]);
+                    let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| {
+                        let mut on_true = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.run_block(act, yes, 0, next);
+                        let mut on_false = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.run_block(act, no, 0, next);
+                        lw.branch(&cond, &mut on_true, &mut on_false, next)
+                    };
+                    if self.nested(act, block, at, id, &mut part, next)? {
+                        return Ok(());
+                    }
+                }
+                "prim::Loop" => {
+                    let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.run_loop(act, id, next);
+                    if self.nested(act, block, at, id, &mut part, next)? {
+                        return Ok(());
+                    }
+                }
+                "prim::CallMethod" | "prim::CallFunction" | "prim::Enter" | "prim::Exit" | "prim::fork" => {
+                    let (callee, args) = self.callee(act, node)?;
+                    let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.run_graph(&callee, &args, next);
+                    if self.nested(act, block, at, id, &mut part, next)? {
+                        return Ok(());
+                    }
+                }
+                _ => {
+                    let values = self.simple(act, node)?;
+                    self.bind(act, id, values);
+                }
+            }
+        }
+        let returns = body.returns.clone();
+        let values = returns.into_iter().map(|v| self.get(act, v)).collect::<Outcome<Vec<_>>>()?;
+        next(self, values)
+    }
+
+    /// Walks a nested part of a node and binds its results. Where the part has one end, walking goes on after it and this
+    /// gives `false`; where it has none or several, everything that follows was dealt with and this gives `true`.
+    fn nested(
+        &mut self,
+        act: usize,
+        block: BlockId,
+        at: usize,
+        node: NodeId,
+        part: &mut Part<'_, 'm, 'p>,
+        next: &mut Next<'_, 'm, 'p>,
+    ) -> Outcome<bool> {
+        let snapshot = self.snapshot();
+        match self.straight(part) {
+            Ok(Some(values)) => {
+                self.activations.truncate(snapshot.n_activations);
+                self.bind(act, node, values);
+                Ok(false)
+            }
+            Ok(None) => Ok(true),
+            Err(Stop::Incompatible(why)) => {
+                self.restore(&snapshot);
+                self.n_copies += 1;
+                if self.n_copies > MAX_COPIES {
+                    let message = "the method's paths hold values of too many different kinds";
+                    return Err(self.b.unsupported(message).note(format!("for one: {why}")).into());
+                }
+                part(self, &mut |lw: &mut Self, values| {
+                    lw.bind(act, node, values);
+                    lw.run_block(act, block, at + 1, next)
+                })?;
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A condition as a boolean operand: tensors of one element and numbers test against zero.
+    pub(super) fn truth(&mut self, value: &Value) -> Outcome<Operand> {
+        Ok(match value {
+            Value::Bool(o) | Value::Int(o) | Value::Float(o) => self.b.cast(crate::types::DType::Bool, o.clone()),
+            Value::Tensor(t) => {
+                let item = self.b.item(t);
+                self.b.cast(crate::types::DType::Bool, item)
+            }
+            other => return Err(self.b.user(format!("expected a bool, found {}", other.kind())).into()),
+        })
+    }
+}
