@@ -1,6 +1,7 @@
 //! Scheduling: kernels of a loop program become nests, and buffers get their places in memory.
 //!
 //! [`schedule`] runs the transforms in order. Each is one file:
+//! - `fuse`: maps into their consumers and producers (`effects` says what statements read and write);
 //! - `flat`: a kernel with physical addresses (linear forms, see `linear`), neighbouring axes joined;
 //! - `plan`: which axis is vectorised, tiles, what runs in parallel;
 //! - `generic`: any kernel as a nest by its plan, written with `nest_builder`;
@@ -9,7 +10,9 @@
 //! To schedule a kernel in a special way, make a [`flat::Flat`] of it and call [`generic::build`] with a [`plan::Plan`] of your
 //! own, or write the nest with [`nest_builder::NestBuilder`] directly.
 
+mod effects;
 mod flat;
+mod fuse;
 mod generic;
 mod linear;
 mod memory;
@@ -49,16 +52,21 @@ pub struct ScheduleTarget {
 pub struct Options {
     /// Whether nests may have parallel loops.
     pub threads: bool,
+    /// Whether kernels are fused.
+    pub fuse: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: true }
+        Self { threads: true, fuse: true }
     }
 }
 
 /// Turns every kernel of the program into a launched nest, and plans the functions' memory.
 pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Options) -> diag::Result<()> {
+    if options.fuse {
+        fuse::fuse(program);
+    }
     let mut nests = Nests { list: std::mem::take(&mut program.nests), known: HashMap::new() };
     for function in program.functions.iter_mut() {
         memory::place_results(function);

@@ -381,3 +381,182 @@ fn scratch_shares_memory_only_when_dead() {
     assert_eq!(case.function.arena_bytes, 2 * 448);
     assert_eq!(VarId::new(0).index(), 0);
 }
+
+/// A function of several kernels over `f32` buffers; runs it as it stands and scheduled, and compares what it returns.
+fn check_function(case: &mut Case, kernels: Vec<Kernel>, returned: &[BufferId]) -> usize {
+    let mut body: Vec<Stmt> = kernels.into_iter().map(|k| Stmt::Kernel(Box::new(k))).collect();
+    body.push(Stmt::Return(0, returned.iter().map(|&b| crate::loops::Arg::Buffer(b)).collect()));
+    case.function.body = Block(body);
+    let fill = |(n, buffer): (usize, &Buffer)| -> Array {
+        let len: i64 = buffer.dims.iter().map(|&d| case.extent(d)).product();
+        (0..len).map(|i| ((i * 7 + i64::try_from(n).unwrap() * 3) % 11 - 5) as f64).map(f64::to_bits).collect()
+    };
+    let start: Vec<Array> = case.function.buffers.iter().enumerate().map(fill).collect();
+    let mut expected = start.clone();
+    for stmt in &case.function.body.0 {
+        if let Stmt::Kernel(kernel) = stmt {
+            run_kernel(&case.function, kernel, &case.vars, &mut expected);
+        }
+    }
+    let mut program = Program::default();
+    program.functions.push(case.function.clone());
+    let target =
+        ScheduleTarget { vector_bytes: 32, n_registers: 16, l1_bytes: 32 << 10, l2_bytes: 512 << 10, has_masks: true };
+    schedule(&mut program, &target, &Options::default()).unwrap();
+    let function = program.functions.iter().next().unwrap();
+    let mut memory = start;
+    memory.resize(function.buffers.len(), Array::new());
+    for (id, buffer) in function.buffers.iter_ids() {
+        if let BufferClass::Weight(weight) = buffer.class {
+            let bytes = program.weights[weight].data.contiguous_bytes();
+            let floats = bytes.chunks(4).map(|c| f64::from(f32::from_ne_bytes(c.try_into().unwrap())).to_bits());
+            memory[id.index()] = floats.collect();
+        } else if memory[id.index()].is_empty() {
+            let dims: Vec<i64> = buffer.dims.iter().map(|&d| case.extent(d)).collect();
+            memory[id.index()] = vec![0; usize::try_from(flat::physical_len(&dims, &buffer.layout)).unwrap()];
+        }
+    }
+    let mut n_launches = 0;
+    for stmt in &function.body.0 {
+        let Stmt::Launch(launch) = stmt else { continue };
+        n_launches += 1;
+        let params: Vec<u64> = launch
+            .scalars
+            .iter()
+            .map(|operand| if let Operand::Var(v) = operand { case.vars[v.index()] } else { 0 })
+            .collect();
+        let buffers = launch.buffers.iter().map(|b| memory[b.index()].clone()).collect();
+        let after = run_nest(&program.nests[launch.nest], &params, buffers);
+        for (id, contents) in launch.buffers.iter().zip(after) {
+            memory[id.index()] = contents;
+        }
+    }
+    for &id in returned {
+        let (got, want) = (&memory[id.index()], &expected[id.index()]);
+        assert_eq!(got.len(), want.len());
+        for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
+            let (g, w) = (f64::from_bits(g), f64::from_bits(w));
+            assert!((g - w).abs() <= 1e-4 * w.abs().max(1.0), "{id}[{i}]: {g} for {w}");
+        }
+    }
+    n_launches
+}
+
+/// Starts the next kernel of a function.
+fn next(case: &mut Case, kernels: &mut Vec<Kernel>) {
+    kernels.push(std::mem::replace(&mut case.kernel, Case::new().kernel));
+}
+
+#[test]
+fn maps_join_the_contraction_before_them() {
+    for dynamic in [false, true] {
+        let mut case = Case::new();
+        let (m, n, k) = if dynamic {
+            (case.var(6), case.var(19), case.var(7))
+        } else {
+            (Dim::Const(6), Dim::Const(19), Dim::Const(7))
+        };
+        let (x, w) = (case.buffer(DType::F32, &[m, k]), case.buffer(DType::F32, &[n, k]));
+        case.function.buffers[x].class = BufferClass::Input(0);
+        case.function.buffers[w].class = BufferClass::Input(1);
+        let (t1, t2) = (case.buffer(DType::F32, &[m, n]), case.buffer(DType::F32, &[m, n]));
+        let (t3, out) = (case.buffer(DType::F32, &[m, n]), case.buffer(DType::F32, &[n, m]));
+        if dynamic {
+            for (slot, buffer) in [t1, t2, t3, out].into_iter().enumerate() {
+                case.function.buffers[buffer].class = BufferClass::Slot(slot);
+            }
+        }
+        let mut kernels = Vec::new();
+        case.axes(AxisKind::Parallel, &[m, n]);
+        case.axes(AxisKind::Reduce, &[k]);
+        let (i, j, l) = (case.axis(0), case.axis(1), case.axis(2));
+        let (a, b) = (case.load(x, &[i, l]), case.load(w, &[j, l]));
+        let product = case.kernel.exprs.binary(BinaryOp::Mul, a, b);
+        let acc = case.reduce(ReduceOp::Sum, product);
+        case.store(t1, &[i, j], acc);
+        next(&mut case, &mut kernels);
+        for (from, to) in [(t1, t2), (t2, t3)] {
+            case.axes(AxisKind::Parallel, &[m, n]);
+            let (i, j) = (case.axis(0), case.axis(1));
+            let (value, two) = (case.load(from, &[i, j]), bits(&mut case, 2.0));
+            let value = case.kernel.exprs.binary(BinaryOp::Max, value, two);
+            case.store(to, &[i, j], value);
+            next(&mut case, &mut kernels);
+        }
+        // The transposed sum of both.
+        case.axes(AxisKind::Parallel, &[n, m]);
+        let (i, j) = (case.axis(0), case.axis(1));
+        let (a, b) = (case.load(t3, &[j, i]), case.load(t2, &[j, i]));
+        let value = case.kernel.exprs.binary(BinaryOp::Add, a, b);
+        case.store(out, &[i, j], value);
+        next(&mut case, &mut kernels);
+        assert_eq!(check_function(&mut case, kernels, &[out]), 1);
+    }
+}
+
+#[test]
+fn softmax_reads_what_was_a_map() {
+    let mut case = Case::new();
+    let (rows, cols) = (Dim::Const(5), Dim::Const(37));
+    let x = case.buffer(DType::F32, &[rows, cols]);
+    case.function.buffers[x].class = BufferClass::Input(0);
+    let (max, sum) = (case.buffer(DType::F32, &[rows]), case.buffer(DType::F32, &[rows]));
+    let (e, out) = (case.buffer(DType::F32, &[rows, cols]), case.buffer(DType::F32, &[rows, cols]));
+    let mut kernels = Vec::new();
+    case.axes(AxisKind::Parallel, &[rows]);
+    case.axes(AxisKind::Reduce, &[cols]);
+    let (i, j) = (case.axis(0), case.axis(1));
+    let value = case.load(x, &[i, j]);
+    let acc = case.reduce(ReduceOp::Max, value);
+    case.store(max, &[i], acc);
+    next(&mut case, &mut kernels);
+    case.axes(AxisKind::Parallel, &[rows, cols]);
+    let (i, j) = (case.axis(0), case.axis(1));
+    let (value, m) = (case.load(x, &[i, j]), case.load(max, &[i]));
+    let value = case.kernel.exprs.binary(BinaryOp::Sub, value, m);
+    let value = case.kernel.exprs.unary(UnaryOp::Exp, value);
+    case.store(e, &[i, j], value);
+    next(&mut case, &mut kernels);
+    case.axes(AxisKind::Parallel, &[rows]);
+    case.axes(AxisKind::Reduce, &[cols]);
+    let (i, j) = (case.axis(0), case.axis(1));
+    let value = case.load(e, &[i, j]);
+    let acc = case.reduce(ReduceOp::Sum, value);
+    case.store(sum, &[i], acc);
+    next(&mut case, &mut kernels);
+    case.axes(AxisKind::Parallel, &[rows, cols]);
+    let (i, j) = (case.axis(0), case.axis(1));
+    let (value, s) = (case.load(e, &[i, j]), case.load(sum, &[i]));
+    let value = case.kernel.exprs.binary(BinaryOp::Div, value, s);
+    case.store(out, &[i, j], value);
+    next(&mut case, &mut kernels);
+    check_function(&mut case, kernels, &[out]);
+}
+
+#[test]
+fn a_flattened_result_joins_through_its_reshape() {
+    let mut case = Case::new();
+    let (b, t, n) = (Dim::Const(3), Dim::Const(4), Dim::Const(10));
+    let (x, y) = (case.buffer(DType::F32, &[Dim::Const(12), n]), case.buffer(DType::F32, &[t, n]));
+    case.function.buffers[x].class = BufferClass::Input(0);
+    case.function.buffers[y].class = BufferClass::Input(1);
+    let (flat, out) = (case.buffer(DType::F32, &[Dim::Const(12), n]), case.buffer(DType::F32, &[b, t, n]));
+    let mut kernels = Vec::new();
+    case.axes(AxisKind::Parallel, &[Dim::Const(12), n]);
+    let (i, j) = (case.axis(0), case.axis(1));
+    let value = case.load(x, &[i, j]);
+    let value = case.kernel.exprs.unary(UnaryOp::Tanh, value);
+    case.store(flat, &[i, j], value);
+    next(&mut case, &mut kernels);
+    case.axes(AxisKind::Parallel, &[b, t, n]);
+    let (i, s, j) = (case.axis(0), case.axis(1), case.axis(2));
+    let four = case.kernel.exprs.int(4);
+    let row = case.kernel.exprs.binary(BinaryOp::Mul, i, four);
+    let row = case.kernel.exprs.binary(BinaryOp::Add, row, s);
+    let (a, p) = (case.load(flat, &[row, j]), case.load(y, &[s, j]));
+    let value = case.kernel.exprs.binary(BinaryOp::Add, a, p);
+    case.store(out, &[i, s, j], value);
+    next(&mut case, &mut kernels);
+    // The flat result is wanted too, so that the maps join in place of one being inlined.
+    assert_eq!(check_function(&mut case, kernels, &[out, flat]), 1);
+}
