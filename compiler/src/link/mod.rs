@@ -8,6 +8,9 @@ pub mod metadata;
 pub mod object;
 
 use crate::diag::{Diagnostic, Result};
+use crate::emit::target::Target;
+#[cfg(feature = "llvm")]
+use crate::emit::{self, builder::Builder, llvm};
 use crate::loops::{self, Program};
 use aot_runtime::ModelDesc;
 use std::fs::{self, File};
@@ -54,6 +57,48 @@ pub fn write_library(parts: &Parts<'_>, kind: library::Kind, path: &Path) -> Res
     fs::write(&objects[1], parts.code).map_err(failed)?;
     fs::write(&objects[2], glue).map_err(failed)?;
     library::link(kind, path, parts.triple, &objects, &glue::exports(parts.desc))
+}
+
+/// Compiles a scheduled and planned program and makes the library; gives its description, for the header.
+///
+/// # Errors
+/// As [`write_library`].
+#[cfg(feature = "llvm")]
+pub fn build(
+    program: &Program,
+    facts: metadata::Facts,
+    target: &Target,
+    level: llvm::Level,
+    kind: library::Kind,
+    path: &Path,
+) -> Result<ModelDesc> {
+    let facts = metadata::Facts { cpu_features: cpu_features(target), ..facts };
+    let desc = metadata::describe(program, &facts)?;
+    let emit = |b: &dyn Builder| emit::program(b, program, &desc.name);
+    let code = llvm::compile(&emit, target, level, &[llvm::Artifact::Object])?;
+    let code = code.first().ok_or_else(|| Diagnostic::internal("no object file was made"))?;
+    let entries: Vec<_> = program.functions.ids().map(|function| emit::symbol(&desc.name, function)).collect();
+    let parts = Parts { program, desc: &desc, triple: &target.triple, code, entries: &entries };
+    write_library(&parts, kind, path)?;
+    Ok(desc)
+}
+
+/// What the runtime checks before it runs code for this target: `avx2,fma`.
+pub fn cpu_features(target: &Target) -> String {
+    const V2: [&str; 5] = ["popcnt", "sse3", "sse4.1", "sse4.2", "ssse3"];
+    const V3: [&str; 8] = ["avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe"];
+    const V4: [&str; 5] = ["avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"];
+    let level = match target.cpu.as_str() {
+        "x86-64-v2" => 1,
+        "x86-64-v3" => 2,
+        "x86-64-v4" => 3,
+        _ => 0,
+    };
+    let mut features: Vec<&str> = [&V2[..], &V3, &V4][..level].concat();
+    features.extend(target.features.split(',').filter_map(|feature| feature.strip_prefix('+')));
+    features.sort_unstable();
+    features.dedup();
+    features.join(",")
 }
 
 #[cfg(all(test, feature = "llvm"))]

@@ -3,7 +3,10 @@
 
 use super::*;
 use crate::index::IndexVec;
-use crate::loops::{Buffer, BufferClass, Dim, Function, Input, InputKind, Layout, Method, OutputTree, Variant, Weight};
+use crate::loops::{
+    Arg, Buffer, BufferClass, Const, Dim, Function, Input, InputKind, Layout, Method, Operand, OutputTree, Stmt,
+    Variant, Weight,
+};
 use crate::types::{DType, TensorData, Type};
 use aot_runtime::capi::{AotEnv, AotError, AotTensor, AotValue};
 use std::path::PathBuf;
@@ -260,4 +263,23 @@ fn hosts_in_c_and_cpp_link_and_run() {
     }
     let names = glue::exports(&desc(&program())).into_iter().collect::<Vec<_>>();
     assert_eq!(defined(&at("add.o"), false), names);
+}
+
+#[test]
+fn a_program_goes_through_the_emitter_into_a_library() {
+    use crate::emit::target::Target;
+    let mut program = program();
+    let function = &mut program.functions[crate::loops::FunctionId(0)];
+    function.results = vec![OutputTree::Int];
+    function.buffers.truncate(1);
+    function.body.0.push(Stmt::Return(0, vec![Arg::Scalar(Operand::Const(Const::int(7)))]));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("libadd.so");
+    let facts = metadata::Facts { name: "add".into(), ..metadata::Facts::default() };
+    let target = Target::named("x86-64-v2").unwrap();
+    let desc = super::build(&program, facts, &target, llvm::Level::Full, library::Kind::Shared, &path)
+        .unwrap_or_else(|e| panic!("{}", e.render()));
+    assert_eq!(desc.cpu_features, "popcnt,sse3,sse4.1,sse4.2,ssse3");
+    assert_eq!(header::signatures(&desc, &desc.methods[0]), ["(x: float32[3]) -> int"]);
+    assert_eq!(defined(&path, true), glue::exports(&desc).into_iter().collect::<Vec<_>>());
 }
