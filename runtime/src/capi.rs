@@ -17,7 +17,7 @@
 //! int    foo_state_clone(const foo_state*, foo_state** out, aot_error*)   aot_rt_state_clone(same)
 //! int    foo_state_reset(foo_state*, aot_error*)                 aot_rt_state_reset(same)
 //! void   foo_state_free(foo_state*)                              aot_rt_state_free(same)
-//! int    foo_manual_seed(foo_state*, uint64_t)                   aot_rt_state_seed(same)
+//! int    foo_manual_seed(foo_state*, uint64_t)                   aot_rt_manual_seed(same)
 //! void   foo_set_threads(foo_model*, int32_t)                    aot_rt_set_threads(same)
 //! void   foo_tensor_release(aot_tensor*)                         aot_rt_tensor_release(same)
 //! void   foo_value_release(aot_value*)                           aot_rt_value_release(same)
@@ -736,7 +736,7 @@ pub unsafe extern "C" fn aot_rt_state_free(state: *mut AotState) {
 
 /// `foo_manual_seed`
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn aot_rt_state_seed(state: *mut AotState, seed: u64) -> i32 {
+pub unsafe extern "C" fn aot_rt_manual_seed(state: *mut AotState, seed: u64) -> i32 {
     let set = || {
         // SAFETY: the state is of this library.
         let state = unsafe { host_ref(state, "state") }?;

@@ -39,7 +39,7 @@ pub use value::Value;
 
 /// Names and addresses of everything compiled code calls, for linking in process: `aot_rt_slot`, `aot_rt_list_push`.
 pub fn symbols() -> Vec<(String, usize)> {
-    let host = host::symbols().into_iter().map(|(name, address)| (name.to_owned(), address));
+    let host = host::symbols().into_iter().chain(math::symbols()).map(|(name, address)| (name.to_owned(), address));
     let routines = routines::ROUTINES.iter().map(|(name, routine)| (format!("aot_rt_{name}"), *routine as usize));
     host.chain(routines).collect()
 }

@@ -76,6 +76,15 @@ pub extern "C" fn aot_rt_pow_int(base: i64, exponent: i64) -> i64 {
     result
 }
 
+/// Names and addresses, for linking in process.
+pub(crate) fn symbols() -> [(&'static str, usize); 3] {
+    [
+        ("aot_rt_erfinv", aot_rt_erfinv as *const () as usize),
+        ("aot_rt_digamma", aot_rt_digamma as *const () as usize),
+        ("aot_rt_pow_int", aot_rt_pow_int as *const () as usize),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -250,7 +250,7 @@ routines! {
     aot_rt_str_chr "str_chr" = text::str_chr;
     aot_rt_str_to_int "str_to_int" = text::str_to_int;
     aot_rt_str_to_float "str_to_float" = text::str_to_float;
-    aot_rt_manual_seed "manual_seed" = numeric::manual_seed;
+    aot_rt_random_seed "random_seed" = numeric::random_seed;
     aot_rt_fill_uniform "fill_uniform" = numeric::fill_uniform;
     aot_rt_fill_normal "fill_normal" = numeric::fill_normal;
     aot_rt_fill_bernoulli "fill_bernoulli" = numeric::fill_bernoulli;

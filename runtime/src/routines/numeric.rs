@@ -12,6 +12,7 @@ use std::cmp::Ordering;
 ///
 /// # Safety
 /// `T` is the Rust type of the element type, and nothing else uses the memory.
+#[allow(clippy::mut_from_ref, reason = "a tensor is a view; the memory is not its own")]
 unsafe fn elements<T>(tensor: &Tensor) -> &mut [T] {
     if tensor.n_elements() == 0 {
         return &mut [];
@@ -24,8 +25,8 @@ fn unsupported<T>(what: &str, dtype: Dtype) -> Result<T> {
     Err(Error::new(Status::Unsupported, format!("{what} of {}", dtype.name())))
 }
 
-/// `manual_seed(seed)`
-pub(super) fn manual_seed(call: &mut Call<'_>) -> Result<()> {
+/// `random_seed(seed)`: what `torch.manual_seed` does.
+pub(super) fn random_seed(call: &mut Call<'_>) -> Result<()> {
     let seed = call.int(0)?;
     call.runtime.generator = crate::random::Generator::new(seed as u64);
     Ok(())
