@@ -19,6 +19,9 @@ pub enum Backend {
     /// LLVM without optimisation, for tests.
     #[cfg(feature = "llvm")]
     LlvmO0,
+    /// Cranelift: compiles in milliseconds, vectors of 16 bytes.
+    #[cfg(feature = "cranelift")]
+    Cranelift,
 }
 
 impl Backend {
@@ -28,6 +31,8 @@ impl Backend {
         match self {
             #[cfg(feature = "llvm")]
             Self::Llvm | Self::LlvmO0 => target,
+            #[cfg(feature = "cranelift")]
+            Self::Cranelift => target.for_cranelift(),
         }
     }
 }
@@ -67,6 +72,11 @@ fn code(program: &Program, backend: Backend, target: &Target, exports: &[String]
             use emit::llvm::{Level, LlvmCode};
             let level = if backend == Backend::Llvm { Level::Full } else { Level::None };
             let (code, addresses) = LlvmCode::load(&emit, target, level, &address, exports)?;
+            Ok((Box::new(code), addresses))
+        }
+        #[cfg(feature = "cranelift")]
+        Backend::Cranelift => {
+            let (code, addresses) = emit::cranelift::CraneliftCode::load(&emit, target, address, exports)?;
             Ok((Box::new(code), addresses))
         }
     }

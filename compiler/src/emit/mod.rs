@@ -4,6 +4,8 @@
 //! Nothing here knows an operator, and nothing here chooses loops or vectors.
 
 pub mod builder;
+#[cfg(feature = "cranelift")]
+pub mod cranelift;
 mod host;
 mod kernel;
 #[cfg(feature = "llvm")]

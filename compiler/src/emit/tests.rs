@@ -86,6 +86,14 @@ fn run(make: &dyn Fn(&Target) -> Program, inputs: &mut dyn FnMut() -> Vec<Leaf>,
             drop(code);
         }
     }
+    #[cfg(feature = "cranelift")]
+    {
+        let target = Target::host().for_cranelift();
+        let made = make(&target);
+        let load = super::cranelift::CraneliftCode::load;
+        let (_code, addresses) = load(&|b| program(b, &made, "aot"), &target, resolve, &exports).unwrap();
+        call("cranelift", addresses[0]);
+    }
 }
 
 /// A program that runs a nest on its arguments.
