@@ -136,3 +136,80 @@ pub fn address(name: &str) -> Option<*const u8> {
         _ => routines::find(runtime)? as *const u8,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{Id as _, IndexVec};
+    use crate::loops::nest::{Memory, Nest, NestBuffer, NestStmt, Op, RegType, Val};
+    use crate::loops::{
+        Arg, BinaryOp, Buffer, BufferClass, Const, Dim, Function, FunctionId, Input, InputKind, Launch, Layout, Method,
+        OutputTree, Stmt, Variant, Weight,
+    };
+    use crate::types::{DType, TensorData, Type};
+    use aot_runtime::{Dtype, Tensor, Value};
+    use std::sync::Arc;
+
+    /// forward(x) = x + weight over 5 elements, in parallel, one lane at a time.
+    fn program() -> Program {
+        let mut regs = IndexVec::new();
+        let i = regs.push(RegType::INDEX);
+        let [x, y, sum] = [0; 3].map(|_| regs.push(RegType::scalar(DType::F32)));
+        let load = |n| Op::Load { memory: Memory::Buffer(n), offset: Val::Reg(i), stride: 1, mask: None };
+        let body = vec![
+            NestStmt::Set(x, load(0)),
+            NestStmt::Set(y, load(1)),
+            NestStmt::Set(sum, Op::Binary(BinaryOp::Add, Val::Reg(x), Val::Reg(y))),
+            NestStmt::Store {
+                memory: Memory::Buffer(2),
+                offset: Val::Reg(i),
+                stride: 1,
+                value: Val::Reg(sum),
+                mask: None,
+            },
+        ];
+        let int = |value| Val::Const(Const::int(value));
+        let body = vec![NestStmt::For { counter: i, begin: int(0), end: int(5), step: 1, parallel: true, body }];
+        let buffer = |is_written| NestBuffer { dtype: DType::F32, is_written, align: 4 };
+        let buffers = vec![buffer(false), buffer(false), buffer(true)];
+        let nest = Nest { name: "add".into(), buffers, regs, body, cost: 1 << 40, ..Nest::default() };
+        let mut program = Program { nests: vec![Arc::new(nest)], ..Program::default() };
+        let ones = (0..5u8).flat_map(|i| f32::from(i).to_le_bytes()).collect();
+        let data = Arc::new(TensorData::from_bytes(DType::F32, &[5], ones).unwrap());
+        let weight = program.weights.push(Weight { name: "w".into(), data });
+        let mut function = Function { name: "forward".into(), params: vec![OutputTree::Tensor], ..Function::default() };
+        function.results = vec![OutputTree::Tensor];
+        let classes = [BufferClass::Input(0), BufferClass::Weight(weight), BufferClass::Output(0)];
+        let ids = classes.map(|class| {
+            let (name, dims) = (String::new(), vec![Dim::Const(5)]);
+            function.buffers.push(Buffer { name, dtype: DType::F32, dims, class, layout: Layout::RowMajor })
+        });
+        let kind = InputKind::Tensor { buffer: ids[0], is_mutated: false };
+        function.inputs.push(Input { name: "x".into(), kind });
+        function.body.0.push(Stmt::Launch(Launch { nest: 0, buffers: ids.to_vec(), scalars: Vec::new() }));
+        function.body.0.push(Stmt::Return(0, vec![Arg::Buffer(ids[2])]));
+        program.functions.push(function);
+        let variants = vec![Variant { state_tag: None, function: FunctionId::new(0) }];
+        let params = vec![("x".into(), Type::tensor())];
+        program.methods.push(Method { name: "forward".into(), params, variants });
+        program
+    }
+
+    #[test]
+    fn models_run_on_each_backend() {
+        let mut backends = Vec::new();
+        #[cfg(feature = "llvm")]
+        backends.extend([Backend::Llvm, Backend::LlvmO0]);
+        #[cfg(feature = "cranelift")]
+        backends.push(Backend::Cranelift);
+        for backend in backends {
+            let model = load(&program(), backend).unwrap();
+            let bytes: Vec<u8> = [1f32; 5].iter().flat_map(|x| x.to_le_bytes()).collect();
+            let x = Value::Tensor(Tensor::from_bytes(Dtype::F32, &[5], &bytes).unwrap());
+            let result = model.call("forward", &[x]).unwrap();
+            let Value::Tensor(result) = result else { panic!("{backend:?}: {result:?}") };
+            let expected: Vec<u8> = [1f32, 2.0, 3.0, 4.0, 5.0].iter().flat_map(|x| x.to_le_bytes()).collect();
+            assert_eq!(result.to_bytes(), expected, "{backend:?}");
+        }
+    }
+}

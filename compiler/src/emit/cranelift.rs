@@ -616,24 +616,36 @@ impl Builder for Cranelift {
 
     fn inst2(&self, inst: Inst2, a: builder::Value, c: builder::Value) -> builder::Value {
         let is_vector = piece(a.ty).1 > 1;
+        let whole = || self.add(self.each(&[a, c], |b, v| inst2(b, inst, v[0], v[1])), a.ty);
+        let by_lane = || self.each_lane(&[a, c], a.ty, |b, v| inst2(b, inst, v[0], v[1]));
         match inst {
-            Inst2::Shl | Inst2::LShr | Inst2::AShr if is_vector && a.ty.lane != Lane::I8 => {
-                if let Some(&amount) = self.ints.borrow().get(&c.id) {
+            // Vector shifts take one amount for all lanes.
+            Inst2::Shl | Inst2::LShr | Inst2::AShr if is_vector => match self.ints.borrow().get(&c.id).copied() {
+                Some(amount) if a.ty.lane != Lane::I8 => {
                     let pieces = self.each(&[a], |b, v| {
                         let amount = b.ins().iconst(types::I32, amount);
                         inst2(b, inst, v[0], amount)
                     });
-                    return self.add(pieces, a.ty);
+                    self.add(pieces, a.ty)
                 }
-            }
-            Inst2::Mul if a.ty.lane != Lane::I8 => {}
-            Inst2::Mul | Inst2::SDiv | Inst2::UDiv | Inst2::SRem | Inst2::URem => {}
-            _ => return self.add(self.each(&[a, c], |b, v| inst2(b, inst, v[0], v[1])), a.ty),
+                _ => by_lane(),
+            },
+            Inst2::Mul if a.ty.lane == Lane::I8 => by_lane(),
+            Inst2::SDiv | Inst2::UDiv | Inst2::SRem | Inst2::URem => by_lane(),
+            Inst2::Add
+            | Inst2::Sub
+            | Inst2::Mul
+            | Inst2::And
+            | Inst2::Or
+            | Inst2::Xor
+            | Inst2::Shl
+            | Inst2::LShr
+            | Inst2::AShr
+            | Inst2::FAdd
+            | Inst2::FSub
+            | Inst2::FMul
+            | Inst2::FDiv => whole(),
         }
-        if inst == Inst2::Mul && a.ty.lane != Lane::I8 {
-            return self.add(self.each(&[a, c], |b, v| inst2(b, inst, v[0], v[1])), a.ty);
-        }
-        self.each_lane(&[a, c], a.ty, |b, v| inst2(b, inst, v[0], v[1]))
     }
 
     fn inst1(&self, inst: Inst1, a: builder::Value) -> builder::Value {

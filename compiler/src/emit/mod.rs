@@ -1,7 +1,7 @@
 //! Scheduled loop programs to machine code: one emitter over two backends.
 //!
-//! [`program`] fills a module through a [`builder::Builder`]; [`llvm`] makes files and code in this process from it,
-//! Nothing here knows an operator, and nothing here chooses loops or vectors.
+//! [`program`] fills a module through a [`builder::Builder`]; the LLVM backend makes files and code in this process from it,
+//! the Cranelift backend code in this process. Nothing here knows an operator, and nothing here chooses loops or vectors.
 
 pub mod builder;
 #[cfg(feature = "cranelift")]
