@@ -222,7 +222,7 @@ impl Cranelift {
         self.with(|b| {
             let lane = |(piece, lane)| {
                 let scalar = b.ins().extractlane(piece, lane);
-                if value.ty.lane == Lane::I1 { b.ins().icmp_imm(IntCC::NotEqual, scalar, 0) } else { scalar }
+                if value.ty.lane == Lane::I1 { b.ins().icmp_imm_s(IntCC::NotEqual, scalar, 0) } else { scalar }
             };
             pieces.iter().flat_map(|&piece| (0..n as u8).map(move |lane| (piece, lane))).map(lane).collect()
         })
@@ -549,9 +549,9 @@ impl Builder for Cranelift {
         let known = self.ints.borrow().get(&index.id).copied();
         let value = self.with(|b| match known {
             Some(0) => base,
-            Some(index) => b.ins().iadd_imm(base, index.wrapping_mul(size)),
+            Some(index) => b.ins().iadd_imm_s(base, index.wrapping_mul(size)),
             None => {
-                let offset = if size == 1 { at } else { b.ins().imul_imm(at, size) };
+                let offset = if size == 1 { at } else { b.ins().imul_imm_s(at, size) };
                 b.ins().iadd(base, offset)
             }
         });
@@ -797,7 +797,7 @@ impl Builder for Cranelift {
         }
         let value = self.with(|b| {
             let value = b.ins().extractlane(part, (lane % n) as u8);
-            if ty.lane == Lane::I1 { b.ins().icmp_imm(IntCC::NotEqual, value, 0) } else { value }
+            if ty.lane == Lane::I1 { b.ins().icmp_imm_s(IntCC::NotEqual, value, 0) } else { value }
         });
         self.add(vec![value], ty)
     }

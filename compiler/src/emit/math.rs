@@ -1,10 +1,10 @@
 //! Elementary functions. Those that models use most are polynomials in any number of `f32` lanes, without branches but for
 //! rare arguments; all others, and `f64`, call the C library's function lane by lane.
 //!
-//! Accuracy of the polynomials is stated above each in units in the last place (ulp), from comparison with `f64` results over
-//! dense samples. All keep NaN, infinities and signed zeros as C's functions do, and give denormal results where due.
-//! Coefficients are Taylor's where the interval is short, else weighted least squares on Chebyshev nodes, reweighted towards
-//! equal extremes.
+//! The bound above each polynomial, in units in the last place (ulp), is what the tests hold it to against `f64` results: 16384
+//! points over the ranges named there, and special values. NaN, infinities and signed zeros come out as from C's functions.
+//! Coefficients are Taylor's where the interval is short, else interpolation at Chebyshev nodes; the error stated beside them
+//! is that of the polynomial before rounding.
 
 use super::builder::{Builder, Cmp, Conv, Inst1, Inst2, Lane, Linkage, Signature, Ty, Value};
 use crate::diag::{Diagnostic, Result};
@@ -208,7 +208,7 @@ const ROUND: f64 = 12_582_912.0;
 /// ln 2 in two parts; the first has 15 bits, so that its products with exponents are exact without fused operations too.
 const LN_2_HIGH: f64 = 0.693_145_751_953_125;
 const LN_2_LOW: f64 = LN_2 - LN_2_HIGH;
-/// (e^r - 1 - r) / r^2 for |r| <= 0.35, weighted by r^2; error 2e-9.
+/// (e^r - 1 - r) / r^2 for |r| <= 0.35; e^r is off by at most 8.4e-9.
 const EXP: [f64; 5] = [0.5, 0.166_665_734_239, 0.041_666_550_162_7, 0.008_363_767_023_39, 0.001_392_691_805_64];
 
 /// x = n ln 2 + r: n as integers, r, and (e^r - 1).
@@ -243,7 +243,7 @@ fn clamp<'a>(x: V<'a>, low: f64, high: f64) -> V<'a> {
     x.is(Cmp::FGt, high).choose(high, x)
 }
 
-/// 1 ulp; denormal results are rounded twice.
+/// 1.5 ulp; denormal results are rounded twice.
 fn exp(x: V<'_>) -> V<'_> {
     let x = clamp(x, -104.0, 89.0);
     let (n, int) = nearest(x, LOG2_E);
@@ -251,7 +251,7 @@ fn exp(x: V<'_>) -> V<'_> {
     (reduce_exp(x, n) + 1.0) * power(first) * power(second)
 }
 
-/// 1 ulp.
+/// 1.5 ulp.
 fn exp2(x: V<'_>) -> V<'_> {
     let x = clamp(x, -151.0, 129.0);
     let (n, int) = nearest(x, 1.0);
@@ -260,7 +260,7 @@ fn exp2(x: V<'_>) -> V<'_> {
     (r.poly(&EXP).fma(r * r, r) + 1.0) * power(first) * power(second)
 }
 
-/// 2 ulp. With s = 2^n in two factors: s2 (s1 (e^r - 1) + (s1 - 1 / s2)).
+/// 2.5 ulp. With s = 2^n in two factors: s2 (s1 (e^r - 1) + (s1 - 1 / s2)).
 fn expm1(x: V<'_>) -> V<'_> {
     let at = clamp(x, -104.0, 89.0);
     let (n, int) = nearest(at, LOG2_E);
@@ -299,26 +299,26 @@ fn log_special<'a>(x: V<'a>, result: V<'a>) -> V<'a> {
     x.is(Cmp::FLt, zero).choose(x.constant(f64::NAN), result)
 }
 
-/// 1 ulp.
+/// 1.5 ulp.
 fn log(x: V<'_>) -> V<'_> {
     let (e, f, rest) = reduce_log(x);
     let result = e.fma(x.constant(LN_2_HIGH), e.fma(x.constant(LN_2_LOW), rest) + f);
     log_special(x, result)
 }
 
-/// 2 ulp.
+/// 2.5 ulp.
 fn log2(x: V<'_>) -> V<'_> {
     let (e, f, rest) = reduce_log(x);
     log_special(x, (f + rest).fma(x.constant(LOG2_E), e))
 }
 
-/// 2 ulp.
+/// 2.5 ulp.
 fn log10(x: V<'_>) -> V<'_> {
     let (e, f, rest) = reduce_log(x);
     log_special(x, (f + rest).fma(x.constant(LOG10_E), e * LOG10_2))
 }
 
-/// 2 ulp: the logarithm of the rounded 1 + x and a first-order correction for what was rounded away.
+/// 2.5 ulp: the logarithm of the rounded 1 + x and a first-order correction for what was rounded away.
 fn log1p(x: V<'_>) -> V<'_> {
     let sum = x + 1.0;
     let lost = x - (sum - 1.0);
@@ -335,7 +335,7 @@ fn tanh(x: V<'_>) -> V<'_> {
     x.is(Cmp::FUnordered, x).choose(x, result.sign_of(x))
 }
 
-/// erf(x) / x - 1 in x^2 up to 0.9, relative error 2e-9.
+/// erf(x) / x - 1 in x^2 for |x| <= 0.9; off by at most 3.1e-10.
 const ERF_SMALL: [f64; 7] = [
     0.128_379_166_789,
     -0.376_126_351_94,
@@ -345,7 +345,7 @@ const ERF_SMALL: [f64; 7] = [
     -0.000_817_963_218_491,
     8.529401338856e-05,
 ];
-/// -log(1 - erf(x)) for 0.9 <= x <= 4, weighted by erfc / erf.
+/// -log(1 - erf(x)) for 0.9 <= x <= 4; erf is off by at most 4.4e-9 of itself.
 const ERF_LARGE: [f64; 9] = [
     -0.000_318_539_664_353,
     1.130_231_055_23,
@@ -358,7 +358,7 @@ const ERF_LARGE: [f64; 9] = [
     -1.643063655530e-06,
 ];
 
-/// 2 ulp.
+/// 2.5 ulp.
 fn erf(x: V<'_>) -> V<'_> {
     let size = x.abs();
     let square = x * x;
@@ -370,7 +370,7 @@ fn erf(x: V<'_>) -> V<'_> {
     x.is(Cmp::FUnordered, x).choose(x, result)
 }
 
-/// Sine, cosine or tangent (by C's name); 1 ulp, tangent 3. Arguments are reduced in double precision; where some lane is
+/// Sine, cosine or tangent (by C's name); 1.5 ulp, tangent 3.5, sampled up to 300. Arguments are reduced in double precision; where some lane is
 /// beyond 2^20 or not finite, all lanes call C's function.
 fn trigonometric<'a>(x: V<'a>, name: &str) -> V<'a> {
     let b = x.b;
