@@ -1,7 +1,10 @@
 //! `aot`: an ahead-of-time native compiler for TorchScript.
 
 pub mod archive;
+pub mod check;
+pub mod cli;
 pub mod diag;
+pub mod driver;
 pub mod emit;
 pub mod eval;
 pub mod index;

@@ -1,0 +1,151 @@
+//! Recorded cases: calls of a model with the results that PyTorch computed, run and compared.
+
+mod cases;
+mod compare;
+
+pub use cases::{Call, CaseFile, Expected};
+pub use compare::difference;
+
+use crate::archive::{self, Bytes};
+use crate::diag::{Blame, Diagnostic, Result};
+use crate::driver::{self, Backend, Timings};
+use crate::ir::Module;
+use crate::lower::{ArgSpec, Request};
+use aot_runtime::{Model, Value};
+use std::collections::HashMap;
+
+/// How one call went.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The result is PyTorch's.
+    Passed,
+    /// It is not, or the call failed; why.
+    Failed(String),
+    /// The model needs something that cannot be compiled yet; what.
+    Unsupported(String),
+}
+
+/// The result of one recorded call.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// `case 0 forward`, `sequence 1 call 2 forward`.
+    pub call: String,
+    /// How it went.
+    pub outcome: Outcome,
+}
+
+/// Runs every call of a model's case file.
+pub fn run(model: Bytes, io: Bytes, name: &str, backend: Backend) -> Vec<Report> {
+    let all = |outcome: Outcome| vec![Report { call: "load".to_owned(), outcome }];
+    let cases = match archive::load_data(io, name).and_then(|data| CaseFile::read(&data)) {
+        Ok(cases) => cases,
+        Err(error) => return all(Outcome::Failed(format!("the case file cannot be read: {}", error.render()))),
+    };
+    let module = match archive::from_bytes(model, name).and_then(|archive| driver::front_end(&archive)) {
+        Ok(module) => module,
+        Err(error) => return cases.labels().map(|call| Report { call, outcome: outcome_of(&error) }).collect(),
+    };
+    let mut runner = Runner { module: &module, backend, models: HashMap::new() };
+    let mut reports = Vec::new();
+    for (i, call) in cases.calls.iter().enumerate() {
+        let label = format!("case {i} {}", call.method);
+        let outcome = runner.sequence(std::slice::from_ref(call), &cases).pop();
+        reports.push(Report { call: label, outcome: outcome.expect("one call gives one outcome") });
+    }
+    for (i, calls) in cases.sequences.iter().enumerate() {
+        for (j, outcome) in runner.sequence(calls, &cases).into_iter().enumerate() {
+            reports.push(Report { call: format!("sequence {i} call {j} {}", calls[j].method), outcome });
+        }
+    }
+    reports
+}
+
+fn outcome_of(error: &Diagnostic) -> Outcome {
+    match error.blame {
+        Blame::Unsupported => Outcome::Unsupported(error.render()),
+        Blame::User | Blame::Internal => Outcome::Failed(error.render()),
+    }
+}
+
+struct Runner<'m> {
+    module: &'m Module,
+    backend: Backend,
+    /// Models by what they were compiled for.
+    models: HashMap<String, std::result::Result<Model, Box<Diagnostic>>>,
+}
+
+impl Runner<'_> {
+    /// Runs calls in a row on one fresh instance.
+    fn sequence(&mut self, calls: &[Call], file: &CaseFile) -> Vec<Outcome> {
+        let prepared: Result<Vec<Vec<Value>>> = calls.iter().map(|call| self.arguments(call)).collect();
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return calls.iter().map(|_| outcome_of(&error)).collect(),
+        };
+        let model = match self.model(calls, &prepared) {
+            Ok(model) => model,
+            Err(error) => {
+                // A model that PyTorch raises on may be refused when compiled already.
+                let outcome = |call: &Call| match (&call.expected, error.blame) {
+                    (Expected::Raises(_), Blame::User) => Outcome::Passed,
+                    _ => outcome_of(&error),
+                };
+                return calls.iter().map(outcome).collect();
+            }
+        };
+        let mut instance = match model.instance() {
+            Ok(instance) => instance,
+            Err(error) => return calls.iter().map(|_| Outcome::Failed(error.to_string())).collect(),
+        };
+        let mut outcomes = Vec::new();
+        for (call, args) in calls.iter().zip(&prepared) {
+            if let Some(seed) = call.seed {
+                instance.manual_seed(seed);
+            }
+            let result = instance.call(&call.method, args);
+            outcomes.push(call.judge(result, args, file));
+        }
+        outcomes
+    }
+
+    fn model(&mut self, calls: &[Call], prepared: &[Vec<Value>]) -> Result<&Model> {
+        let mut requests: Vec<Request> = Vec::new();
+        for (call, args) in calls.iter().zip(prepared) {
+            let args = args.iter().map(ArgSpec::of).collect::<std::result::Result<Vec<_>, _>>();
+            let args = args.map_err(Diagnostic::unsupported)?;
+            let request = Request { method: call.method.clone(), args };
+            if !requests.iter().any(|known| known.method == request.method && known.args == request.args) {
+                requests.push(request);
+            }
+        }
+        let (module, backend) = (self.module, self.backend);
+        let build = || {
+            let mut timings = Timings::default();
+            let program = driver::lower(module, &requests, &mut timings)?;
+            driver::load(program, backend, &mut timings)
+        };
+        let key = format!("{requests:?}");
+        self.models.entry(key).or_insert_with(build).as_ref().map_err(Clone::clone)
+    }
+
+    /// The arguments of a call by position: keywords and defaults in their places.
+    fn arguments(&self, call: &Call) -> Result<Vec<Value>> {
+        let class = &self.module.root.class;
+        let method = self.module.method(class, &call.method);
+        let method = method.ok_or_else(|| Diagnostic::user(format!("the module has no method '{}'", call.method)))?;
+        let mut args = call.inputs.iter().map(cases::value).collect::<Result<Vec<_>>>()?;
+        let last = method.params.iter().skip(1).rposition(|p| call.kwargs.iter().any(|(name, _)| *name == *p.name));
+        for (i, param) in method.params.iter().skip(1).enumerate().skip(args.len()) {
+            if last.is_none_or(|last| i > last) {
+                break;
+            }
+            let given = call.kwargs.iter().find(|(name, _)| *name == *param.name).map(|(_, v)| v);
+            let value = given.or(param.default.as_ref());
+            let value = value.ok_or_else(|| {
+                Diagnostic::user(format!("{}() is missing value for argument '{}'", call.method, param.name))
+            })?;
+            args.push(cases::value(value)?);
+        }
+        Ok(args)
+    }
+}
