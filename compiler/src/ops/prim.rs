@@ -15,7 +15,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::mul.int", lower: |b, a| int_binary(b, a, BinaryOp::Mul) },
     OpDef { name: "aten::lt.int", lower: |b, a| int_compare(b, a, BinaryOp::Lt) },
     OpDef { name: "aten::eq.int", lower: |b, a| int_compare(b, a, BinaryOp::Eq) },
-    OpDef { name: "aten::dim", lower: |_, a| Ok(Value::int(i64::try_from(a.tensor(0)?.rank()).unwrap_or(i64::MAX))) },
 ];
 
 fn ints(b: &mut Builder<'_>, args: &Args<'_>) -> Result<(Operand, Operand)> {

@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod arithmetic;
+pub mod arrange;
 pub mod compare;
 pub mod pointwise;
 pub mod unary;
