@@ -19,7 +19,7 @@ pub(crate) unsafe fn runtime<'a>(frame: *mut Frame) -> &'a mut Runtime {
 ///
 /// # Safety
 /// As for [`runtime`].
-pub(crate) unsafe fn fail(frame: *mut Frame, error: Error) -> i64 {
+pub unsafe fn fail(frame: *mut Frame, error: Error) -> i64 {
     let status = error.status as i64;
     // SAFETY: by the caller's promise.
     unsafe { runtime(frame) }.error = Some(error);

@@ -266,12 +266,20 @@ impl Machine<'_> {
             }
             Stmt::LoadState(var, index) => {
                 let bits = *self.scalars.get(*index).ok_or_else(|| internal(format!("there is no state {index}")))?;
-                self.vars[var.index()] = bits;
+                let former = std::mem::replace(&mut self.vars[var.index()], bits);
+                if self.function.vars[*var].ty == VarType::Object {
+                    self.objects.retain(bits);
+                    self.objects.release(former);
+                }
             }
             Stmt::StoreState(index, value) => {
-                let (_, bits) = self.operand(value)?;
+                let (ty, bits) = self.owned_operand(value)?;
                 let state = self.scalars.get_mut(*index);
-                *state.ok_or_else(|| internal(format!("there is no state {index}")))? = bits;
+                let state = state.ok_or_else(|| internal(format!("there is no state {index}")))?;
+                let former = std::mem::replace(state, bits);
+                if ty == VarType::Object {
+                    self.objects.release(former);
+                }
             }
             Stmt::If(cond, then, other) => {
                 let branch = if self.cond(cond)? { then } else { other };
@@ -313,8 +321,16 @@ impl Machine<'_> {
 
     fn assign(&mut self, var: VarId, expr: &HostExpr) -> std::result::Result<(), Stop> {
         if self.function.vars[var].ty == VarType::Object {
-            let HostExpr::Copy(operand) = expr else {
-                return Err(internal(format!("arithmetic on the object variable {var}")));
+            let operand = match expr {
+                HostExpr::Copy(operand) => operand,
+                HostExpr::Select(c, a, b) => {
+                    if self.cond(c)? {
+                        a
+                    } else {
+                        b
+                    }
+                }
+                _ => return Err(internal(format!("arithmetic on the object variable {var}"))),
             };
             let (_, bits) = self.owned_operand(operand)?;
             let former = std::mem::replace(&mut self.vars[var.index()], bits);
@@ -551,7 +567,7 @@ impl Machine<'_> {
 }
 
 /// What fills memory whose contents are undefined, so that reading it shows.
-const GARBAGE: u8 = 0xcd;
+pub(super) const GARBAGE: u8 = 0xcd;
 
 fn scalar_column(ty: VarType, bits: u64) -> std::result::Result<Column, String> {
     Ok(match ty {

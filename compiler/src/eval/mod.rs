@@ -5,6 +5,9 @@
 
 mod column;
 mod fold;
+mod frame;
+#[cfg(test)]
+mod frame_tests;
 mod host;
 mod kernel;
 mod math;
@@ -14,6 +17,7 @@ mod tests;
 use crate::diag::{Diagnostic, Result};
 use crate::loops::{FunctionId, Program, VarType};
 use crate::types::TensorData;
+pub use frame::load;
 use host::{Message, NoObjects, State, Stop, Value};
 
 /// A leaf of a function's arguments or results.
