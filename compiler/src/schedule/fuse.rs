@@ -306,7 +306,7 @@ fn value_at(
 }
 
 /// The kernel with its leaves replaced; expressions it does not use are gone.
-fn rebuilt(kernel: &Kernel, leaf: &mut crate::loops::Substitution<'_>) -> Kernel {
+pub(crate) fn rebuilt(kernel: &Kernel, leaf: &mut crate::loops::Substitution<'_>) -> Kernel {
     let mut exprs = Exprs::new();
     let mut memo = HashMap::new();
     let mut import = |exprs: &mut Exprs, id: ExprId| exprs.import(&kernel.exprs, id, &mut memo, leaf);

@@ -2,6 +2,7 @@
 //!
 //! [`schedule`] runs the transforms in order. Each is one file:
 //! - `fuse`: maps into their consumers and producers (`effects` says what statements read and write);
+//! - `contraction`: recognises sums of products; `pad`: padded inputs in place of tests; `pack`: weights in panels;
 //! - `flat`: a kernel with physical addresses (linear forms, see `linear`), neighbouring axes joined;
 //! - `plan`: which axis is vectorised, tiles, what runs in parallel;
 //! - `generic`: any kernel as a nest by its plan, written with `nest_builder`;
@@ -10,6 +11,7 @@
 //! To schedule a kernel in a special way, make a [`flat::Flat`] of it and call [`generic::build`] with a [`plan::Plan`] of your
 //! own, or write the nest with [`nest_builder::NestBuilder`] directly.
 
+mod contraction;
 mod effects;
 mod flat;
 mod fuse;
@@ -17,6 +19,8 @@ mod generic;
 mod linear;
 mod memory;
 mod nest_builder;
+mod pack;
+mod pad;
 mod plan;
 
 #[cfg(test)]
@@ -66,6 +70,10 @@ impl Default for Options {
 pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Options) -> diag::Result<()> {
     if options.fuse {
         fuse::fuse(program);
+        pad::pad_inputs(program);
+    }
+    if target.vector_bytes > 0 {
+        pack::pack_weights(program, target)?;
     }
     let mut nests = Nests { list: std::mem::take(&mut program.nests), known: HashMap::new() };
     for function in program.functions.iter_mut() {

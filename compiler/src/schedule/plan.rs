@@ -198,22 +198,32 @@ fn tile(flat: &Flat, order: &[usize], vector: Option<(usize, u16)>, target: &Sch
     if let Some((axis, lanes)) = vector {
         let n_vectors = extent(axis) / usize::from(lanes);
         let is_reduced = flat.kinds[axis] == AxisKind::Reduce;
-        let wanted = if is_reduced || target.n_registers >= 32 { 4 } else { 2 };
+        let wanted = match () {
+            () if is_reduced => 4,
+            // A panel, or a short row: all of it.
+            () if n_vectors <= 8 && extent(axis) % usize::from(lanes) == 0 => n_vectors,
+            () => {
+                if target.n_registers >= 32 {
+                    4
+                } else {
+                    2
+                }
+            }
+        };
         tile[axis] = wanted.min(n_vectors).min(budget).max(1);
         used = tile[axis];
     }
-    // Rows over which some operand of the reductions is shared.
-    let loads: Vec<u64> = flat
-        .used
-        .iter()
-        .filter_map(|&id| {
-            let is_load = matches!(flat.exprs.get(id), Expr::Load { .. });
-            let deps = flat.deps[id.index()];
-            (is_load && reduced.iter().any(|&r| deps >> r & 1 == 1)).then_some(deps)
-        })
-        .collect();
+    // Rows over which the operands in lanes are shared, or at least some operand.
+    let is_load = |id: ExprId| matches!(flat.exprs.get(id), Expr::Load { .. });
+    let loads = flat.used.iter().filter(|&&id| is_load(id)).map(|id| flat.deps[id.index()]);
+    let loads: Vec<u64> = loads.filter(|deps| reduced.iter().any(|&r| deps >> r & 1 == 1)).collect();
     let is_shared = |axis: usize| loads.iter().any(|deps| deps >> axis & 1 == 0);
-    let rows = order.iter().rev().copied().find(|&a| Some(a) != vector.map(|v| v.0) && is_shared(a) && extent(a) > 1);
+    let is_best = |axis: usize| {
+        let in_lanes = |deps: u64| vector.is_some_and(|(v, _)| deps >> v & 1 == 1);
+        is_shared(axis) && loads.iter().all(|&deps| !in_lanes(deps) || deps >> axis & 1 == 0)
+    };
+    let candidates = order.iter().rev().copied().filter(|&a| Some(a) != vector.map(|v| v.0) && extent(a) > 1);
+    let rows = candidates.clone().find(|&a| is_best(a)).or_else(|| candidates.clone().find(|&a| is_shared(a)));
     if let Some(row) = rows
         && loads.len() <= 3
     {
@@ -223,7 +233,7 @@ fn tile(flat: &Flat, order: &[usize], vector: Option<(usize, u16)>, target: &Sch
             tile[axis] = tile[axis].min(2);
             used = tile[axis];
         }
-        tile[row] = (budget / used).clamp(1, 6).min(extent(row));
+        tile[row] = (budget / used).clamp(1, 12).min(extent(row));
     }
     tile
 }

@@ -400,6 +400,15 @@ fn check_function(case: &mut Case, kernels: Vec<Kernel>, returned: &[BufferId]) 
     }
     let mut program = Program::default();
     program.functions.push(case.function.clone());
+    for (id, buffer) in case.function.buffers.iter_ids() {
+        if let BufferClass::Weight(_) = buffer.class {
+            let floats = start[id.index()].iter().map(|&bits| f64::from_bits(bits) as f32);
+            let bytes = floats.flat_map(f32::to_ne_bytes).collect();
+            let dims: Vec<i64> = buffer.dims.iter().map(|&d| case.extent(d)).collect();
+            let data = crate::types::TensorData::from_bytes(DType::F32, &dims, bytes).unwrap();
+            program.weights.push(crate::loops::Weight { name: "w".into(), data: std::sync::Arc::new(data) });
+        }
+    }
     let target =
         ScheduleTarget { vector_bytes: 32, n_registers: 16, l1_bytes: 32 << 10, l2_bytes: 512 << 10, has_masks: true };
     schedule(&mut program, &target, &Options::default()).unwrap();
@@ -559,4 +568,77 @@ fn a_flattened_result_joins_through_its_reshape() {
     next(&mut case, &mut kernels);
     // The flat result is wanted too, so that the maps join in place of one being inlined.
     assert_eq!(check_function(&mut case, kernels, &[out, flat]), 1);
+}
+
+#[test]
+fn weights_are_packed_into_panels() {
+    for (m, n, k) in [(5, 24, 7), (1, 64, 9), (9, 50, 12), (3, 19, 5), (1, 8, 30)] {
+        for is_transposed in [false, true] {
+            let mut case = Case::new();
+            let (m, n, k) = (Dim::Const(m), Dim::Const(n), Dim::Const(k));
+            let x = case.buffer(DType::F32, &[m, k]);
+            let w = case.buffer(DType::F32, &if is_transposed { [k, n] } else { [n, k] });
+            let (bias, out) = (case.buffer(DType::F32, &[n]), case.buffer(DType::F32, &[m, n]));
+            case.function.buffers[x].class = BufferClass::Input(0);
+            case.function.buffers[w].class = BufferClass::Weight(crate::loops::WeightId::new(0));
+            case.function.buffers[bias].class = BufferClass::Weight(crate::loops::WeightId::new(1));
+            case.axes(AxisKind::Parallel, &[m, n]);
+            case.axes(AxisKind::Reduce, &[k]);
+            let (i, j, l) = (case.axis(0), case.axis(1), case.axis(2));
+            let a = case.load(x, &[i, l]);
+            let b = case.load(w, &if is_transposed { [l, j] } else { [j, l] });
+            let product = case.kernel.exprs.binary(BinaryOp::Mul, a, b);
+            let acc = case.reduce(ReduceOp::Sum, product);
+            let bias = case.load(bias, &[j]);
+            let value = case.kernel.exprs.binary(BinaryOp::Add, acc, bias);
+            case.store(out, &[i, j], value);
+            let mut kernels = Vec::new();
+            next(&mut case, &mut kernels);
+            check_function(&mut case, kernels, &[out]);
+        }
+    }
+}
+
+#[test]
+fn padded_convolutions_are_packed() {
+    for (ic, oc, stride) in [(32, 16, 1), (30, 20, 2), (3, 8, 1)] {
+        let (n, h, w, kernel, pad) = (2, 5, 6, 3, 1);
+        let (oh, ow) = ((h + 2 * pad - kernel) / stride + 1, (w + 2 * pad - kernel) / stride + 1);
+        let mut case = Case::new();
+        let x = case.buffer(DType::F32, &consts(&[n, ic, h, w]));
+        let weight = case.buffer(DType::F32, &consts(&[oc, ic, kernel, kernel]));
+        let out = case.buffer(DType::F32, &consts(&[n, oc, oh, ow]));
+        case.function.buffers[x].class = BufferClass::Input(0);
+        case.function.buffers[weight].class = BufferClass::Weight(crate::loops::WeightId::new(0));
+        case.axes(AxisKind::Parallel, &consts(&[n, oc, oh, ow]));
+        case.axes(AxisKind::Reduce, &consts(&[ic, kernel, kernel]));
+        let a: Vec<ExprId> = (0..7).map(|n| case.axis(n)).collect();
+        let e = &mut case.kernel.exprs;
+        let (stride, pad) = (e.int(stride), e.int(-pad));
+        let mut at = |o, k| {
+            let o = e.binary(BinaryOp::Mul, o, stride);
+            let o = e.binary(BinaryOp::Add, o, k);
+            e.binary(BinaryOp::Add, o, pad)
+        };
+        let (y, xx) = (at(a[2], a[5]), at(a[3], a[6]));
+        let mut cond = e.add(Expr::Const(Const::bool(true)));
+        for (i, bound) in [(y, h), (xx, w)] {
+            let (zero, bound) = (e.int(0), e.int(bound));
+            for (op, b) in [(BinaryOp::Ge, zero), (BinaryOp::Lt, bound)] {
+                let inside = e.binary(op, i, b);
+                cond = e.binary(BinaryOp::And, cond, inside);
+            }
+        }
+        let other = e.add(Expr::Const(Const::float(DType::F32, 0.0)));
+        let index = vec![a[0], a[4], y, xx].into_boxed_slice();
+        let load = e.add(Expr::Load { buffer: x, dtype: DType::F32, index, guard: Some(Guard { cond, other }) });
+        let w = case.load(weight, &[a[1], a[4], a[5], a[6]]);
+        let product = case.kernel.exprs.binary(BinaryOp::Mul, load, w);
+        let acc = case.reduce(ReduceOp::Sum, product);
+        case.store(out, &a[..4], acc);
+        let mut kernels = Vec::new();
+        next(&mut case, &mut kernels);
+        let n_launches = check_function(&mut case, kernels, &[out]);
+        assert!(n_launches >= 2, "the padded copy is a kernel");
+    }
 }
