@@ -5,6 +5,7 @@ pub mod arithmetic;
 pub mod arrange;
 pub mod compare;
 pub mod pointwise;
+pub mod reduce;
 pub mod unary;
 pub mod view;
 
