@@ -1,9 +1,17 @@
 //! The SSA graph of a TorchScript function, as PyTorch's JIT has it: nodes with blocks (`prim::If`, `prim::Loop`).
 
+mod code;
 mod graph;
 mod module;
+pub mod parse;
+pub mod print;
+#[cfg(test)]
+mod tests;
+mod text;
 mod verify;
 
+pub use code::{Code, CodeFacts, SchemaFact, code};
 pub use graph::{Attr, Block, BlockId, Graph, Node, NodeId, OpName, Value, ValueDef, ValueId};
 pub use module::{Argument, Class, ClassKind, Function, Module};
+pub use print::PrintOptions;
 pub use verify::verify;

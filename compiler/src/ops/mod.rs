@@ -11,6 +11,7 @@
 pub mod args;
 pub mod aten;
 pub mod builder;
+pub mod facts;
 pub mod prim;
 pub mod primitives;
 pub mod promote;

@@ -605,7 +605,7 @@ impl Emitter<'_, '_> {
         for name in assigned {
             if let Some(Binding::Value { value, .. }) = self.scope.get(&name) {
                 let value = value.clone();
-                let debug = (!name.starts_with('$')).then(|| Arc::clone(&name));
+                let debug = is_meaningful(&name).then(|| Arc::clone(&name));
                 let id = self.graph.add_param(block, value.ty.clone(), debug);
                 let inner = V { id, ty: value.ty.clone() };
                 carried.push((name, value, inner));
@@ -883,7 +883,7 @@ impl Emitter<'_, '_> {
     /// Gives the SSA value the name it is assigned to, unless it has one.
     fn name_value(&mut self, value: &V, name: &Arc<str>) {
         let slot = &mut self.graph.values[value.id].name;
-        if slot.is_none() {
+        if slot.is_none() && is_meaningful(name) {
             *slot = Some(Arc::clone(name));
         }
     }
@@ -972,4 +972,10 @@ fn assigned_names(file: &File, body: &[StmtId], out: &mut IndexSet<Arc<str>>) {
             }
         }
     }
+}
+
+/// Whether a variable's name tells a reader something: not a temporary of printed code (`_12`), not one of this compiler's.
+fn is_meaningful(name: &str) -> bool {
+    let is_temporary = name.strip_prefix('_').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    !name.is_empty() && !name.starts_with('$') && !is_temporary
 }

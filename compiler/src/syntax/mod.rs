@@ -7,6 +7,7 @@ mod expr;
 mod layout;
 mod literal;
 pub mod parse;
+mod strings;
 #[cfg(test)]
 mod tests;
 

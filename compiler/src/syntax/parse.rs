@@ -275,7 +275,7 @@ impl<'i> Parser<'i> {
             },
             Slot::Orelse(id) => match &mut self.stmts[id].kind {
                 StmtKind::If { orelse, .. } | StmtKind::For { orelse, .. } | StmtKind::While { orelse, .. } => {
-                    *orelse = block
+                    *orelse = block;
                 }
                 StmtKind::Unsupported { blocks, .. } => blocks.push(block),
                 _ => {}

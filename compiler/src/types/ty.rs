@@ -186,7 +186,9 @@ impl fmt::Display for Type {
 
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(dtype) = self.dtype else { return f.write_str("Tensor") };
+        if self.dtype.is_none() && self.sizes.is_none() {
+            return f.write_str("Tensor");
+        }
         let mut parts = Vec::new();
         if let Some(sizes) = &self.sizes {
             parts.extend(sizes.iter().map(|s| s.map_or("*".to_owned(), |s| s.to_string())));
@@ -196,7 +198,8 @@ impl fmt::Display for TensorType {
         }
         parts.extend(self.requires_grad.map(|r| format!("requires_grad={}", i32::from(r))));
         parts.extend(self.device.as_ref().map(|d| format!("device={d}")));
-        let name = if self.sizes.is_some() { dtype.graph_name().to_owned() } else { format!("{dtype}Tensor") };
+        let dtype = self.dtype.map_or("", DType::graph_name);
+        let name = if self.sizes.is_some() && !dtype.is_empty() { dtype.to_owned() } else { format!("{dtype}Tensor") };
         write!(f, "{name}({})", parts.join(", "))
     }
 }
