@@ -10,6 +10,7 @@ use crate::lower::{self, Request};
 use crate::schedule::{self, ScheduleTarget};
 use crate::{loops, script};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Who runs a program in this process.
@@ -69,19 +70,13 @@ pub fn schedule_target(target: &Target) -> ScheduleTarget {
 /// A lowered program as a model that can be called in this process.
 pub fn load(mut program: Program, backend: Backend, timings: &mut Timings) -> Result<aot_runtime::Model> {
     match backend {
-        Backend::Reference => {
-            Err(Diagnostic::unsupported("the reference backend"))
-        }
+        Backend::Reference => timings.time("load", || crate::eval::load(Arc::new(program))),
         Backend::Llvm => compiled(&mut program, crate::jit::Backend::Llvm, timings),
         Backend::Cranelift => compiled(&mut program, crate::jit::Backend::Cranelift, timings),
     }
 }
 
-fn compiled(
-    program: &mut Program,
-    backend: crate::jit::Backend,
-    timings: &mut Timings,
-) -> Result<aot_runtime::Model> {
+fn compiled(program: &mut Program, backend: crate::jit::Backend, timings: &mut Timings) -> Result<aot_runtime::Model> {
     let target = backend.target(Target::host());
     let options = schedule::Options::default();
     timings.time("schedule", || schedule::schedule(program, &schedule_target(&target), &options))?;

@@ -75,8 +75,7 @@ impl CaseFile {
         let sequence = |s: &IValue| items(Some(s)).iter().map(Call::read).collect::<Result<_>>();
         let sequences = sequences.iter().map(sequence).collect::<Result<_>>()?;
         let tags = items(get(data, "tags"));
-        let is_gauge_dependent =
-            tags.iter().any(|t| matches!(t, IValue::Str(text) if &**text == "gauge_dependent"));
+        let is_gauge_dependent = tags.iter().any(|t| matches!(t, IValue::Str(text) if &**text == "gauge_dependent"));
         Ok(Self { calls, sequences, rtol: number("rtol"), atol: number("atol"), is_gauge_dependent })
     }
 
@@ -125,7 +124,12 @@ impl Call {
     }
 
     /// Compares what a call gave with what was recorded.
-    pub(super) fn judge(&self, result: std::result::Result<Value, aot_runtime::Error>, args: &[Value], file: &CaseFile) -> Outcome {
+    pub(super) fn judge(
+        &self,
+        result: std::result::Result<Value, aot_runtime::Error>,
+        args: &[Value],
+        file: &CaseFile,
+    ) -> Outcome {
         match (&self.expected, result) {
             (Expected::Raises(_), Err(error)) if error.status != Status::Internal => Outcome::Passed,
             (Expected::Raises(raises), Ok(_)) => Outcome::Failed(format!("expected an exception: {raises}")),

@@ -31,9 +31,7 @@ pub fn difference(found: &Value, expected: &IValue, tolerance: Tolerance, name: 
         (Value::Int(x), IValue::Int(y)) if x == y => None,
         (Value::Str(x), IValue::Str(y) | IValue::Device(y)) if **x == **y => None,
         (Value::Float(x), IValue::Float(y)) if tolerance.is_meta || is_close(*x, *y, tolerance) => None,
-        (Value::Complex(a, b), IValue::Complex(c, d))
-            if is_close(*a, *c, tolerance) && is_close(*b, *d, tolerance) =>
-        {
+        (Value::Complex(a, b), IValue::Complex(c, d)) if is_close(*a, *c, tolerance) && is_close(*b, *d, tolerance) => {
             None
         }
         (Value::Bool(x), IValue::Bool(y)) => Some(format!("{name}: expected {y}, found {x}")),
@@ -92,9 +90,8 @@ fn is_close(found: f64, expected: f64, tolerance: Tolerance) -> bool {
 fn tensor_difference(found: &Tensor, expected: &TensorData, tolerance: Tolerance, name: &str) -> Option<String> {
     let dtype = DType::from_code(i64::from(found.dtype.0));
     if dtype != Some(expected.dtype()) || found.sizes != expected.sizes() {
-        let text = |dtype: Option<DType>, sizes: &[i64]| {
-            format!("{}{sizes:?}", dtype.map_or("unknown", DType::python_name))
-        };
+        let text =
+            |dtype: Option<DType>, sizes: &[i64]| format!("{}{sizes:?}", dtype.map_or("unknown", DType::python_name));
         return Some(format!(
             "{name}: expected {}, found {}",
             text(Some(expected.dtype()), expected.sizes()),

@@ -70,7 +70,13 @@ pub(super) fn run(args: &CheckArgs, output: &mut Output<'_>) -> Result<Exit> {
                     }));
                 } else if args.verbose || word != "passed" {
                     let text = text.trim_end().replace('\n', "\n    ");
-                    let _ = writeln!(output.out, "{word}: {} {}{}{text}", pair.name, report.call, if text.is_empty() { "" } else { "\n    " });
+                    let _ = writeln!(
+                        output.out,
+                        "{word}: {} {}{}{text}",
+                        pair.name,
+                        report.call,
+                        if text.is_empty() { "" } else { "\n    " }
+                    );
                 }
             }
         })?;

@@ -390,11 +390,28 @@ impl Host<'_> {
             Stmt::LoadState(var, index) => {
                 let state = self.field(Ty::PTR, self.frame, offset_of!(Frame, state));
                 let bits = self.field(Ty::I64, state, 8 * index);
-                self.assign(*var, self.from_bits(bits, self.var_type(*var)));
+                let value = self.from_bits(bits, self.var_type(*var));
+                if self.var_type(*var) == VarType::Object {
+                    // The state keeps its reference.
+                    self.runtime("aot_rt_retain", &[Ty::PTR], None, &[value]);
+                }
+                self.assign(*var, value);
             }
             Stmt::StoreState(index, operand) => {
                 let state = self.field(Ty::PTR, self.frame, offset_of!(Frame, state));
-                self.put(state, 8 * index, self.to_bits(self.number(operand)?.value));
+                let is_object = match operand {
+                    Operand::Const(_) => false,
+                    Operand::Str(_) => true,
+                    Operand::Var(var) => self.var_type(*var) == VarType::Object,
+                };
+                if is_object {
+                    let value = self.object(operand)?;
+                    let former = self.field(Ty::I64, state, 8 * index);
+                    self.put(state, 8 * index, self.to_bits(value));
+                    self.runtime("aot_rt_release", &[Ty::PTR], None, &[self.from_bits(former, VarType::Object)]);
+                } else {
+                    self.put(state, 8 * index, self.to_bits(self.number(operand)?.value));
+                }
             }
             Stmt::If(cond, yes, no) => {
                 let (yes_label, no_label, join) = (b.label(), b.label(), b.label());

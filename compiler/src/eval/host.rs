@@ -574,7 +574,8 @@ fn scalar_column(ty: VarType, bits: u64) -> std::result::Result<Column, String> 
         VarType::Int => Column::I64(vec![bits.cast_signed()]),
         VarType::Float => Column::F64(vec![f64::from_bits(bits)]),
         VarType::Bool => Column::Bool(vec![bits != 0]),
-        VarType::Object => return Err("an object is used as a number".into()),
+        // Compared with 0 to tell whether it is null.
+        VarType::Object => Column::I64(vec![bits.cast_signed()]),
     })
 }
 
