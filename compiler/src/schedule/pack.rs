@@ -9,7 +9,7 @@ use super::contraction::{known_dims, recognise};
 use super::fuse::rebuilt;
 use super::memory::{touched, walk};
 use crate::diag::{self, Diagnostic};
-use crate::index::IndexVec;
+use crate::index::{Id as _, IndexVec};
 use crate::loops::{
     Axis, AxisKind, BinaryOp, Block, Buffer, BufferClass, BufferId, Dim, Expr, ExprId, Exprs, Function, Kernel, Layout,
     Program, Stmt, Weight, WeightId,
@@ -118,7 +118,14 @@ impl Packer<'_> {
         let is_contiguous = flat.stores.iter().all(|s| flat.stride(&s.address, column) == Some(1));
         let reduced = kernel.axes.iter().filter(|axis| axis.kind == AxisKind::Reduce);
         let n_terms = reduced.fold(1i64, |n, axis| n.saturating_mul(axis.extent.known().unwrap_or(1)));
-        if !is_contiguous && n_terms < LONG_SUM {
+        // Else the axis that results lie along could be in lanes, with the weights spread; if the other operand allows it.
+        let of_store = |a: usize| flat.stores.iter().all(|s| flat.stride(&s.address, a) == Some(1));
+        let along = flat.axes_of(AxisKind::Parallel).into_iter().find(|&a| of_store(a));
+        let is_readable = along.is_some_and(|a| {
+            let address = flat.addresses.iter().filter(|(id, _)| **id != weight && flat.deps[id.index()] >> a & 1 == 1);
+            address.into_iter().all(|(_, form)| flat.stride(form, a) == Some(1))
+        });
+        if !is_contiguous && is_readable && n_terms < LONG_SUM {
             return None;
         }
         let rows = kernel.axes.iter().enumerate().filter(|(a, axis)| axis.kind == AxisKind::Parallel && *a != column);

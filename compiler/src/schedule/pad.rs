@@ -1,8 +1,8 @@
-//! Padding made explicit: a contraction that tests the bounds of each element it loads reads from a padded copy instead.
+//! Padding made explicit: a reduction (convolution, pooling) that tests the bounds of each element it loads reads from a padded copy instead.
 //!
 //! The copy costs one pass over the input; the tests would be made for every output channel and tap.
 
-use super::contraction::{is_bounds_check, known_dims, recognise};
+use super::contraction::{is_bounds_check, known_dims};
 use super::fuse::rebuilt;
 use super::linear::Linear;
 use crate::loops::{
@@ -39,11 +39,30 @@ fn pad_block(block: &mut Block, function: &mut Function) {
     }
 }
 
+/// What the reductions' values are made of, except through addresses and guards.
+fn reduced_values(kernel: &Kernel) -> Vec<ExprId> {
+    let mut found: Vec<ExprId> = Vec::new();
+    let mut stack: Vec<ExprId> = kernel.reductions.iter().map(|r| r.value).collect();
+    while let Some(id) = stack.pop() {
+        if found.contains(&id) {
+            continue;
+        }
+        found.push(id);
+        let expr = kernel.exprs.get(id);
+        if !matches!(expr, Expr::Load { .. }) {
+            stack.extend(Exprs::operands(expr));
+        }
+    }
+    found
+}
+
 /// Makes the kernel read from a padded copy, and gives the kernel that makes the copy.
 fn padded(kernel: &mut Kernel, function: &mut Function) -> Option<Kernel> {
-    let contraction = recognise(kernel)?;
+    if kernel.reductions.is_empty() || kernel.is_ordered || kernel.axes.iter().any(|a| a.kind == AxisKind::Scan) {
+        return None;
+    }
     let is_guarded = |&id: &ExprId| matches!(kernel.exprs.get(id), Expr::Load { guard: Some(_), .. });
-    let load = contraction.loads.into_iter().find(is_guarded)?;
+    let load = reduced_values(kernel).into_iter().find(is_guarded)?;
     let Expr::Load { buffer, dtype, index, guard: Some(guard) } = kernel.exprs.get(load).clone() else { return None };
     kernel.exprs.constant(guard.other)?;
     let dims = known_dims(function, buffer)?;
@@ -60,7 +79,7 @@ fn padded(kernel: &mut Kernel, function: &mut Function) -> Option<Kernel> {
     }
     let n_elements = spans.iter().try_fold(1i64, |n, &(_, extent)| n.checked_mul(extent))?;
     let n_points = kernel.axes.iter().try_fold(1i64, |n, axis| n.checked_mul(axis.extent.known()?))?;
-    if n_points / n_elements.max(1) < 4 {
+    if n_points / n_elements.max(1) < 2 {
         return None;
     }
     let dim_of = |&(_, extent): &(i64, i64)| Dim::Const(extent);
