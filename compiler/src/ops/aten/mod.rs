@@ -4,6 +4,9 @@ pub mod activation;
 pub mod arithmetic;
 pub mod arrange;
 pub mod compare;
+pub mod contraction;
+pub mod conv;
+pub mod norm;
 pub mod pointwise;
 pub mod reduce;
 pub mod unary;
@@ -12,5 +15,14 @@ pub mod view;
 use super::OpDef;
 
 /// Every family's definitions.
-pub const FAMILIES: &[&[OpDef]] =
-    &[activation::DEFS, arithmetic::DEFS, compare::DEFS, pointwise::DEFS, unary::DEFS, unary::FLOAT_DEFS];
+pub const FAMILIES: &[&[OpDef]] = &[
+    activation::DEFS,
+    arithmetic::DEFS,
+    compare::DEFS,
+    contraction::DEFS,
+    conv::DEFS,
+    norm::DEFS,
+    pointwise::DEFS,
+    unary::DEFS,
+    unary::FLOAT_DEFS,
+];

@@ -1,0 +1,559 @@
+//! Contractions: products of two tensors summed over shared dimensions, from `dot` to `einsum`.
+//!
+//! All of them are one kernel over labelled dimensions ([`contract`]): a label in both tensors and not in the result is
+//! summed over. Transposes, broadcasts and diagonals are only index expressions; nothing is copied before a product.
+
+use crate::diag::Result;
+use crate::loops::{BinaryOp, Dim, ExprId, ReduceOp};
+use crate::ops::OpDef;
+use crate::ops::args::Args;
+use crate::ops::builder::Builder;
+use crate::ops::primitives::KernelBuilder;
+use crate::ops::promote::{compute_type, result_type};
+use crate::ops::value::{Tensor, Value, known};
+use crate::ops::views::{self, shape_text};
+use crate::types::DType;
+
+/// The definitions of this family.
+pub const DEFS: &[OpDef] = &[
+    OpDef { name: "aten::linear", lower: linear },
+    OpDef { name: "aten::matmul", lower: matmul_op },
+    OpDef { name: "aten::linalg_matmul", lower: matmul_op },
+    OpDef { name: "aten::mm", lower: mm },
+    OpDef { name: "aten::bmm", lower: bmm },
+    OpDef { name: "aten::mv", lower: mv },
+    OpDef { name: "aten::dot", lower: dot },
+    OpDef { name: "aten::vdot", lower: dot },
+    OpDef { name: "aten::inner", lower: inner },
+    OpDef { name: "aten::outer", lower: outer },
+    OpDef { name: "aten::ger", lower: outer },
+    OpDef { name: "aten::addmm", lower: addmm },
+    OpDef { name: "aten::addmv", lower: addmv },
+    OpDef { name: "aten::addr", lower: addr },
+    OpDef { name: "aten::baddbmm", lower: baddbmm },
+    OpDef { name: "aten::addbmm", lower: addbmm },
+    OpDef { name: "aten::tensordot", lower: tensordot },
+    OpDef { name: "aten::einsum", lower: einsum },
+    OpDef { name: "aten::bilinear", lower: bilinear },
+    OpDef { name: "aten::linalg_multi_dot", lower: chain },
+    OpDef { name: "aten::chain_matmul", lower: chain },
+];
+
+/// A name for a dimension: those of one name have one index.
+pub type Label = u32;
+
+/// A tensor and the labels of its dimensions.
+pub type Labelled<'a> = (&'a Tensor, &'a [Label]);
+
+/// Ends compilation (or the program, where an extent is known only then) unless the extents are equal.
+pub fn require_equal(b: &mut Builder<'_>, x: Dim, y: Dim, message: &str) -> Result<()> {
+    match (x.known(), y.known()) {
+        _ if x == y => Ok(()),
+        (Some(_), Some(_)) => Err(b.user(message)),
+        _ => {
+            let equal = b.binary(BinaryOp::Eq, x.into(), y.into());
+            b.check(equal, message);
+            Ok(())
+        }
+    }
+}
+
+/// The extents of labels, in order of first appearance. A dimension of extent 1 fits any other of its label.
+fn extents(b: &mut Builder<'_>, operands: &[Labelled<'_>]) -> Result<Vec<(Label, Dim)>> {
+    let mut out: Vec<(Label, Dim)> = Vec::new();
+    for (tensor, labels) in operands {
+        for (&label, &dim) in labels.iter().zip(&tensor.dims) {
+            match out.iter_mut().find(|(l, _)| *l == label) {
+                None => out.push((label, dim)),
+                Some((_, have)) if *have == Dim::Const(1) => *have = dim,
+                Some(_) if dim == Dim::Const(1) => {}
+                Some((_, have)) => {
+                    let message = format!(
+                        "{}: dimensions of sizes {} and {} do not match",
+                        b.op_name,
+                        shape_text(&[*have]),
+                        shape_text(&[dim])
+                    );
+                    let have = *have;
+                    require_equal(b, have, dim, &message)?;
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Sums the product of the operands over the labels that are not in `out`; the result's dimensions are `out`. The operands
+/// are of type `dtype`; `finish` makes the element of the sum.
+pub fn contract<'p>(
+    b: &mut Builder<'p>,
+    operands: &[Labelled<'_>],
+    out: &[Label],
+    dtype: DType,
+    finish: impl FnOnce(&mut KernelBuilder<'_, 'p>, &[ExprId], ExprId) -> ExprId,
+) -> Result<Tensor> {
+    let extents = extents(b, operands)?;
+    let extent_of = |label: Label| extents.iter().find(|(l, _)| *l == label).map_or(Dim::Const(1), |e| e.1);
+    let dims: Vec<Dim> = out.iter().map(|l| extent_of(*l)).collect();
+    let summed: Vec<Label> = extents.iter().map(|e| e.0).filter(|l| !out.contains(l)).collect();
+    let reduced: Vec<Dim> = summed.iter().map(|l| extent_of(*l)).collect();
+    let compute = compute_type(dtype);
+    let product = |k: &mut KernelBuilder<'_, 'p>, index: &[ExprId], over: &[ExprId]| {
+        let mut product = None;
+        for (tensor, labels) in operands {
+            let at: Vec<ExprId> = labels
+                .iter()
+                .zip(&tensor.dims)
+                .map(|(label, dim)| {
+                    if *dim == Dim::Const(1) {
+                        return k.int(0);
+                    }
+                    match out.iter().position(|l| l == label) {
+                        Some(axis) => index[axis],
+                        None => over[summed.iter().position(|l| l == label).expect("a label is kept or summed")],
+                    }
+                })
+                .collect();
+            let element = k.load(tensor, &at);
+            let element = k.cast(dtype, element);
+            let element = k.cast(compute, element);
+            product = Some(product.map_or(element, |p| k.mul(p, element)));
+        }
+        product.expect("there are operands")
+    };
+    if reduced.is_empty() {
+        return Ok(b.map(dtype, &dims, |k, i| {
+            let value = product(k, i, &[]);
+            finish(k, i, value)
+        }));
+    }
+    Ok(b.reduce(ReduceOp::Sum, dtype, &dims, &reduced, product, finish))
+}
+
+/// The type of both operands, which must be one.
+fn common_type(b: &Builder<'_>, x: &Tensor, y: &Tensor) -> Result<DType> {
+    if x.dtype != y.dtype {
+        return Err(b.user(format!(
+            "expected m1 and m2 to have the same dtype, but got: {} != {}",
+            x.dtype.python_name(),
+            y.dtype.python_name()
+        )));
+    }
+    if x.dtype == DType::Bool {
+        return Err(b.user("\"addmm_impl_cpu_\" not implemented for 'Bool'"));
+    }
+    if x.dtype.is_complex() {
+        return Err(b.unsupported(format!("complex numbers in {}", b.op_name)));
+    }
+    Ok(x.dtype)
+}
+
+fn expect_rank(b: &Builder<'_>, tensor: &Tensor, rank: usize, what: &str) -> Result<()> {
+    if tensor.rank() == rank {
+        return Ok(());
+    }
+    Err(b.user(format!("{what} must be a {rank}-D tensor, got {}", shape_text(&tensor.dims))))
+}
+
+/// `mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)`, where the inner extents differ.
+fn check_inner(b: &mut Builder<'_>, x: &Tensor, x_inner: Dim, y_shape: [Dim; 2], y_inner: Dim) -> Result<()> {
+    let rows: Option<i64> = x.known_dims().map(|d| d[..d.len().saturating_sub(1)].iter().product());
+    let text = |d: Dim| d.known().map_or_else(|| "*".to_owned(), |n| n.to_string());
+    let message = format!(
+        "mat1 and mat2 shapes cannot be multiplied ({}x{} and {}x{})",
+        rows.map_or_else(|| "*".to_owned(), |n| n.to_string()),
+        text(x_inner),
+        text(y_shape[0]),
+        text(y_shape[1])
+    );
+    require_equal(b, x_inner, y_inner, &message)
+}
+
+/// Adds `bias`, whose dimensions are the last of the result's, to a sum.
+fn add_bias(k: &mut KernelBuilder<'_, '_>, bias: Option<&Tensor>, index: &[ExprId], sum: ExprId) -> ExprId {
+    let Some(bias) = bias else { return sum };
+    let value = k.load(bias, &index[index.len() - bias.rank()..]);
+    let value = k.cast(k.dtype(sum), value);
+    k.add(sum, value)
+}
+
+/// `input @ weight.T + bias`.
+fn linear(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, w, bias) = (args.tensor(0)?, args.tensor(1)?, args.optional_tensor(2)?);
+    linear_of(b, &x, &w, bias.as_ref()).map(Value::Tensor)
+}
+
+/// `x [.., k]` with `weight [n, k]` (or `[k]`, whose result has no last dimension) and `bias [n]`.
+pub fn linear_of(b: &mut Builder<'_>, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let dtype = common_type(b, x, w)?;
+    let (Some(&inner), 1..=2) = (x.dims.last(), w.rank()) else {
+        return Err(b.user(format!(
+            "both arguments to linear need to be at least 1D, but they are {}D and {}D",
+            x.rank(),
+            w.rank()
+        )));
+    };
+    let k_dim = w.dims[w.rank() - 1];
+    check_inner(b, x, inner, [k_dim, w.dims[0]], k_dim)?;
+    let (n, k) = (100, 101);
+    let mut x_labels = labels(0, x.rank() - 1);
+    let mut out = x_labels.clone();
+    x_labels.push(k);
+    let w_labels = if w.rank() == 2 { vec![n, k] } else { vec![k] };
+    if w.rank() == 2 {
+        out.push(n);
+    }
+    let bias = match bias {
+        Some(bias) if bias.rank() > 0 => {
+            let last = if w.rank() == 2 { vec![w.dims[0]] } else { Vec::new() };
+            Some(views::expand_to(b, bias, &last)?)
+        }
+        other => other.cloned(),
+    };
+    contract(b, &[(x, &x_labels), (w, &w_labels)], &out, dtype, |k, i, sum| add_bias(k, bias.as_ref(), i, sum))
+}
+
+fn labels(from: usize, len: usize) -> Vec<Label> {
+    (from..from + len).map(|l| Label::try_from(l).expect("ranks are small")).collect()
+}
+
+fn matmul_op(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, y) = (args.tensor(0)?, args.tensor(1)?);
+    matmul(b, &x, &y).map(Value::Tensor)
+}
+
+/// `x @ y` with PyTorch's rules: vectors take part as a row or a column, leading dimensions broadcast.
+pub fn matmul(b: &mut Builder<'_>, x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    matmul_with(b, x, y, |_, _, sum| sum)
+}
+
+/// [`matmul`] with the elements made of the sums by `finish`.
+pub fn matmul_with<'p>(
+    b: &mut Builder<'p>,
+    x: &Tensor,
+    y: &Tensor,
+    finish: impl FnOnce(&mut KernelBuilder<'_, 'p>, &[ExprId], ExprId) -> ExprId,
+) -> Result<Tensor> {
+    let dtype = common_type(b, x, y)?;
+    if x.rank() == 0 || y.rank() == 0 {
+        return Err(b.user(format!(
+            "both arguments to matmul need to be at least 1D, but they are {}D and {}D",
+            x.rank(),
+            y.rank()
+        )));
+    }
+    let (m, n, k) = (100, 101, 102);
+    let inner = y.dims[y.rank().saturating_sub(2)];
+    let columns = if y.rank() > 1 { y.dims[y.rank() - 1] } else { Dim::Const(1) };
+    check_inner(b, x, x.dims[x.rank() - 1], [inner, columns], inner)?;
+    let (x_batch, y_batch) = (x.rank().saturating_sub(2), y.rank().saturating_sub(2));
+    let batch = x_batch.max(y_batch);
+    let mut x_labels = labels(batch - x_batch, x_batch);
+    let mut y_labels = labels(batch - y_batch, y_batch);
+    let mut out = labels(0, batch);
+    if x.rank() > 1 {
+        x_labels.push(m);
+        out.push(m);
+    }
+    x_labels.push(k);
+    y_labels.push(k);
+    if y.rank() > 1 {
+        y_labels.push(n);
+        out.push(n);
+    }
+    contract(b, &[(x, &x_labels), (y, &y_labels)], &out, dtype, finish)
+}
+
+/// The product of matrices of these ranks.
+fn fixed_rank(b: &mut Builder<'_>, args: &Args<'_>, ranks: [usize; 2]) -> Result<Value> {
+    let (x, y) = (args.tensor(0)?, args.tensor(1)?);
+    expect_rank(b, &x, ranks[0], "self")?;
+    expect_rank(b, &y, ranks[1], "the second argument")?;
+    if ranks == [3, 3] {
+        require_equal(b, x.dims[0], y.dims[0], "batch1 and batch2 must have same number of batches")?;
+    }
+    matmul(b, &x, &y).map(Value::Tensor)
+}
+
+fn mm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    fixed_rank(b, args, [2, 2])
+}
+
+fn bmm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    fixed_rank(b, args, [3, 3])
+}
+
+fn mv(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    fixed_rank(b, args, [2, 1])
+}
+
+fn dot(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, y) = (args.tensor(0)?, args.tensor(1)?);
+    if x.rank() != 1 || y.rank() != 1 {
+        return Err(b.user(format!("1D tensors expected, but got {}D and {}D tensors", x.rank(), y.rank())));
+    }
+    let text = |d: Dim| d.known().map_or_else(|| "*".to_owned(), |n| n.to_string());
+    let (n, m) = (text(x.dims[0]), text(y.dims[0]));
+    let message = format!(
+        "inconsistent tensor size, expected tensor [{n}] and src [{m}] to have the same number of elements, but got {n} \
+         and {m} elements respectively"
+    );
+    require_equal(b, x.dims[0], y.dims[0], &message)?;
+    matmul(b, &x, &y).map(Value::Tensor)
+}
+
+/// Sums over the last dimension of both.
+fn inner(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, y) = (args.tensor(0)?, args.tensor(1)?);
+    let dtype = common_type(b, &x, &y)?;
+    if x.rank() == 0 || y.rank() == 0 {
+        let labels = labels(0, x.rank() + y.rank());
+        let operands = [(&x, &labels[..x.rank()]), (&y, &labels[x.rank()..])];
+        return contract(b, &operands, &labels, dtype, |_, _, v| v).map(Value::Tensor);
+    }
+    require_equal(
+        b,
+        x.dims[x.rank() - 1],
+        y.dims[y.rank() - 1],
+        &format!(
+            "inner() the last dimension must match on both input tensors but got shapes {} and {}",
+            shape_text(&x.dims),
+            shape_text(&y.dims)
+        ),
+    )?;
+    let mut x_labels = labels(0, x.rank() - 1);
+    let mut y_labels = labels(x.rank() - 1, y.rank() - 1);
+    let out = [x_labels.clone(), y_labels.clone()].concat();
+    x_labels.push(1000);
+    y_labels.push(1000);
+    contract(b, &[(&x, &x_labels), (&y, &y_labels)], &out, dtype, |_, _, v| v).map(Value::Tensor)
+}
+
+fn outer(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, y) = (args.tensor(0)?, args.tensor(1)?);
+    expect_rank(b, &x, 1, "outer: self")?;
+    expect_rank(b, &y, 1, "outer: vec2")?;
+    let dtype = result_type(&[&x, &y]);
+    contract(b, &[(&x, &[0]), (&y, &[1])], &[0, 1], dtype, |_, _, v| v).map(Value::Tensor)
+}
+
+/// `beta * self + alpha * (sum of products)` over labelled dimensions. With a `beta` of 0 nothing of `self` is read, so that
+/// its NaNs do not spread.
+fn add_contraction(
+    b: &mut Builder<'_>,
+    args: &Args<'_>,
+    ranks: [usize; 2],
+    operand_labels: [&[Label]; 2],
+    out: &[Label],
+) -> Result<Value> {
+    let (base, x, y) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
+    expect_rank(b, &x, ranks[0], "the first factor")?;
+    expect_rank(b, &y, ranks[1], "the second factor")?;
+    let dtype = common_type(b, &x, &y)?;
+    let beta = args.position("beta").map(|at| args.number(b, at)).transpose()?;
+    let alpha = args.position("alpha").map(|at| args.number(b, at)).transpose()?;
+    let operands = [(&x, operand_labels[0]), (&y, operand_labels[1])];
+    if let (Some(shared), true) = (operand_labels[0].iter().position(|l| operand_labels[1].contains(l)), ranks[0] == 2)
+    {
+        check_inner(b, &x, x.dims[shared], [y.dims[0], *y.dims.last().expect("checked")], y.dims[0])?;
+    }
+    let known_extents = extents(b, &operands)?;
+    let dims: Vec<Dim> =
+        out.iter().map(|l| known_extents.iter().find(|(x, _)| x == l).map_or(Dim::Const(1), |e| e.1)).collect();
+    let base = views::expand_to(b, &base, &dims)?;
+    let is_one =
+        |o: &Option<crate::loops::Operand>| o.as_ref().is_none_or(|o| known(o).is_some_and(|c| c.as_f64() == 1.0));
+    let is_zero = beta.as_ref().and_then(known).is_some_and(|c| c.as_f64() == 0.0);
+    contract(b, &operands, out, dtype, |k, i, sum| {
+        let compute = k.dtype(sum);
+        let mut value = sum;
+        if !is_one(&alpha) {
+            let alpha = k.number(alpha.as_ref().expect("checked"), compute);
+            value = k.mul(value, alpha);
+        }
+        if is_zero {
+            return value;
+        }
+        let element = k.load(&base, i);
+        let mut element = k.cast(compute, element);
+        if !is_one(&beta) {
+            let beta = k.number(beta.as_ref().expect("checked"), compute);
+            element = k.mul(element, beta);
+        }
+        k.add(value, element)
+    })
+    .map(Value::Tensor)
+}
+
+fn addmm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    add_contraction(b, args, [2, 2], [&[0, 2], &[2, 1]], &[0, 1])
+}
+
+fn addmv(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    add_contraction(b, args, [2, 1], [&[0, 1], &[1]], &[0])
+}
+
+fn addr(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    add_contraction(b, args, [1, 1], [&[0], &[1]], &[0, 1])
+}
+
+fn baddbmm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    add_contraction(b, args, [3, 3], [&[3, 0, 2], &[3, 2, 1]], &[3, 0, 1])
+}
+
+/// Sums over the batches as well.
+fn addbmm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    add_contraction(b, args, [3, 3], [&[3, 0, 2], &[3, 2, 1]], &[0, 1])
+}
+
+fn chain(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let tensors = args.tensors(b, 0)?;
+    let Some((first, rest)) = tensors.split_first() else {
+        return Err(b.user("multi_dot(): expected at least 2 tensors but got 0"));
+    };
+    rest.iter().try_fold(first.clone(), |x, y| matmul(b, &x, y)).map(Value::Tensor)
+}
+
+fn tensordot(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, y) = (args.tensor(0)?, args.tensor(1)?);
+    let (x_dims, y_dims) = (args.known_ints(b, 2)?, args.known_ints(b, 3)?);
+    if x_dims.len() != y_dims.len() {
+        return Err(b.user("both dimension lists should have same length"));
+    }
+    let dtype = common_type(b, &x, &y)?;
+    let (mut x_labels, mut y_labels) = (labels(0, x.rank()), labels(x.rank(), y.rank()));
+    let mut out = [x_labels.clone(), y_labels.clone()].concat();
+    for (&p, &q) in x_dims.iter().zip(&y_dims) {
+        let (Some(p), Some(q)) = (x.wrap_dim(p), y.wrap_dim(q)) else {
+            return Err(b.user("tensordot: dimension out of range"));
+        };
+        out.retain(|l| *l != x_labels[p] && *l != y_labels[q]);
+        y_labels[q] = x_labels[p];
+    }
+    x_labels.truncate(x.rank());
+    contract(b, &[(&x, &x_labels), (&y, &y_labels)], &out, dtype, |_, _, v| v).map(Value::Tensor)
+}
+
+/// The labels of the dimensions that an ellipsis stands for, counted from the right, start here.
+const ELLIPSIS: Label = 1 << 16;
+
+/// One side of an equation: the labels of a tensor of this rank, or of the result (whose ellipsis has `n_batch` dimensions).
+fn side_labels(b: &Builder<'_>, text: &str, rank: Option<usize>, n_batch: usize) -> Result<Vec<Label>> {
+    let letters = text.chars().filter(char::is_ascii_alphabetic).count();
+    let mut out = Vec::new();
+    let mut rest = text;
+    let mut has_ellipsis = false;
+    while let Some(c) = rest.chars().next() {
+        if let Some(after) = rest.strip_prefix("...") {
+            if has_ellipsis {
+                return Err(b.user("einsum(): found '.' for operand for which an ellipsis was already found"));
+            }
+            has_ellipsis = true;
+            let len = rank.map_or(n_batch, |r| r.saturating_sub(letters));
+            out.extend((0..len).rev().map(|i| ELLIPSIS + Label::try_from(i).expect("ranks are small")));
+            rest = after;
+            continue;
+        }
+        if !c.is_ascii_alphabetic() {
+            return Err(b.user(format!("einsum(): invalid subscript given: {c}, subscripts must be in [a-zA-Z]")));
+        }
+        out.push(c as Label);
+        rest = &rest[1..];
+    }
+    if let Some(rank) = rank.filter(|r| *r != out.len()) {
+        return Err(b.user(format!(
+            "einsum(): the number of subscripts in the equation ({}) does not match the number of dimensions ({rank}) for \
+             an operand and no ellipsis was given",
+            out.len()
+        )));
+    }
+    Ok(out)
+}
+
+/// Sums of products by an equation, contracted from left to right.
+fn einsum(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let equation: String = args.text(b, 0)?.chars().filter(|c| !c.is_whitespace()).collect();
+    let tensors = args.tensors(b, 1)?;
+    let (left, right) = match equation.split_once("->") {
+        Some((left, right)) => (left, Some(right)),
+        None => (equation.as_str(), None),
+    };
+    let sides: Vec<&str> = left.split(',').collect();
+    if sides.len() != tensors.len() || tensors.is_empty() {
+        return Err(
+            b.user("einsum(): the number of operands in the equation does not match the number of operands given")
+        );
+    }
+    let mut operands = Vec::new();
+    for (side, tensor) in sides.iter().zip(&tensors) {
+        operands.push(side_labels(b, side, Some(tensor.rank()), 0)?);
+    }
+    let batch: Vec<Label> = operands.iter().flatten().copied().filter(|l| *l >= ELLIPSIS).collect();
+    let n_batch = batch.iter().max().map_or(0, |l| (l - ELLIPSIS) as usize + 1);
+    let out = match right {
+        Some(right) => side_labels(b, right, None, n_batch)?,
+        None => {
+            // Without an arrow: the ellipsis, then the letters that appear once, in order.
+            let mut letters: Vec<Label> = operands.iter().flatten().copied().filter(|l| *l < ELLIPSIS).collect();
+            letters.sort_unstable();
+            let once = letters.iter().copied().filter(|l| letters.iter().filter(|x| *x == l).count() == 1);
+            let ellipsis = (0..n_batch).rev().map(|i| ELLIPSIS + Label::try_from(i).expect("ranks are small"));
+            ellipsis.chain(once).collect()
+        }
+    };
+    if let Some(l) = out.iter().find(|l| !operands.iter().flatten().any(|x| x == *l)) {
+        let letter = char::from_u32(*l).unwrap_or('.');
+        return Err(b.user(format!(
+            "einsum(): output subscript {letter} does not appear in the equation for any input operand"
+        )));
+    }
+    let dtype = tensors[0].dtype;
+    if let Some(other) = tensors.iter().find(|t| t.dtype != dtype) {
+        common_type(b, &tensors[0], other)?;
+    }
+    let (mut acc, mut acc_labels) = (tensors[0].clone(), operands[0].clone());
+    for i in 1..tensors.len() {
+        let mut keep: Vec<Label> = Vec::new();
+        if i + 1 == tensors.len() {
+            keep.clone_from(&out);
+        } else {
+            for &l in acc_labels.iter().chain(&operands[i]) {
+                let is_used = out.contains(&l) || operands[i + 1..].iter().flatten().any(|x| *x == l);
+                if is_used && !keep.contains(&l) {
+                    keep.push(l);
+                }
+            }
+        }
+        let pair = [(&acc, acc_labels.as_slice()), (&tensors[i], operands[i].as_slice())];
+        acc = contract(b, &pair, &keep, dtype, |_, _, v| v)?;
+        acc_labels = keep;
+    }
+    if tensors.len() == 1 {
+        if acc_labels.len() == out.len() && acc_labels.iter().all(|l| out.contains(l)) {
+            let order: Vec<usize> =
+                out.iter().map(|l| acc_labels.iter().position(|x| x == l).expect("checked")).collect();
+            return Ok(Value::Tensor(views::permute(b, &acc, &order)));
+        }
+        acc = contract(b, &[(&acc, &acc_labels)], &out, dtype, |_, _, v| v)?;
+    }
+    Ok(Value::Tensor(acc))
+}
+
+/// `x1 [.., i]`, `x2 [.., j]`, `weight [o, i, j]`: the sum over i and j, plus `bias`.
+fn bilinear(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, y, w, bias) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?, args.optional_tensor(3)?);
+    expect_rank(b, &w, 3, "bilinear(): weight")?;
+    if x.rank() != y.rank() || x.rank() == 0 {
+        return Err(b.user("bilinear(): input dimensions do not match"));
+    }
+    let dtype = common_type(b, &x, &w)?;
+    common_type(b, &x, &y)?;
+    let lead = labels(0, x.rank() - 1);
+    let (o, i, j) = (100, 101, 102);
+    let with = |l: &[Label]| [&lead, l].concat();
+    let half = contract(b, &[(&x, &with(&[i])), (&w, &[o, i, j])], &with(&[o, j]), dtype, |_, _, v| v)?;
+    contract(b, &[(&half, &with(&[o, j])), (&y, &with(&[j]))], &with(&[o]), dtype, |k, i, sum| {
+        add_bias(k, bias.as_ref(), i, sum)
+    })
+    .map(Value::Tensor)
+}
