@@ -17,6 +17,9 @@ mod signature;
 mod state;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 pub use signature::{ArgSpec, DimSpec};
 
 use crate::diag::{Diagnostic, Result};

@@ -65,6 +65,9 @@ pub fn lower(b: &mut Builder<'_>, op: &OpName, values: &[Value]) -> Result<Value
     if let Some(def) = lookup(op) {
         return (def.lower)(b, &args);
     }
+    if let Some(result) = lower_out(b, op, &args)? {
+        return Ok(result);
+    }
     let functional = op.name.strip_suffix('_').filter(|name| !name.ends_with('_'));
     let functional = functional.map(|name| OpName::with_overload(name, &op.overload));
     let Some(def) = functional.as_ref().and_then(lookup) else {
@@ -80,6 +83,49 @@ pub fn lower(b: &mut Builder<'_>, op: &OpName, values: &[Value]) -> Result<Value
     };
     write_result(b, &target, &result)?;
     Ok(Value::Tensor(target))
+}
+
+/// An operator that writes to arguments it is given for its results (`full.out`) is the functional overload with the same
+/// other arguments, followed by writes. `None` if this is not such an operator.
+fn lower_out(b: &mut Builder<'_>, op: &OpName, args: &Args<'_>) -> Result<Option<Value>> {
+    let Some(schema) = args.schema.filter(|s| s.args.iter().any(|a| a.kw_only && is_written(a))) else {
+        return Ok(None);
+    };
+    let is_out = |i: usize| schema.args[i].kw_only && is_written(&schema.args[i]);
+    let kept: Vec<usize> = (0..schema.args.len()).filter(|i| !is_out(*i)).collect();
+    let same = |other: &&schema::Schema| {
+        other.args.len() == kept.len()
+            && kept.iter().zip(&other.args).all(|(i, a)| schema.args[*i].name == a.name && schema.args[*i].ty == a.ty)
+    };
+    // Options of the functional overload (dtype, layout, device) that the other lacks take their defaults.
+    let longer = |other: &&schema::Schema| {
+        other.args.len() > kept.len()
+            && other.args.iter().all(|a| !is_written(a))
+            && kept.iter().zip(&other.args).all(|(i, a)| schema.args[*i].name == a.name && schema.args[*i].ty == a.ty)
+            && other.args[kept.len()..].iter().all(|a| matches!(a.default, Some(crate::types::IValue::None)))
+    };
+    let overloads = schema::overloads(&op.name);
+    let functional = overloads.iter().find(same).or_else(|| overloads.iter().find(longer));
+    let Some(functional) = functional else { return Ok(None) };
+    let mut values: Vec<Value> = kept.iter().map(|i| args.values[*i].clone()).collect();
+    values.resize(functional.args.len(), Value::None);
+    let result = lower(b, &functional.name, &values)?;
+    let results = match result {
+        Value::Tuple(items, _) => items,
+        one => vec![one],
+    };
+    let mut targets = Vec::new();
+    for (i, value) in (0..schema.args.len()).filter(|i| is_out(*i)).zip(results) {
+        let target = args.tensor(i)?;
+        let Value::Tensor(result) = value else { return Ok(None) };
+        write_result(b, &target, &result)?;
+        targets.push(Value::Tensor(target));
+    }
+    Ok(Some(if targets.len() == 1 { targets.remove(0) } else { Value::Tuple(targets, None) }))
+}
+
+fn is_written(arg: &schema::SchemaArg) -> bool {
+    arg.alias.as_ref().is_some_and(|a| a.is_write)
 }
 
 /// Writes a computed tensor into the memory of `target`, which must be able to hold it.
