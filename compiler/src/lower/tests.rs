@@ -33,7 +33,9 @@ fn models(archive: &Archive, args: &[Value]) -> Vec<Model> {
     let mut timings = Timings::default();
     let program = driver::lower(&module, &[request], &mut timings).unwrap_or_else(|e| panic!("{}", e.render()));
     [Backend::Reference, Backend::Cranelift]
-        .map(|backend| driver::load(program.clone(), backend, &mut timings).unwrap_or_else(|e| panic!("{}", e.render())))
+        .map(|backend| {
+            driver::load(program.clone(), backend, &mut timings).unwrap_or_else(|e| panic!("{}", e.render()))
+        })
         .into()
 }
 

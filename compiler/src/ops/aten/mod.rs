@@ -18,11 +18,14 @@ use super::OpDef;
 pub const FAMILIES: &[&[OpDef]] = &[
     activation::DEFS,
     arithmetic::DEFS,
+    arrange::DEFS,
     compare::DEFS,
     contraction::DEFS,
     conv::DEFS,
     norm::DEFS,
     pointwise::DEFS,
     unary::DEFS,
+    reduce::DEFS,
     unary::FLOAT_DEFS,
+    view::DEFS,
 ];
