@@ -28,9 +28,10 @@ mod interpret;
 #[cfg(test)]
 mod tests;
 
-use crate::diag;
+use crate::diag::{self, Diagnostic};
 use crate::loops::nest::Nest;
-use crate::loops::{Block, Function, Kernel, Launch, Operand, Program, Stmt};
+use crate::loops::{Block, Expr, Exprs, Function, Kernel, Launch, Operand, Program, Stmt, StoreMode};
+use crate::types::DType;
 use flat::Flat;
 use plan::Plan;
 use std::collections::HashMap;
@@ -79,7 +80,7 @@ pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Option
     for function in program.functions.iter_mut() {
         memory::place_results(function);
         let mut body = std::mem::take(&mut function.body);
-        lower_block(&mut body, function, target, options, &mut nests);
+        lower_block(&mut body, function, target, options, &mut nests)?;
         function.body = body;
         memory::plan_arena(function)?;
     }
@@ -108,23 +109,30 @@ impl Nests {
     }
 }
 
-fn lower_block(block: &mut Block, function: &Function, target: &ScheduleTarget, options: &Options, nests: &mut Nests) {
+fn lower_block(
+    block: &mut Block,
+    function: &Function,
+    target: &ScheduleTarget,
+    options: &Options,
+    nests: &mut Nests,
+) -> diag::Result<()> {
     for mut stmt in std::mem::take(&mut block.0) {
         match &mut stmt {
             Stmt::Kernel(kernel) => {
-                let launch = lower_kernel(kernel, function, target, options, nests);
+                let launch = lower_kernel(kernel, function, target, options, nests)?;
                 block.0.extend(launch.map(Stmt::Launch));
                 continue;
             }
             Stmt::If(_, then_body, else_body) => {
-                lower_block(then_body, function, target, options, nests);
-                lower_block(else_body, function, target, options, nests);
+                lower_block(then_body, function, target, options, nests)?;
+                lower_block(else_body, function, target, options, nests)?;
             }
-            Stmt::While(_, body) => lower_block(body, function, target, options, nests),
+            Stmt::While(_, body) => lower_block(body, function, target, options, nests)?,
             _ => {}
         }
         block.0.push(stmt);
     }
+    Ok(())
 }
 
 /// The launch that runs a kernel; none if the kernel has no points.
@@ -134,14 +142,39 @@ fn lower_kernel(
     target: &ScheduleTarget,
     options: &Options,
     nests: &mut Nests,
-) -> Option<Launch> {
+) -> diag::Result<Option<Launch>> {
     let is_reduced = |axis: &crate::loops::Axis| axis.kind == crate::loops::AxisKind::Reduce;
     if kernel.axes.iter().any(|axis| !is_reduced(axis) && axis.extent.known() == Some(0)) {
-        return None;
+        return Ok(None);
     }
     let flat = Flat::new(function, kernel);
+    check_types(&flat)?;
     let plan = Plan::choose(&flat, target, options);
     let (nest, buffers, scalars) = generic::build(function, &flat, &plan, &kernel.name);
     let scalars = scalars.into_iter().map(Operand::Var).collect();
-    Some(Launch { nest: nests.add(nest), buffers, scalars })
+    Ok(Some(Launch { nest: nests.add(nest), buffers, scalars }))
+}
+
+/// Refuses arithmetic on elements that nests can only move.
+fn check_types(flat: &Flat) -> diag::Result<()> {
+    let is_moved = |dtype: DType| dtype == DType::C128 || nest_builder::carrier(dtype) != dtype;
+    let refuse = |dtype: DType| Err(Diagnostic::unsupported(format!("arithmetic on elements of type {dtype}")));
+    for &id in &flat.used {
+        let expr = flat.exprs.get(id);
+        let dtype = flat.exprs.dtype(id);
+        let computes = match expr {
+            Expr::Unary(..) | Expr::Binary(..) | Expr::Cast(..) => true,
+            Expr::Const(c) => c.bits != 0,
+            Expr::Axis(_) | Expr::Var(..) | Expr::Load { .. } | Expr::Select(..) | Expr::Acc(..) => {
+                dtype == DType::C128
+            }
+        };
+        let of_operand = Exprs::operands(expr).into_iter().map(|a| flat.exprs.dtype(a));
+        if let Some(moved) = of_operand.chain([dtype]).find(|&d| computes && is_moved(d)) {
+            return refuse(moved);
+        }
+    }
+    let reduced = flat.reductions.iter().map(|r| flat.exprs.dtype(r.value));
+    let combined = flat.stores.iter().filter(|s| s.mode != StoreMode::Set).map(|s| s.dtype);
+    reduced.chain(combined).find(|&d| is_moved(d)).map_or(Ok(()), refuse)
 }

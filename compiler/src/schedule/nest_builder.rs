@@ -245,7 +245,7 @@ impl<'a> NestBuilder<'a> {
 
     fn memory(&mut self, buffer: BufferId, is_written: bool) -> Memory {
         let number = self.buffers.iter().position(|&b| b == buffer).unwrap_or_else(|| {
-            let dtype = self.function.buffers[buffer].dtype;
+            let dtype = carrier(self.function.buffers[buffer].dtype);
             self.buffers.push(buffer);
             self.nest.buffers.push(NestBuffer { dtype, is_written: false, align: dtype.size_bytes() });
             self.buffers.len() - 1
@@ -293,7 +293,7 @@ impl<'a> NestBuilder<'a> {
         }
         let flat = self.flat;
         let val = match flat.exprs.get(id) {
-            Expr::Const(c) => Val::Const(*c),
+            Expr::Const(c) => Val::Const(Const { dtype: carrier(c.dtype), bits: c.bits }),
             Expr::Axis(axis) => {
                 let start = self.axis(*axis);
                 match self.lanes_of(deps) {
@@ -425,7 +425,7 @@ impl<'a> NestBuilder<'a> {
         let cond_lanes = cond.map_or(1, |c| self.ty(c).lanes);
         let lanes = address_lanes.max(cond_lanes);
         let mask = if lanes > 1 { self.both(cond, self.mask) } else { cond };
-        let ty = RegType { dtype: *dtype, lanes };
+        let ty = RegType { dtype: carrier(*dtype), lanes };
         let stride = self.vector.map_or(Some(0), |(axis, _)| flat.stride(form, axis));
         let op = match (stride, self.vector) {
             (None, Some((axis, _))) if lanes > 1 => {
@@ -455,7 +455,7 @@ impl<'a> NestBuilder<'a> {
         let lanes = self.lanes_of(flat.address_deps(&store.address));
         let stride = self.vector.map_or(Some(1), |(axis, _)| flat.stride(&store.address, axis)).unwrap_or(1);
         let stride = if lanes > 1 { stride } else { 1 };
-        let ty = RegType { dtype: store.dtype, lanes };
+        let ty = RegType { dtype: carrier(store.dtype), lanes };
         let mut value = self.eval(store.value);
         let guard = store.guard.map(|g| self.eval(g));
         let mask = if lanes > 1 { self.both(guard, self.mask) } else { guard };
@@ -480,6 +480,30 @@ impl<'a> NestBuilder<'a> {
             Expr::Binary(BinaryOp::Mul, a, b) if self.flat.exprs.dtype(id).is_floating_point() => Some((a, b)),
             _ => None,
         }
+    }
+}
+
+/// The type in whose registers elements are that nests only move: an integer of the same size.
+pub(crate) fn carrier(dtype: DType) -> DType {
+    match dtype {
+        DType::C32 | DType::QI32 => DType::I32,
+        DType::C64 => DType::I64,
+        DType::QI8 => DType::I8,
+        DType::QU8 | DType::F8E5M2 | DType::F8E4M3 => DType::U8,
+        DType::U8
+        | DType::I8
+        | DType::I16
+        | DType::I32
+        | DType::I64
+        | DType::F16
+        | DType::F32
+        | DType::F64
+        | DType::C128
+        | DType::Bool
+        | DType::BF16
+        | DType::U16
+        | DType::U32
+        | DType::U64 => dtype,
     }
 }
 

@@ -93,7 +93,7 @@ impl Case {
         let mut expected = memory.clone();
         run_kernel(&self.function, &self.kernel, &self.vars, &mut expected);
         let mut nests = Nests { list: Vec::new(), known: HashMap::new() };
-        let launch = lower_kernel(&self.kernel, &self.function, target, &Options::default(), &mut nests);
+        let launch = lower_kernel(&self.kernel, &self.function, target, &Options::default(), &mut nests).unwrap();
         if let Some(launch) = launch {
             let nest = &nests.list[launch.nest];
             let params: Vec<u64> = launch
