@@ -40,7 +40,7 @@ pub struct OpDef {
 }
 
 static REGISTRY: LazyLock<HashMap<&'static str, &'static OpDef>> = LazyLock::new(|| {
-    let families = aten::FAMILIES.iter().copied().chain([prim::DEFS]);
+    let families = aten::FAMILIES.iter().copied().chain(prim::FAMILIES.iter().copied());
     families.flatten().map(|def| (def.name, def)).collect()
 });
 

@@ -1,0 +1,415 @@
+//! Numbers of the host: TorchScript's arithmetic on `int`, `float` and `bool`, folded where it is known.
+
+use crate::diag::Result;
+use crate::loops::{BinaryOp, Const, Operand, UnaryOp};
+use crate::ops::OpDef;
+use crate::ops::args::Args;
+use crate::ops::builder::Builder;
+use crate::ops::value::{Value, known, known_int};
+use crate::types::DType;
+
+/// Definitions for the overloads that operators on two numbers have.
+macro_rules! binary_defs {
+    ($($name:literal => $lower:expr,)*) => {
+        &[$(
+            OpDef { name: $name, lower: $lower },
+            OpDef { name: concat!($name, ".int"), lower: $lower },
+            OpDef { name: concat!($name, ".float"), lower: $lower },
+            OpDef { name: concat!($name, ".int_float"), lower: $lower },
+            OpDef { name: concat!($name, ".float_int"), lower: $lower },
+        )*]
+    };
+}
+
+/// Definitions for the overloads that functions of one number have.
+macro_rules! unary_defs {
+    ($($name:literal => $lower:expr,)*) => {
+        &[$(
+            OpDef { name: concat!($name, ".int"), lower: $lower },
+            OpDef { name: concat!($name, ".float"), lower: $lower },
+            OpDef { name: concat!($name, ".Scalar"), lower: $lower },
+        )*]
+    };
+}
+
+/// Operators on two numbers.
+pub const BINARY_DEFS: &[OpDef] = binary_defs! {
+    "aten::add" => |b, a| arithmetic(b, a, BinaryOp::Add),
+    "aten::sub" => |b, a| arithmetic(b, a, BinaryOp::Sub),
+    "aten::mul" => |b, a| arithmetic(b, a, BinaryOp::Mul),
+    "aten::div" => |b, a| floats(b, a, BinaryOp::Div),
+    "aten::floordiv" => floordiv,
+    "aten::remainder" => remainder,
+    "aten::fmod" => |b, a| floats(b, a, BinaryOp::Rem),
+    "aten::mathremainder" => ieee_remainder,
+    "aten::copysign" => |b, a| floats(b, a, BinaryOp::Copysign),
+    "aten::divmod" => divmod,
+    "aten::lt" => |b, a| compare(b, a, BinaryOp::Lt),
+    "aten::le" => |b, a| compare(b, a, BinaryOp::Le),
+    "aten::gt" => |b, a| compare(b, a, BinaryOp::Gt),
+    "aten::ge" => |b, a| compare(b, a, BinaryOp::Ge),
+    "aten::eq" => |b, a| compare(b, a, BinaryOp::Eq),
+    "aten::ne" => |b, a| compare(b, a, BinaryOp::Ne),
+    "prim::min" => |b, a| arithmetic(b, a, BinaryOp::Min),
+    "prim::max" => |b, a| arithmetic(b, a, BinaryOp::Max),
+};
+
+/// Functions of one number.
+pub const UNARY_DEFS: &[OpDef] = unary_defs! {
+    "aten::neg" => |b, a| keeping(b, a, UnaryOp::Neg),
+    "prim::abs" => |b, a| keeping(b, a, UnaryOp::Abs),
+    "aten::fabs" => |b, a| float(b, a, UnaryOp::Abs),
+    "aten::floor" => |b, a| to_int(b, a, UnaryOp::Floor),
+    "aten::ceil" => |b, a| to_int(b, a, UnaryOp::Ceil),
+    "aten::round" => |b, a| float(b, a, UnaryOp::Round),
+    "aten::sqrt" => |b, a| float(b, a, UnaryOp::Sqrt),
+    "aten::exp" => |b, a| float(b, a, UnaryOp::Exp),
+    "aten::expm1" => |b, a| float(b, a, UnaryOp::Expm1),
+    "aten::log" => |b, a| float(b, a, UnaryOp::Log),
+    "aten::log10" => |b, a| float(b, a, UnaryOp::Log10),
+    "aten::log1p" => |b, a| float(b, a, UnaryOp::Log1p),
+    "aten::sin" => |b, a| float(b, a, UnaryOp::Sin),
+    "aten::cos" => |b, a| float(b, a, UnaryOp::Cos),
+    "aten::tan" => |b, a| float(b, a, UnaryOp::Tan),
+    "aten::asin" => |b, a| float(b, a, UnaryOp::Asin),
+    "aten::acos" => |b, a| float(b, a, UnaryOp::Acos),
+    "aten::atan" => |b, a| float(b, a, UnaryOp::Atan),
+    "aten::sinh" => |b, a| float(b, a, UnaryOp::Sinh),
+    "aten::cosh" => |b, a| float(b, a, UnaryOp::Cosh),
+    "aten::tanh" => |b, a| float(b, a, UnaryOp::Tanh),
+    "aten::asinh" => |b, a| float(b, a, UnaryOp::Asinh),
+    "aten::acosh" => |b, a| float(b, a, UnaryOp::Acosh),
+    "aten::atanh" => |b, a| float(b, a, UnaryOp::Atanh),
+    "aten::erf" => |b, a| float(b, a, UnaryOp::Erf),
+    "aten::erfc" => |b, a| float(b, a, UnaryOp::Erfc),
+    "aten::lgamma" => |b, a| float(b, a, UnaryOp::Lgamma),
+    "aten::degrees" => |b, a| scaled(b, a, 180.0 / std::f64::consts::PI),
+    "aten::radians" => |b, a| scaled(b, a, std::f64::consts::PI / 180.0),
+};
+
+/// The rest of this family.
+pub const DEFS: &[OpDef] = &[
+    OpDef { name: "aten::eq.bool", lower: |b, a| compare(b, a, BinaryOp::Eq) },
+    OpDef { name: "aten::ne.bool", lower: |b, a| compare(b, a, BinaryOp::Ne) },
+    OpDef { name: "aten::pow.int", lower: |b, a| floats(b, a, BinaryOp::Pow) },
+    OpDef { name: "aten::pow.float", lower: |b, a| floats(b, a, BinaryOp::Pow) },
+    OpDef { name: "aten::pow.int_float", lower: |b, a| floats(b, a, BinaryOp::Pow) },
+    OpDef { name: "aten::pow.float_int", lower: |b, a| floats(b, a, BinaryOp::Pow) },
+    OpDef { name: "aten::pow.Scalar_Scalar", lower: |b, a| floats(b, a, BinaryOp::Pow) },
+    OpDef { name: "aten::pow.int_to_int", lower: |b, a| arithmetic(b, a, BinaryOp::Pow) },
+    OpDef { name: "aten::atan2.int", lower: |b, a| floats(b, a, BinaryOp::Atan2) },
+    OpDef { name: "aten::atan2.float", lower: |b, a| floats(b, a, BinaryOp::Atan2) },
+    OpDef { name: "aten::atan2.int_float", lower: |b, a| floats(b, a, BinaryOp::Atan2) },
+    OpDef { name: "aten::atan2.float_int", lower: |b, a| floats(b, a, BinaryOp::Atan2) },
+    OpDef { name: "aten::atan2.Scalar_Scalar", lower: |b, a| floats(b, a, BinaryOp::Atan2) },
+    OpDef { name: "aten::log.int_int", lower: log_base },
+    OpDef { name: "aten::log.int_float", lower: log_base },
+    OpDef { name: "aten::log.float_int", lower: log_base },
+    OpDef { name: "aten::log.float_float", lower: log_base },
+    OpDef { name: "aten::log.Scalar_Scalar", lower: log_base },
+    OpDef { name: "aten::__and__.int", lower: |b, a| arithmetic(b, a, BinaryOp::And) },
+    OpDef { name: "aten::__or__.int", lower: |b, a| arithmetic(b, a, BinaryOp::Or) },
+    OpDef { name: "aten::__xor__.int", lower: |b, a| arithmetic(b, a, BinaryOp::Xor) },
+    OpDef { name: "aten::__lshift__.int", lower: |b, a| arithmetic(b, a, BinaryOp::Shl) },
+    OpDef { name: "aten::__rshift__.int", lower: |b, a| arithmetic(b, a, BinaryOp::Shr) },
+    OpDef { name: "aten::__and__.bool", lower: |b, a| logical(b, a, BinaryOp::And) },
+    OpDef { name: "aten::__or__.bool", lower: |b, a| logical(b, a, BinaryOp::Or) },
+    OpDef { name: "aten::__xor__.bool", lower: |b, a| logical(b, a, BinaryOp::Xor) },
+    OpDef { name: "aten::__not__", lower: not },
+    OpDef { name: "aten::__round_to_zero_floordiv.int", lower: truncated_quotient },
+    OpDef { name: "aten::gcd.int", lower: gcd },
+    OpDef { name: "aten::factorial.int", lower: factorial },
+    OpDef { name: "aten::isnan.float", lower: isnan },
+    OpDef { name: "aten::isinf.float", lower: isinf },
+    OpDef { name: "aten::isfinite.float", lower: isfinite },
+    OpDef { name: "aten::Int", lower: int_of },
+    OpDef { name: "aten::Float", lower: float_of },
+    OpDef { name: "aten::Bool", lower: bool_of },
+    OpDef { name: "aten::IntImplicit", lower: int_of },
+    OpDef { name: "aten::FloatImplicit", lower: float_of },
+    OpDef { name: "aten::ScalarImplicit", lower: item },
+    OpDef { name: "aten::item", lower: item },
+    OpDef { name: "aten::_local_scalar_dense", lower: item },
+    OpDef { name: "prim::NumToTensor", lower: num_to_tensor },
+    OpDef { name: "aten::__range_length", lower: range_length },
+    OpDef { name: "aten::__derive_index", lower: derive_index },
+    OpDef { name: "aten::__is__", lower: |b, a| is(b, a, true) },
+    OpDef { name: "aten::__isnot__", lower: |b, a| is(b, a, false) },
+];
+
+fn int(value: i64) -> Operand {
+    Operand::Const(Const::int(value))
+}
+
+fn real(value: f64) -> Operand {
+    Operand::Const(Const::float(DType::F64, value))
+}
+
+/// An operand with the kind of value its type says it is.
+pub fn number_value(b: &Builder<'_>, operand: Operand) -> Value {
+    match b.operand_type(&operand).dtype() {
+        Some(DType::Bool) => Value::Bool(operand),
+        Some(DType::F64) => Value::Float(operand),
+        _ => Value::Int(operand),
+    }
+}
+
+/// The two first arguments as numbers of one type: floats if either is one.
+fn pair(b: &mut Builder<'_>, args: &Args<'_>) -> Result<(Operand, Operand, bool)> {
+    let (x, y) = (args.number(b, 0)?, args.number(b, 1)?);
+    let is = |b: &Builder<'_>, o: &Operand| b.operand_type(o).dtype() == Some(DType::F64);
+    let is_float = is(b, &x) || is(b, &y);
+    let dtype = if is_float { DType::F64 } else { DType::I64 };
+    Ok((b.cast(dtype, x), b.cast(dtype, y), is_float))
+}
+
+fn float_pair(b: &mut Builder<'_>, args: &Args<'_>) -> Result<(Operand, Operand)> {
+    Ok((args.float(b, 0)?, args.float(b, 1)?))
+}
+
+fn arithmetic(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
+    let (x, y, is_float) = pair(b, args)?;
+    let result = b.binary(op, x, y);
+    Ok(if is_float { Value::Float(result) } else { Value::Int(result) })
+}
+
+fn floats(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
+    let (x, y) = float_pair(b, args)?;
+    Ok(Value::Float(b.binary(op, x, y)))
+}
+
+fn compare(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
+    let (x, y, _) = pair(b, args)?;
+    Ok(Value::Bool(b.binary(op, x, y)))
+}
+
+/// An integer division, after the check that the divisor is not 0.
+fn divide(b: &mut Builder<'_>, op: BinaryOp, x: Operand, y: Operand, message: &str) -> Operand {
+    let is_fine = b.binary(BinaryOp::Ne, y.clone(), int(0));
+    b.check(is_fine, message);
+    if known_int(&y) == Some(0) { int(0) } else { b.binary(op, x, y) }
+}
+
+fn floordiv(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, y, is_float) = pair(b, args)?;
+    if is_float {
+        let quotient = b.binary(BinaryOp::Div, x, y);
+        return Ok(Value::Float(b.unary(UnaryOp::Floor, quotient)));
+    }
+    Ok(Value::Int(divide(b, BinaryOp::FloorDiv, x, y, "division by 0")))
+}
+
+fn truncated_quotient(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, y, _) = pair(b, args)?;
+    Ok(Value::Int(divide(b, BinaryOp::Div, x, y, "division by 0")))
+}
+
+/// The remainder with the sign of the divisor; of floats as `fmod(fmod(x, y) + y, y)`.
+fn remainder(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, y, is_float) = pair(b, args)?;
+    if is_float {
+        let rest = b.binary(BinaryOp::Rem, x, y.clone());
+        let moved = b.binary(BinaryOp::Add, rest, y.clone());
+        return Ok(Value::Float(b.binary(BinaryOp::Rem, moved, y)));
+    }
+    Ok(Value::Int(divide(b, BinaryOp::FloorMod, x, y, "integer modulo by zero")))
+}
+
+/// `x - y * n` for the whole n nearest to `x / y`, half to even.
+fn ieee_remainder(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, y) = float_pair(b, args)?;
+    let quotient = b.binary(BinaryOp::Div, x.clone(), y.clone());
+    let n = b.unary(UnaryOp::Round, quotient);
+    let whole = b.binary(BinaryOp::Mul, y, n);
+    Ok(Value::Float(b.binary(BinaryOp::Sub, x, whole)))
+}
+
+fn divmod(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, y, is_float) = pair(b, args)?;
+    if is_float {
+        let is_fine = b.binary(BinaryOp::Ne, y.clone(), real(0.0));
+        b.check(is_fine, "ZeroDivisionError: float divmod()");
+        let rest = b.binary(BinaryOp::Rem, x.clone(), y.clone());
+        let moved = b.binary(BinaryOp::Add, rest, y.clone());
+        let rest = b.binary(BinaryOp::Rem, moved, y.clone());
+        let whole = b.binary(BinaryOp::Sub, x, rest.clone());
+        let quotient = b.binary(BinaryOp::Div, whole, y);
+        return Ok(Value::Tuple(vec![Value::Float(quotient), Value::Float(rest)], None));
+    }
+    let message = "ZeroDivisionError: integer division or modulo by zero";
+    let quotient = divide(b, BinaryOp::FloorDiv, x.clone(), y.clone(), message);
+    let rest = divide(b, BinaryOp::FloorMod, x, y, message);
+    Ok(Value::Tuple(vec![Value::Int(quotient), Value::Int(rest)], None))
+}
+
+fn keeping(b: &mut Builder<'_>, args: &Args<'_>, op: UnaryOp) -> Result<Value> {
+    let x = args.number(b, 0)?;
+    let x = if b.operand_type(&x).dtype() == Some(DType::Bool) { b.cast(DType::I64, x) } else { x };
+    let result = b.unary(op, x);
+    Ok(number_value(b, result))
+}
+
+fn float(b: &mut Builder<'_>, args: &Args<'_>, op: UnaryOp) -> Result<Value> {
+    let x = args.float(b, 0)?;
+    Ok(Value::Float(b.unary(op, x)))
+}
+
+fn to_int(b: &mut Builder<'_>, args: &Args<'_>, op: UnaryOp) -> Result<Value> {
+    let x = args.number(b, 0)?;
+    if b.operand_type(&x).dtype() != Some(DType::F64) {
+        return Ok(Value::Int(b.cast(DType::I64, x)));
+    }
+    let rounded = b.unary(op, x);
+    Ok(Value::Int(b.cast(DType::I64, rounded)))
+}
+
+fn scaled(b: &mut Builder<'_>, args: &Args<'_>, factor: f64) -> Result<Value> {
+    let x = args.float(b, 0)?;
+    Ok(Value::Float(b.binary(BinaryOp::Mul, x, real(factor))))
+}
+
+fn log_base(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, base) = float_pair(b, args)?;
+    let (x, base) = (b.unary(UnaryOp::Log, x), b.unary(UnaryOp::Log, base));
+    Ok(Value::Float(b.binary(BinaryOp::Div, x, base)))
+}
+
+fn truth(b: &mut Builder<'_>, args: &Args<'_>, at: usize) -> Result<Operand> {
+    let x = args.number(b, at)?;
+    Ok(b.cast(DType::Bool, x))
+}
+
+fn logical(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
+    let (x, y) = (truth(b, args, 0)?, truth(b, args, 1)?);
+    Ok(Value::Bool(b.binary(op, x, y)))
+}
+
+fn not(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = truth(b, args, 0)?;
+    Ok(Value::Bool(b.unary(UnaryOp::Not, x)))
+}
+
+fn gcd(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (mut x, mut y) = (args.known_int(b, 0)?.unsigned_abs(), args.known_int(b, 1)?.unsigned_abs());
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    Ok(Value::int(x.cast_signed()))
+}
+
+fn factorial(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let n = args.known_int(b, 0)?;
+    if n < 0 {
+        return Err(b.user("factorial() not defined for negative values"));
+    }
+    // Beyond 66 the wrapped product is 0 and stays so.
+    Ok(Value::int((1..=n.min(66)).fold(1i64, i64::wrapping_mul)))
+}
+
+fn isnan(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.float(b, 0)?;
+    Ok(Value::Bool(b.unary(UnaryOp::IsNan, x)))
+}
+
+fn isinf(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.float(b, 0)?;
+    let size = b.unary(UnaryOp::Abs, x);
+    Ok(Value::Bool(b.binary(BinaryOp::Eq, size, real(f64::INFINITY))))
+}
+
+fn isfinite(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.float(b, 0)?;
+    let size = b.unary(UnaryOp::Abs, x);
+    Ok(Value::Bool(b.binary(BinaryOp::Lt, size, real(f64::INFINITY))))
+}
+
+/// The number a tensor of one element holds, or the number itself.
+fn number_of(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Operand> {
+    let Value::Tensor(t) = args.value(0)? else { return args.number(b, 0) };
+    let count = b.product(&t.dims);
+    if let Some(n) = known_int(&count).filter(|n| *n != 1) {
+        return Err(b.user(format!("a Tensor with {n} elements cannot be converted to Scalar")));
+    }
+    let is_one = b.binary(BinaryOp::Eq, count, int(1));
+    b.check(is_one, "a Tensor with more or less than one element cannot be converted to Scalar");
+    Ok(b.item(t))
+}
+
+fn int_of(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if let Value::Str(text) = args.value(0)? {
+        return super::text::to_int(b, text);
+    }
+    let x = number_of(b, args)?;
+    Ok(Value::Int(b.cast(DType::I64, x)))
+}
+
+fn float_of(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if let Value::Str(text) = args.value(0)? {
+        return super::text::to_float(b, text);
+    }
+    let x = number_of(b, args)?;
+    Ok(Value::Float(b.cast(DType::F64, x)))
+}
+
+fn bool_of(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = number_of(b, args)?;
+    Ok(Value::Bool(b.cast(DType::Bool, x)))
+}
+
+fn item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = number_of(b, args)?;
+    Ok(number_value(b, x))
+}
+
+/// A 0-dim tensor of the number's own 64-bit type.
+fn num_to_tensor(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.number(b, 0)?;
+    let dtype = b.operand_type(&x).dtype().unwrap_or(DType::I64);
+    Ok(Value::Tensor(b.splat(x, dtype, &[])))
+}
+
+fn range_length(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (low, high, step) = (args.int(b, 0)?, args.int(b, 1)?, args.int(b, 2)?);
+    if let Some(step) = known_int(&step) {
+        if step == 0 {
+            b.check_class(Operand::Const(Const::bool(false)), "ValueError", "range() arg 3 must not be zero");
+            return Ok(Value::int(0));
+        }
+        let (from, to) = if step > 0 { (low, high) } else { (high, low) };
+        let distance = b.binary(BinaryOp::Sub, to, from);
+        let distance = b.binary(BinaryOp::Max, distance, int(0));
+        let size = step.saturating_abs();
+        let up = b.binary(BinaryOp::Add, distance, int(size - 1));
+        return Ok(Value::Int(b.binary(BinaryOp::FloorDiv, up, int(size))));
+    }
+    let is_fine = b.binary(BinaryOp::Ne, step.clone(), int(0));
+    b.check_class(is_fine, "ValueError", "range() arg 3 must not be zero");
+    let is_up = b.binary(BinaryOp::Gt, step.clone(), int(0));
+    let forth = b.binary(BinaryOp::Sub, high.clone(), low.clone());
+    let back = b.binary(BinaryOp::Sub, low, high);
+    let distance = b.select(is_up, forth, back);
+    let distance = b.binary(BinaryOp::Max, distance, int(0));
+    let size = b.unary(UnaryOp::Abs, step);
+    let less = b.binary(BinaryOp::Sub, size.clone(), int(1));
+    let up = b.binary(BinaryOp::Add, distance, less);
+    Ok(Value::Int(b.binary(BinaryOp::FloorDiv, up, size)))
+}
+
+fn derive_index(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (index, start, step) = (args.int(b, 0)?, args.int(b, 1)?, args.int(b, 2)?);
+    let moved = b.binary(BinaryOp::Mul, index, step);
+    Ok(Value::Int(b.binary(BinaryOp::Add, start, moved)))
+}
+
+/// Whether two values are one object: what asks for it is `x is None`.
+fn is(b: &mut Builder<'_>, args: &Args<'_>, wanted: bool) -> Result<Value> {
+    let (x, y) = (args.value(0)?, args.value(1)?);
+    let same = match (x, y) {
+        (Value::Bool(p), Value::Bool(q)) => b.binary(BinaryOp::Eq, p.clone(), q.clone()),
+        (Value::Int(p), Value::Int(q)) => b.binary(BinaryOp::Eq, p.clone(), q.clone()),
+        _ => Operand::Const(Const::bool(x == y)),
+    };
+    let result = if wanted { same } else { b.unary(UnaryOp::Not, same) };
+    debug_assert!(known(&result).is_none_or(|c| c.dtype == DType::Bool));
+    Ok(Value::Bool(result))
+}
