@@ -6,6 +6,7 @@ pub mod arrange;
 pub mod compare;
 pub mod contraction;
 pub mod conv;
+pub mod create;
 pub mod norm;
 pub mod pointwise;
 pub mod reduce;
@@ -20,6 +21,7 @@ pub const FAMILIES: &[&[OpDef]] = &[
     arithmetic::DEFS,
     arrange::DEFS,
     compare::DEFS,
+    create::DEFS,
     contraction::DEFS,
     conv::DEFS,
     norm::DEFS,
