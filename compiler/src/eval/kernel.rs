@@ -6,6 +6,7 @@
 //! states, and the stores run over the blocks' outer points. Every index is checked against the buffer's dims.
 
 use super::column::{Column, Element, each};
+use super::contraction;
 use super::fold::State;
 use super::math;
 use crate::index::Id as _;
@@ -41,13 +42,13 @@ pub(super) struct World<'a, 'm> {
 }
 
 /// A box of points: for each axis the first index and how many.
-struct Block {
-    start: Vec<i64>,
-    len: Vec<i64>,
+pub(super) struct Block {
+    pub(super) start: Vec<i64>,
+    pub(super) len: Vec<i64>,
 }
 
 impl Block {
-    fn points(&self) -> usize {
+    pub(super) fn points(&self) -> usize {
         usize::try_from(self.len.iter().product::<i64>()).unwrap_or(0)
     }
 
@@ -69,13 +70,17 @@ impl Block {
     }
 
     /// The box of the first axes only.
-    fn outer(&self, axes: usize) -> Self {
+    pub(super) fn outer(&self, axes: usize) -> Self {
         Self { start: self.start[..axes].to_vec(), len: self.len[..axes].to_vec() }
     }
 }
 
 /// Cuts the space of these extents into blocks of at most about `most` points, in row-major order.
-fn for_each_block(extents: &[i64], most: i64, mut run: impl FnMut(&Block) -> Result<(), String>) -> Result<(), String> {
+pub(super) fn for_each_block(
+    extents: &[i64],
+    most: i64,
+    mut run: impl FnMut(&Block) -> Result<(), String>,
+) -> Result<(), String> {
     if extents.contains(&0) {
         return Ok(());
     }
@@ -109,7 +114,7 @@ fn for_each_block(extents: &[i64], most: i64, mut run: impl FnMut(&Block) -> Res
 }
 
 /// The expressions that `roots` need, operands first.
-fn reachable(exprs: &Exprs, roots: impl Iterator<Item = ExprId>) -> Vec<ExprId> {
+pub(super) fn reachable(exprs: &Exprs, roots: impl Iterator<Item = ExprId>) -> Vec<ExprId> {
     let mut is_needed = vec![false; exprs.len()];
     for root in roots {
         is_needed[root.index()] = true;
@@ -126,6 +131,14 @@ fn reachable(exprs: &Exprs, roots: impl Iterator<Item = ExprId>) -> Vec<ExprId> 
 
 /// Runs one kernel whose axes have these extents.
 pub(super) fn run(kernel: &Kernel, extents: &[i64], world: &mut World<'_, '_>) -> Result<(), String> {
+    if contraction::run(kernel, extents, world)? {
+        return Ok(());
+    }
+    run_general(kernel, extents, world)
+}
+
+/// The way that runs every kernel.
+pub(super) fn run_general(kernel: &Kernel, extents: &[i64], world: &mut World<'_, '_>) -> Result<(), String> {
     let is_reduced = |kind| kind == AxisKind::Reduce;
     let n_outer = kernel.axes.iter().position(|axis| is_reduced(axis.kind)).unwrap_or(kernel.axes.len());
     let scan = kernel.axes[..n_outer].iter().position(|axis| axis.kind == AxisKind::Scan);
@@ -147,7 +160,7 @@ pub(super) fn run(kernel: &Kernel, extents: &[i64], world: &mut World<'_, '_>) -
         let is_twice = written.iter().enumerate().any(|(i, storage)| written[..i].contains(storage));
         is_twice || reduced.iter().chain(&stored).any(|&id| loads(id))
     };
-    let mut values = Values { exprs: &kernel.exprs, columns: vec![None; kernel.exprs.len()], accs: Vec::new() };
+    let mut values = Values::new(&kernel.exprs);
     let n_reduced: i64 = extents[n_outer..].iter().product();
     let has_reductions = !kernel.reductions.is_empty();
     if !has_reductions || n_reduced == 0 || n_reduced <= BLOCK_POINTS && !is_serial {
@@ -226,15 +239,21 @@ fn fold_block(
 }
 
 /// The columns of a kernel's expressions for the present block.
-struct Values<'k> {
-    exprs: &'k Exprs,
-    columns: Vec<Option<Column>>,
-    accs: Vec<Column>,
+pub(super) struct Values<'k> {
+    pub(super) exprs: &'k Exprs,
+    pub(super) columns: Vec<Option<Column>>,
+    /// Results of the reductions.
+    pub(super) accs: Vec<Column>,
 }
 
-impl Values<'_> {
+impl<'k> Values<'k> {
+    /// Nothing evaluated yet.
+    pub(super) fn new(exprs: &'k Exprs) -> Self {
+        Self { exprs, columns: vec![None; exprs.len()], accs: Vec::new() }
+    }
+
     /// The column of an expression evaluated before.
-    fn get(&self, id: ExprId) -> Result<&Column, String> {
+    pub(super) fn get(&self, id: ExprId) -> Result<&Column, String> {
         self.columns[id.index()].as_ref().ok_or_else(|| format!("expression {id} is used before it is evaluated"))
     }
 
@@ -246,7 +265,7 @@ impl Values<'_> {
     }
 
     /// Evaluates these expressions for a block.
-    fn evaluate(&mut self, ids: &[ExprId], block: &Block, world: &World<'_, '_>) -> Result<(), String> {
+    pub(super) fn evaluate(&mut self, ids: &[ExprId], block: &Block, world: &World<'_, '_>) -> Result<(), String> {
         for &id in ids {
             let column = match self.exprs.get(id) {
                 Expr::Const(c) => {
@@ -354,7 +373,12 @@ fn load(place: &Place, memory: &[u8], offsets: Vec<usize>, other: Option<&Column
 }
 
 /// Runs the stores for the outer points of a block.
-fn store_block(kernel: &Kernel, values: &Values<'_>, outer: &Block, world: &mut World<'_, '_>) -> Result<(), String> {
+pub(super) fn store_block(
+    kernel: &Kernel,
+    values: &Values<'_>,
+    outer: &Block,
+    world: &mut World<'_, '_>,
+) -> Result<(), String> {
     let n = outer.points();
     for store in &kernel.stores {
         let place = world.places[&store.buffer].clone();

@@ -4,6 +4,7 @@
 //! program that breaks the rules of [`crate::loops`] is reported as an internal error that names the kernel.
 
 mod column;
+mod contraction;
 mod fold;
 mod frame;
 #[cfg(test)]
@@ -11,6 +12,8 @@ mod frame_tests;
 mod host;
 mod kernel;
 mod math;
+#[cfg(test)]
+mod naive;
 #[cfg(test)]
 mod tests;
 
