@@ -6,7 +6,7 @@ use crate::diag::Diagnostic;
 use crate::ir::{Attr, Graph, Node};
 use crate::loops::{Arg, Const, Operand, Stmt};
 use crate::ops::value::{Cell, ObjectCell, Value, known_int};
-use crate::types::{IValue, Object, TensorData, Type};
+use crate::types::{DType, IValue, Object, TensorData, Type};
 use std::sync::Arc;
 
 impl Lowerer<'_, '_> {
@@ -257,6 +257,15 @@ impl Lowerer<'_, '_> {
         match node.attrs.first() {
             None => Ok(Value::None),
             Some((_, Attr::Name(name))) => Ok(Value::Function(Arc::clone(name))),
+            Some((_, Attr::Value(IValue::Tensor(data)))) if data.sizes().is_empty() => {
+                // PyTorch's interpreter treats 0-dim tensors among a graph's constants as the numbers they were traced from.
+                if let Some(number) = element(data) {
+                    let mut tensor = self.b.splat(Operand::Const(number), data.dtype(), &[]);
+                    tensor.is_wrapped_number = true;
+                    return Ok(Value::Tensor(tensor));
+                }
+                Ok(Value::Tensor(self.weight(data, "constant")?))
+            }
             Some((_, Attr::Value(value))) => self.constant_value(value, "constant"),
             Some(_) => Err(Diagnostic::internal("a constant without a value").into()),
         }
@@ -355,4 +364,17 @@ impl Lowerer<'_, '_> {
         contents.attrs.insert(Arc::clone(name), value);
         Ok(())
     }
+}
+
+/// The one element of a 0-dim tensor as a host number; `None` for types that host numbers do not have.
+fn element(data: &TensorData) -> Option<Const> {
+    let bytes = data.contiguous_bytes();
+    Some(match data.dtype() {
+        DType::F64 => Const::float(DType::F64, f64::from_ne_bytes(bytes.as_ref().try_into().ok()?)),
+        DType::F32 => Const::float(DType::F64, f64::from(f32::from_ne_bytes(bytes.as_ref().try_into().ok()?))),
+        DType::I64 => Const::int(i64::from_ne_bytes(bytes.as_ref().try_into().ok()?)),
+        DType::I32 => Const::int(i64::from(i32::from_ne_bytes(bytes.as_ref().try_into().ok()?))),
+        DType::Bool => Const::bool(bytes[0] != 0),
+        _ => return None,
+    })
 }

@@ -1,6 +1,6 @@
 //! Small sources through the front end and lowering, run by the evaluator and by machine code.
 
-use super::{ArgSpec, Request};
+use super::{ArgSpec, DimSpec, Request};
 use crate::archive::Archive;
 use crate::driver::{self, Backend, Timings};
 use crate::source::Source;
@@ -158,5 +158,26 @@ fn state_may_change_its_shape_between_calls() {
         let results: Vec<_> = (0..9).map(|_| text(&instance.call("forward", &args))).collect();
         assert_eq!(results[..3], ["[1, 2][1.0, 2.0]", "[1, 2][4.0, 8.0]", "[1, 2][9.0, 18.0]"]);
         assert_eq!(results[8], "[1, 2][81.0, 162.0]");
+    }
+}
+
+#[test]
+fn extents_may_be_known_only_when_running() {
+    let methods = "  def forward(self: __torch__.M, x: Tensor) -> Tensor:\n    y = torch.view(x, [torch.size(x, 0), -1])\n    z = \
+                   torch.add(y, torch.sum(y, [0], True))\n    return torch.mul(z, torch.size(x, 0))\n";
+    let module = driver::front_end(&archive("", methods, &[])).expect("the source compiles");
+    let dims = vec![DimSpec::Symbol("N".into()), DimSpec::Known(2), DimSpec::Known(1)];
+    let request = Request { method: "forward".to_owned(), args: vec![ArgSpec::Tensor(DType::F32, dims)] };
+    let mut timings = Timings::default();
+    let program = driver::lower(&module, &[request], &mut timings).unwrap_or_else(|e| panic!("{}", e.render()));
+    for backend in [Backend::Reference, Backend::Cranelift, Backend::Llvm] {
+        let model = driver::load(program.clone(), backend, &mut timings).unwrap_or_else(|e| panic!("{}", e.render()));
+        let mut instance = model.instance().expect("an instance");
+        let one = instance.call("forward", &[floats(&[1, 2, 1], &[1.0, 2.0])]);
+        assert_eq!(text(&one), "[1, 2][2.0, 4.0]");
+        let two = instance.call("forward", &[floats(&[2, 2, 1], &[1.0, 2.0, 3.0, 4.0])]);
+        assert_eq!(text(&two), "[2, 2][10.0, 16.0, 14.0, 20.0]");
+        let wrong = instance.call("forward", &[floats(&[2, 3, 1], &[0.0; 6])]);
+        assert!(wrong.is_err(), "the second extent is fixed");
     }
 }
