@@ -84,15 +84,16 @@ fn physical(exprs: &mut Exprs, function: &Function, buffer: BufferId, index: &[E
     dims
 }
 
-/// How many elements a buffer's memory holds, if known.
+/// How many elements a buffer's memory holds, if its extents are these.
 pub(crate) fn physical_len(dims: &[i64], layout: &Layout) -> i64 {
-    dims.iter().enumerate().fold(1, |n, (d, &extent)| match *layout {
+    let of_dim = |(d, &extent): (usize, &i64)| match *layout {
         Layout::Blocked { dim, block } if dim == d => {
-            n * extent.div_euclid(block as i64) * block as i64
-                + if extent % block as i64 == 0 { 0 } else { n * block as i64 }
+            let block = i64::try_from(block).expect("blocks are small");
+            (extent + block - 1) / block * block
         }
-        _ => n * extent,
-    })
+        Layout::Blocked { .. } | Layout::RowMajor => extent,
+    };
+    dims.iter().enumerate().map(of_dim).product()
 }
 
 impl Flat {
