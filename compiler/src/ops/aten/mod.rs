@@ -8,8 +8,10 @@ pub mod contraction;
 pub mod conv;
 pub mod create;
 pub mod norm;
+pub mod pad;
 pub mod pointwise;
 pub mod reduce;
+pub mod resize;
 pub mod unary;
 pub mod view;
 
@@ -25,7 +27,10 @@ pub const FAMILIES: &[&[OpDef]] = &[
     contraction::DEFS,
     conv::DEFS,
     norm::DEFS,
+    pad::DEFS,
     pointwise::DEFS,
+    reduce::DEFS,
+    resize::DEFS,
     unary::DEFS,
     reduce::DEFS,
     unary::FLOAT_DEFS,
