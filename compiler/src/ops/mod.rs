@@ -62,11 +62,15 @@ pub fn lower(b: &mut Builder<'_>, op: &OpName, values: &[Value]) -> Result<Value
     let short = op.name.split("::").last().expect("a split has a last part");
     short.clone_into(&mut b.op_name);
     let args = Args { schema: schema::schema(op), values };
+    // A definition for all overloads does not speak for those that write to given results.
+    let is_defined = REGISTRY.contains_key(op.to_string().as_str());
+    if !is_defined {
+        if let Some(result) = lower_out(b, op, &args)? {
+            return Ok(result);
+        }
+    }
     if let Some(def) = lookup(op) {
         return (def.lower)(b, &args);
-    }
-    if let Some(result) = lower_out(b, op, &args)? {
-        return Ok(result);
     }
     let functional = op.name.strip_suffix('_').filter(|name| !name.ends_with('_'));
     let functional = functional.map(|name| OpName::with_overload(name, &op.overload));

@@ -94,13 +94,14 @@ fn add_scaled(b: &mut Builder<'_>, args: &Args<'_>, x: &Tensor, y: &Tensor, op: 
         ));
     }
     let result = elementwise(b, &[x, y], None, |k, v| {
-        if dtype == DType::Bool {
-            return k.binary(BinaryOp::Or, v[0], v[1]);
-        }
         let mut rhs = v[1];
         if let Some(alpha) = &alpha {
             let factor = k.number(alpha, k.dtype(rhs));
-            rhs = k.mul(rhs, factor);
+            let times = if dtype == DType::Bool { BinaryOp::And } else { BinaryOp::Mul };
+            rhs = k.binary(times, rhs, factor);
+        }
+        if dtype == DType::Bool {
+            return k.binary(BinaryOp::Or, v[0], rhs);
         }
         k.binary(op, v[0], rhs)
     })?;
@@ -151,8 +152,11 @@ fn div(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         }
         Some("floor") => floor_quotient(b, &x, &y)?,
         Some("trunc") if dtype.is_floating_point() => elementwise(b, &[&x, &y], None, |k, v| {
+            // Halves round the quotient to their own type before it is cut.
             let quotient = k.div(v[0], v[1]);
-            k.unary(UnaryOp::Trunc, quotient)
+            let rounded = k.cast(dtype, quotient);
+            let rounded = k.cast(k.dtype(quotient), rounded);
+            k.unary(UnaryOp::Trunc, rounded)
         })?,
         Some("trunc") => {
             check_divisor(b, &y)?;
@@ -395,7 +399,9 @@ fn hypot(k: &mut KernelBuilder<'_, '_>, x: ExprId, y: ExprId) -> ExprId {
     let is_zero = k.binary(BinaryOp::Eq, low, zero);
     let result = k.select(is_zero, high, scaled);
     let inf = number(k, x, f64::INFINITY);
-    let is_inf = k.binary(BinaryOp::Eq, high, inf);
+    // Infinity wins over NaN.
+    let (p, q) = (k.binary(BinaryOp::Eq, x, inf), k.binary(BinaryOp::Eq, y, inf));
+    let is_inf = k.binary(BinaryOp::Or, p, q);
     k.select(is_inf, inf, result)
 }
 

@@ -634,11 +634,18 @@ pub fn diagonal_of(b: &mut Builder<'_>, x: &Tensor, offset: i64, p: usize, q: us
 }
 
 fn atleast(b: &mut Builder<'_>, args: &Args<'_>, rank: usize) -> Result<Value> {
-    let mut x = args.tensor(0)?;
-    while x.rank() < rank {
-        x = views::unsqueeze(b, &x, 0);
+    let raise = |b: &mut Builder<'_>, mut x: Tensor| {
+        while x.rank() < rank {
+            x = views::unsqueeze(b, &x, 0);
+        }
+        x
+    };
+    if let Value::Tensor(x) = args.value(0)? {
+        return Ok(Value::Tensor(raise(b, x.clone())));
     }
-    Ok(Value::Tensor(x))
+    let tensors = args.tensors(b, 0)?;
+    let raised = tensors.into_iter().map(|x| raise(b, x)).collect();
+    Ok(tensor_list(b, raised))
 }
 
 /// Strides of a tensor as if its memory were row-major, where they can be said.
