@@ -276,11 +276,39 @@ fn slice(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     }
     let dim = dim_arg(b, args, 1, x.rank())?;
     let (start, end) = (args.optional_int(b, 2)?, args.optional_int(b, 3)?);
-    let step = args.known_int(b, 4)?;
+    let step = args.int(b, 4)?;
+    let Some(step) = known_int(&step) else {
+        return Ok(Value::Tensor(strided_copy(b, &x, dim, start.as_ref(), end.as_ref(), step)));
+    };
     if step <= 0 {
         return Err(b.user("slice step must be positive"));
     }
     Ok(Value::Tensor(slice_dim(b, &x, dim, start.as_ref(), end.as_ref(), step)))
+}
+
+/// A slice whose step only the running program knows. A view cannot say that, so this is a copy: writes to it do not show.
+fn strided_copy(
+    b: &mut Builder<'_>,
+    x: &Tensor,
+    dim: usize,
+    start: Option<&Operand>,
+    end: Option<&Operand>,
+    step: Operand,
+) -> Tensor {
+    let is_fine = b.binary(BinaryOp::Gt, step.clone(), int(0));
+    b.check(is_fine, "slice step must be positive");
+    let rest = slice_dim(b, x, dim, start, end, 1);
+    let less = b.binary(BinaryOp::Sub, step.clone(), int(1));
+    let up = b.binary(BinaryOp::Add, rest.dims[dim].into(), less);
+    let count = b.binary(BinaryOp::FloorDiv, up, step.clone());
+    let mut dims = rest.dims.clone();
+    dims[dim] = b.dim(count);
+    b.map(x.dtype, &dims, |k, i| {
+        let mut at = i.to_vec();
+        let step = k.operand(&step);
+        at[dim] = k.mul(i[dim], step);
+        k.load(&rest, &at)
+    })
 }
 
 fn select(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

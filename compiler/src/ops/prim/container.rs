@@ -59,6 +59,12 @@ pub const LIST_DEFS: &[OpDef] = &[
     OpDef { name: "prim::max.self_int", lower: |b, a| fold(b, a, BinaryOp::Max) },
     OpDef { name: "prim::max.self_float", lower: |b, a| fold(b, a, BinaryOp::Max) },
     OpDef { name: "prim::max.self_bool", lower: |b, a| fold(b, a, BinaryOp::Or) },
+    OpDef { name: "prim::min.int_list", lower: |b, a| extreme_list(b, a, false) },
+    OpDef { name: "prim::min.float_list", lower: |b, a| extreme_list(b, a, false) },
+    OpDef { name: "prim::min.bool_list", lower: |b, a| extreme_list(b, a, false) },
+    OpDef { name: "prim::max.int_list", lower: |b, a| extreme_list(b, a, true) },
+    OpDef { name: "prim::max.float_list", lower: |b, a| extreme_list(b, a, true) },
+    OpDef { name: "prim::max.bool_list", lower: |b, a| extreme_list(b, a, true) },
     OpDef { name: "aten::sum.int", lower: |b, a| fold(b, a, BinaryOp::Add) },
     OpDef { name: "aten::sum.float", lower: |b, a| fold(b, a, BinaryOp::Add) },
     OpDef { name: "aten::all.int", lower: |b, a| truth(b, a, BinaryOp::And) },
@@ -704,6 +710,23 @@ fn truth(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
         }
     }
     Ok(Value::Bool(result))
+}
+
+/// The lesser or greater of two lists of known numbers, compared item by item.
+fn extreme_list(b: &mut Builder<'_>, args: &Args<'_>, greatest: bool) -> Result<Value> {
+    let numbers = |items: Vec<Value>| -> Option<Vec<f64>> {
+        let number = |v: &Value| match v {
+            Value::Int(o) | Value::Float(o) | Value::Bool(o) => known(o).map(Const::as_f64),
+            _ => None,
+        };
+        items.iter().map(number).collect()
+    };
+    let (x, y) = (list(b, args, 0)?.1, list(b, args, 1)?.1);
+    let (Some(x), Some(y)) = (numbers(x), numbers(y)) else {
+        return Err(b.unsupported("comparing lists of values known only when running"));
+    };
+    let takes_second = if greatest { y > x } else { y < x };
+    Ok(args.value(usize::from(takes_second))?.clone())
 }
 
 fn rangelist(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
