@@ -391,6 +391,9 @@ fn numpy_t(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 /// The two last dimensions exchanged.
 fn matrix_t(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
+    if x.dtype.is_complex() && b.op_name != "mT" {
+        return Err(b.unsupported("the adjoint of complex matrices"));
+    }
     match x.rank() {
         0 => Ok(Value::Tensor(x)),
         1 => Err(b.user("tensor.mT is only supported on matrices or batches of matrices. Got 1-D tensor.")),
