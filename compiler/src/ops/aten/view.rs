@@ -416,13 +416,20 @@ fn squeeze(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     Ok(Value::Tensor(views::squeeze(b, &x, |i| dims[i] == Dim::Const(1))))
 }
 
-/// Drops the given dimensions where their extent is 1; one known only when running counts as longer.
+/// Drops the given dimensions where their extent is 1. One known only when running is taken to be 1, and checked, since the
+/// rank has to be known.
 fn squeeze_dims(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
     let at = args.known_ints(b, 1)?;
     let at = wrap_all(b, &at, x.rank())?;
     let dims = x.dims.clone();
-    Ok(Value::Tensor(views::squeeze(b, &x, |i| at.contains(&i) && dims[i] == Dim::Const(1))))
+    for dim in at.iter().filter_map(|i| dims.get(*i)) {
+        if dim.known().is_none() {
+            let is_one = b.binary(BinaryOp::Eq, (*dim).into(), int(1));
+            b.check(is_one, "squeeze of an extent known only when running, which was taken to be 1 but is not");
+        }
+    }
+    Ok(Value::Tensor(views::squeeze(b, &x, |i| at.contains(&i) && dims[i].known().is_none_or(|n| n == 1))))
 }
 
 fn expand(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
