@@ -77,6 +77,11 @@ impl<'a, 'p> KernelBuilder<'a, 'p> {
         self.exprs.add(Expr::Const(Const::bool(value)))
     }
 
+    /// A constant, in its own type.
+    pub fn constant(&mut self, value: Const) -> ExprId {
+        self.exprs.add(Expr::Const(value))
+    }
+
     /// A host number, in its own type (`I64`, `F64`, `Bool`).
     pub fn operand(&mut self, operand: &Operand) -> ExprId {
         match operand {

@@ -3,15 +3,23 @@
 pub mod activation;
 pub mod arithmetic;
 pub mod arrange;
+pub mod attention;
 pub mod compare;
 pub mod contraction;
 pub mod conv;
 pub mod create;
+pub mod embedding;
+pub mod index;
 pub mod norm;
 pub mod pad;
 pub mod pointwise;
+pub mod pool;
+pub mod random;
 pub mod reduce;
 pub mod resize;
+pub mod rnn;
+pub mod sample;
+pub mod sort;
 pub mod unary;
 pub mod view;
 
@@ -22,17 +30,24 @@ pub const FAMILIES: &[&[OpDef]] = &[
     activation::DEFS,
     arithmetic::DEFS,
     arrange::DEFS,
+    attention::DEFS,
     compare::DEFS,
-    create::DEFS,
     contraction::DEFS,
     conv::DEFS,
+    create::DEFS,
+    embedding::DEFS,
+    index::DEFS,
     norm::DEFS,
     pad::DEFS,
     pointwise::DEFS,
+    pool::DEFS,
+    random::DEFS,
     reduce::DEFS,
     resize::DEFS,
+    rnn::DEFS,
+    sample::DEFS,
+    sort::DEFS,
     unary::DEFS,
-    reduce::DEFS,
     unary::FLOAT_DEFS,
     view::DEFS,
 ];

@@ -1,0 +1,359 @@
+//! Recurrent networks: LSTM, GRU and plain cells, over sequences and one step at a time.
+//!
+//! A layer's input products are one contraction for all time steps. What depends on the step before runs in a loop of the
+//! host over time; the state is a pair of buffers, read by the step's kernels and written for the next one.
+
+use super::contraction::linear_of;
+use super::pointwise::sigmoid_expr;
+use crate::diag::Result;
+use crate::loops::{BinaryOp, Const, Dim, ExprId, HostExpr, Operand, Stmt, StoreMode, UnaryOp, VarType};
+use crate::ops::OpDef;
+use crate::ops::args::Args;
+use crate::ops::builder::Builder;
+use crate::ops::primitives::KernelBuilder;
+use crate::ops::promote::compute_type;
+use crate::ops::value::{Tensor, Value};
+use crate::ops::views::{self, shape_text};
+
+/// The definitions of this family.
+pub const DEFS: &[OpDef] = &[
+    OpDef { name: "aten::lstm.input", lower: |b, a| network(b, a, Cell::Lstm) },
+    OpDef { name: "aten::gru.input", lower: |b, a| network(b, a, Cell::Gru) },
+    OpDef { name: "aten::rnn_tanh.input", lower: |b, a| network(b, a, Cell::Tanh) },
+    OpDef { name: "aten::rnn_relu.input", lower: |b, a| network(b, a, Cell::Relu) },
+    OpDef { name: "aten::lstm_cell", lower: |b, a| one_step(b, a, Cell::Lstm) },
+    OpDef { name: "aten::gru_cell", lower: |b, a| one_step(b, a, Cell::Gru) },
+    OpDef { name: "aten::rnn_tanh_cell", lower: |b, a| one_step(b, a, Cell::Tanh) },
+    OpDef { name: "aten::rnn_relu_cell", lower: |b, a| one_step(b, a, Cell::Relu) },
+];
+
+/// What one step computes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    Lstm,
+    Gru,
+    Tanh,
+    Relu,
+}
+
+impl Cell {
+    /// Blocks of rows in the weights.
+    const fn gates(self) -> i64 {
+        match self {
+            Self::Lstm => 4,
+            Self::Gru => 3,
+            Self::Tanh | Self::Relu => 1,
+        }
+    }
+}
+
+fn int(value: i64) -> Operand {
+    Operand::Const(Const::int(value))
+}
+
+/// The parameters of one direction of one layer.
+#[derive(Clone)]
+struct Weights {
+    input: Tensor,
+    hidden: Tensor,
+    input_bias: Option<Tensor>,
+    hidden_bias: Option<Tensor>,
+    projection: Option<Tensor>,
+}
+
+/// Hidden state and, for an LSTM, cell state: `[batch, size]`.
+#[derive(Clone)]
+struct State {
+    hidden: Tensor,
+    cell: Option<Tensor>,
+}
+
+/// The new state from the gates' products with the input and with the hidden state, `[batch, gates * size]` each.
+fn step(b: &mut Builder<'_>, cell: Cell, x: &Tensor, h: &Tensor, state: &State) -> Result<State> {
+    let size = match h.dims[1].known() {
+        Some(rows) => Dim::Const(rows / cell.gates()),
+        None => return Err(b.unsupported("a recurrent network of unknown size")),
+    };
+    let dims = [state.hidden.dims[0], size];
+    let dtype = state.hidden.dtype;
+    let compute = compute_type(dtype);
+    let part = |k: &mut KernelBuilder<'_, '_>, t: &Tensor, i: &[ExprId], gate: i64| {
+        let offset = k.int(gate * size.known().unwrap_or(0));
+        let row = k.add(i[1], offset);
+        let v = k.load(t, &[i[0], row]);
+        k.cast(compute, v)
+    };
+    let sum = |k: &mut KernelBuilder<'_, '_>, i: &[ExprId], gate: i64| {
+        let (p, q) = (part(k, x, i, gate), part(k, h, i, gate));
+        k.add(p, q)
+    };
+    match cell {
+        Cell::Tanh | Cell::Relu => {
+            let hidden = b.map(dtype, &dims, |k, i| {
+                let v = sum(k, i, 0);
+                if cell == Cell::Tanh {
+                    return k.unary(UnaryOp::Tanh, v);
+                }
+                let zero = k.zero(compute);
+                k.max(v, zero)
+            });
+            Ok(State { hidden, cell: None })
+        }
+        Cell::Gru => {
+            let old = &state.hidden;
+            let hidden = b.map(dtype, &dims, |k, i| {
+                let (r, z) = (sum(k, i, 0), sum(k, i, 1));
+                let (r, z) = (sigmoid_expr(k, r), sigmoid_expr(k, z));
+                let (n_x, n_h) = (part(k, x, i, 2), part(k, h, i, 2));
+                let gated = k.mul(r, n_h);
+                let n = k.add(n_x, gated);
+                let n = k.unary(UnaryOp::Tanh, n);
+                let h = k.load(old, i);
+                let h = k.cast(compute, h);
+                let difference = k.sub(h, n);
+                let kept = k.mul(difference, z);
+                k.add(kept, n)
+            });
+            Ok(State { hidden, cell: None })
+        }
+        Cell::Lstm => {
+            let Some(old) = &state.cell else { return Err(b.user("lstm expects two hidden states")) };
+            let new = b.map(dtype, &dims, |k, i| {
+                let (input, forget, g) = (sum(k, i, 0), sum(k, i, 1), sum(k, i, 2));
+                let (input, forget) = (sigmoid_expr(k, input), sigmoid_expr(k, forget));
+                let g = k.unary(UnaryOp::Tanh, g);
+                let c = k.load(old, i);
+                let c = k.cast(compute, c);
+                let kept = k.mul(forget, c);
+                let added = k.mul(input, g);
+                k.add(kept, added)
+            });
+            let hidden = b.map(dtype, &dims, |k, i| {
+                let output = sum(k, i, 3);
+                let output = sigmoid_expr(k, output);
+                let c = k.load(&new, i);
+                let c = k.cast(compute, c);
+                let c = k.unary(UnaryOp::Tanh, c);
+                k.mul(output, c)
+            });
+            Ok(State { hidden, cell: Some(new) })
+        }
+    }
+}
+
+/// One step from the input's products.
+fn advance(b: &mut Builder<'_>, cell: Cell, x: &Tensor, w: &Weights, state: &State) -> Result<State> {
+    let h = linear_of(b, &state.hidden, &w.hidden, w.hidden_bias.as_ref())?;
+    let mut new = step(b, cell, x, &h, state)?;
+    if let Some(projection) = &w.projection {
+        new.hidden = linear_of(b, &new.hidden, projection, None)?;
+    }
+    Ok(new)
+}
+
+/// A cell as an operator: one step.
+fn one_step(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let states = if cell == Cell::Lstm { args.tensors(b, 1)? } else { vec![args.tensor(1)?] };
+    let w = Weights {
+        input: args.tensor(2)?,
+        hidden: args.tensor(3)?,
+        input_bias: args.optional_tensor(4)?,
+        hidden_bias: args.optional_tensor(5)?,
+        projection: None,
+    };
+    let Some(hidden) = states.first().cloned() else { return Err(b.user("a cell expects a hidden state")) };
+    let is_unbatched = x.rank() == 1;
+    let widen = |b: &mut Builder<'_>, t: &Tensor| if is_unbatched { views::unsqueeze(b, t, 0) } else { t.clone() };
+    let (x, hidden) = (widen(b, &x), widen(b, &hidden));
+    let cell_state = states.get(1).map(|c| widen(b, c));
+    let products = linear_of(b, &x, &w.input, w.input_bias.as_ref())?;
+    let new = advance(b, cell, &products, &w, &State { hidden, cell: cell_state })?;
+    let narrow = |b: &mut Builder<'_>, t: Tensor| if is_unbatched { views::squeeze(b, &t, |d| d == 0) } else { t };
+    let hidden = Value::Tensor(narrow(b, new.hidden));
+    Ok(match new.cell {
+        Some(c) => Value::Tuple(vec![hidden, Value::Tensor(narrow(b, c))], None),
+        None => hidden,
+    })
+}
+
+/// `network(input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)`
+fn network(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
+    let mut x = args.tensor(0)?;
+    let states = if cell == Cell::Lstm { args.tensors(b, 1)? } else { vec![args.tensor(1)?] };
+    let params = args.tensors(b, 2)?;
+    let has_biases = args.flag(b, 3)?;
+    let n_layers = usize::try_from(args.known_int(b, 4)?).unwrap_or(0);
+    let (dropout, train) = (args.known_float(b, 5)?, args.flag(b, 6)?);
+    let (is_bidirectional, batch_first) = (args.flag(b, 7)?, args.flag(b, 8)?);
+    if train && dropout != 0.0 && n_layers > 1 {
+        return Err(b.unsupported("dropout between the layers of a recurrent network in training"));
+    }
+    if x.rank() != 3 || states.iter().any(|s| s.rank() != 3) {
+        return Err(b.user(format!(
+            "{}: expected input and hidden states to have 3 dimensions, got input {}",
+            b.op_name,
+            shape_text(&x.dims)
+        )));
+    }
+    if states.len() != if cell == Cell::Lstm { 2 } else { 1 } {
+        return Err(b.user("lstm expects two hidden states"));
+    }
+    if batch_first {
+        x = views::transpose(b, &x, 0, 1);
+    }
+    let n_directions = if is_bidirectional { 2 } else { 1 };
+    // An LSTM whose hidden and cell sizes differ is projected.
+    let is_projected = cell == Cell::Lstm && states[0].dims[2] != states[1].dims[2];
+    let per_direction = 2 + 2 * usize::from(has_biases) + usize::from(is_projected);
+    if params.len() != per_direction * n_directions * n_layers {
+        return Err(b.user(format!(
+            "{}: expected {} parameters, got {}",
+            b.op_name,
+            per_direction * n_directions * n_layers,
+            params.len()
+        )));
+    }
+    let mut last_hidden = Vec::new();
+    let mut last_cell = Vec::new();
+    for layer in 0..n_layers {
+        let mut outputs = Vec::new();
+        for direction in 0..n_directions {
+            let at = layer * n_directions + direction;
+            let mut p = params[at * per_direction..(at + 1) * per_direction].iter().cloned();
+            let mut next = || p.next().ok_or_else(|| crate::diag::Diagnostic::internal("parameters were counted"));
+            let (input, hidden) = (next()?, next()?);
+            let (input_bias, hidden_bias) = if has_biases { (Some(next()?), Some(next()?)) } else { (None, None) };
+            let projection = if is_projected { Some(next()?) } else { None };
+            let w = Weights { input, hidden, input_bias, hidden_bias, projection };
+            let index = int(i64::try_from(at).expect("layers are few"));
+            let start = State {
+                hidden: views::select(b, &states[0], 0, index.clone()),
+                cell: states.get(1).map(|c| views::select(b, c, 0, index)),
+            };
+            let (output, end) = run_direction(b, cell, &x, &w, &start, direction == 1)?;
+            outputs.push(output);
+            last_hidden.push(end.hidden);
+            last_cell.extend(end.cell);
+        }
+        x = match outputs.as_slice() {
+            [one] => one.clone(),
+            [forward, backward] => beside(b, forward, backward),
+            _ => unreachable!("one or two directions"),
+        };
+    }
+    if batch_first {
+        x = views::transpose(b, &x, 0, 1);
+    }
+    let mut results = vec![Value::Tensor(x), Value::Tensor(stacked(b, &last_hidden))];
+    if cell == Cell::Lstm {
+        results.push(Value::Tensor(stacked(b, &last_cell)));
+    }
+    Ok(Value::Tuple(results, None))
+}
+
+/// Copies a tensor into the storage of another of the same shape.
+fn copy_into(b: &mut Builder<'_>, target: &Tensor, source: &Tensor) {
+    let mut k = KernelBuilder::new(b);
+    let i = k.parallel(&target.dims);
+    let v = k.load(source, &i);
+    k.store_through(target, &i, v, None, StoreMode::Set);
+    k.finish();
+}
+
+/// All steps of one direction of a layer over `x [time, batch, features]`: outputs and the last state.
+fn run_direction(
+    b: &mut Builder<'_>,
+    cell: Cell,
+    x: &Tensor,
+    w: &Weights,
+    start: &State,
+    is_reverse: bool,
+) -> Result<(Tensor, State)> {
+    let products = linear_of(b, x, &w.input, w.input_bias.as_ref())?;
+    let steps = x.dims[0];
+    let dtype = start.hidden.dtype;
+    let output_dims = [steps, x.dims[1], start.hidden.dims[1]];
+    let buffer = b.new_buffer(dtype, &output_dims);
+    let output = b.tensor_of(buffer);
+    // The state lives in buffers of its own, which the loop's kernels update.
+    let own = |b: &mut Builder<'_>, t: &Tensor| {
+        let batch = [x.dims[1], t.dims[1]];
+        let wide = views::expand_to(b, t, &batch)?;
+        Ok::<_, Box<crate::diag::Diagnostic>>(b.map(dtype, &batch, |k, i| k.load(&wide, i)))
+    };
+    let state = State { hidden: own(b, &start.hidden)?, cell: start.cell.as_ref().map(|c| own(b, c)).transpose()? };
+    let mut failed = Ok(());
+    b.for_range(steps, |b, at| {
+        let now = if is_reverse {
+            let last = b.binary(BinaryOp::Sub, steps.into(), int(1));
+            b.binary(BinaryOp::Sub, last, at)
+        } else {
+            at
+        };
+        let gates = views::select(b, &products, 0, now.clone());
+        match advance(b, cell, &gates, w, &state) {
+            Ok(new) => {
+                let row = views::select(b, &output, 0, now);
+                copy_into(b, &row, &new.hidden);
+                copy_into(b, &state.hidden, &new.hidden);
+                if let (Some(old), Some(new)) = (&state.cell, &new.cell) {
+                    copy_into(b, old, new);
+                }
+            }
+            Err(error) => failed = Err(error),
+        }
+    });
+    failed?;
+    Ok((output, state))
+}
+
+/// Two outputs joined along the features.
+fn beside(b: &mut Builder<'_>, x: &Tensor, y: &Tensor) -> Tensor {
+    let (Some(p), Some(q)) = (x.dims[2].known(), y.dims[2].known()) else {
+        unreachable!("a recurrent network's size is known");
+    };
+    let dims = [x.dims[0], x.dims[1], Dim::Const(p + q)];
+    b.map(x.dtype, &dims, |k, i| {
+        let width = k.int(p);
+        let is_first = k.binary(BinaryOp::Lt, i[2], width);
+        let is_second = k.binary(BinaryOp::Ge, i[2], width);
+        let shifted = k.sub(i[2], width);
+        let zero = k.zero(x.dtype);
+        let second = k.load_or(y, &[i[0], i[1], shifted], is_second, zero);
+        k.load_or(x, i, is_first, second)
+    })
+}
+
+/// `[n, batch, size]` of `n` states.
+fn stacked(b: &mut Builder<'_>, states: &[Tensor]) -> Tensor {
+    let first = &states[0];
+    let n = i64::try_from(states.len()).expect("layers are few");
+    if n == 1 {
+        return views::unsqueeze(b, first, 0);
+    }
+    let dims = [Dim::Const(n), first.dims[0], first.dims[1]];
+    let buffer = b.new_buffer(first.dtype, &dims);
+    let out = b.tensor_of(buffer);
+    for (i, state) in (0..n).zip(states) {
+        let row = views::select(b, &out, 0, int(i));
+        copy_into(b, &row, state);
+    }
+    out
+}
+
+impl Builder<'_> {
+    /// A loop of the host: the body is built once and runs for each index from 0 up to the extent. Storages of outside that
+    /// it writes must be written in place, by kernels that store through them.
+    pub fn for_range(&mut self, extent: Dim, body: impl FnOnce(&mut Self, Operand)) {
+        let (index, goes_on) = (self.new_var(VarType::Int, "i"), self.new_var(VarType::Bool, ""));
+        self.push(Stmt::Assign(index, HostExpr::Copy(int(0))));
+        self.push(Stmt::Assign(goes_on, HostExpr::Binary(BinaryOp::Lt, int(0), extent.into())));
+        self.open_region();
+        body(self, Operand::Var(index));
+        self.push(Stmt::Assign(index, HostExpr::Binary(BinaryOp::Add, Operand::Var(index), int(1))));
+        self.push(Stmt::Assign(goes_on, HostExpr::Binary(BinaryOp::Lt, Operand::Var(index), extent.into())));
+        let block = self.close_region();
+        self.push(Stmt::While(goes_on, block));
+    }
+}

@@ -1,0 +1,342 @@
+//! Sorting, the greatest few, and searching in sorted sequences.
+//!
+//! Sorting is a routine of the runtime along the last dimension; other dimensions are brought there by a view.
+
+use super::view::dim_arg;
+use crate::diag::Result;
+use crate::loops::{Arg, BinaryOp, Const, Dim, Operand, ReduceOp};
+use crate::ops::OpDef;
+use crate::ops::args::Args;
+use crate::ops::builder::Builder;
+use crate::ops::promote::as_tensor;
+use crate::ops::value::{Tensor, Value, known_int};
+use crate::ops::views;
+use crate::types::DType;
+
+/// The definitions of this family.
+pub const DEFS: &[OpDef] = &[
+    OpDef { name: "aten::sort", lower: |b, a| sort(b, a, ["dim", "descending"]) },
+    OpDef { name: "aten::sort.stable", lower: |b, a| sort(b, a, ["dim", "descending"]) },
+    OpDef { name: "aten::argsort", lower: argsort },
+    OpDef { name: "aten::msort", lower: msort },
+    OpDef { name: "aten::topk", lower: topk },
+    OpDef { name: "aten::kthvalue", lower: kthvalue },
+    OpDef { name: "aten::searchsorted", lower: searchsorted },
+    OpDef { name: "aten::bucketize", lower: bucketize },
+    OpDef { name: "aten::_unique2", lower: unique2 },
+    OpDef { name: "aten::_unique", lower: unique },
+    OpDef { name: "aten::unique_consecutive", lower: unique_consecutive },
+];
+
+fn int(value: i64) -> Operand {
+    Operand::Const(Const::int(value))
+}
+
+/// The first `count` elements of each row along `dim` in order, and where they were.
+pub fn sorted(
+    b: &mut Builder<'_>,
+    x: &Tensor,
+    dim: usize,
+    count: Option<Dim>,
+    is_descending: bool,
+) -> Result<(Tensor, Tensor)> {
+    if x.rank() == 0 {
+        let zero = b.splat(int(0), DType::I64, &[]);
+        return Ok((b.copy(x), zero));
+    }
+    if x.dtype.is_complex() {
+        return Err(b.unsupported("sorting of complex numbers"));
+    }
+    let last = x.rank() - 1;
+    let rows = views::transpose(b, x, dim, last);
+    let input = b.row_major(&rows);
+    let mut dims = rows.dims.clone();
+    dims[last] = count.unwrap_or(dims[last]);
+    let values = b.new_buffer(x.dtype, &dims);
+    let indices = b.new_buffer(DType::I64, &dims);
+    let order = Operand::Const(Const::bool(is_descending));
+    let args = vec![Arg::Buffer(input), Arg::Buffer(values), Arg::Buffer(indices), Arg::Scalar(order)];
+    b.call("sort", args, &[]);
+    let (values, indices) = (b.tensor_of(values), b.tensor_of(indices));
+    Ok((views::transpose(b, &values, dim, last), views::transpose(b, &indices, dim, last)))
+}
+
+fn pair(values: Tensor, indices: Tensor) -> Value {
+    Value::Tuple(vec![Value::Tensor(values), Value::Tensor(indices)], None)
+}
+
+fn position(b: &Builder<'_>, args: &Args<'_>, name: &str) -> Result<usize> {
+    args.position(name).ok_or_else(|| b.unsupported(format!("this form of {}", b.op_name)))
+}
+
+fn sort(b: &mut Builder<'_>, args: &Args<'_>, names: [&str; 2]) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let at = position(b, args, names[0])?;
+    let dim = dim_arg(b, args, at, x.rank())?;
+    let at = position(b, args, names[1])?;
+    let is_descending = args.flag(b, at)?;
+    let (values, indices) = sorted(b, &x, dim, None, is_descending)?;
+    Ok(pair(values, indices))
+}
+
+fn argsort(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let Value::Tuple(items, _) = sort(b, args, ["dim", "descending"])? else {
+        return Err(b.unsupported("this form of argsort"));
+    };
+    Ok(items[1].clone())
+}
+
+fn msort(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    Ok(Value::Tensor(sorted(b, &x, 0, None, false)?.0))
+}
+
+fn topk(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, k) = (args.tensor(0)?, args.int(b, 1)?);
+    let dim = dim_arg(b, args, 2, x.rank())?;
+    let is_largest = args.flag(b, 3)?;
+    let extent = x.dims.get(dim).copied().unwrap_or(Dim::Const(1));
+    let fits = b.binary(BinaryOp::Le, k.clone(), extent.into());
+    let low = b.binary(BinaryOp::Ge, k.clone(), int(0));
+    let fits = b.binary(BinaryOp::And, low, fits);
+    match known_int(&fits) {
+        Some(0) => return Err(b.user("selected index k out of range")),
+        Some(_) => {}
+        None => b.check(fits, "selected index k out of range"),
+    }
+    let count = b.dim(k);
+    let (values, indices) = sorted(b, &x, dim, Some(count), is_largest)?;
+    Ok(pair(values, indices))
+}
+
+/// The `k`-th least element along a dimension, counted from 1.
+fn kthvalue(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, k) = (args.tensor(0)?, args.int(b, 1)?);
+    let dim = dim_arg(b, args, 2, x.rank())?;
+    let keeps = args.flag(b, 3)?;
+    let (values, indices) = sorted(b, &x, dim, None, false)?;
+    if x.rank() == 0 {
+        return Ok(pair(values, indices));
+    }
+    let low = b.binary(BinaryOp::Ge, k.clone(), int(1));
+    let high = b.binary(BinaryOp::Le, k.clone(), x.dims[dim].into());
+    let fits = b.binary(BinaryOp::And, low, high);
+    b.check(fits, &format!("kthvalue(): selected number k out of range for dimension {dim}"));
+    let at = b.binary(BinaryOp::Sub, k, int(1));
+    let mut pick = |t: &Tensor| {
+        let picked = views::select(b, t, dim, at.clone());
+        if keeps { views::unsqueeze(b, &picked, dim) } else { picked }
+    };
+    Ok(pair(pick(&values), pick(&indices)))
+}
+
+// ---- searching
+
+/// For each value, how many elements of its row of `sorted` come before it: those less, or with `right` not greater.
+fn count_before(b: &mut Builder<'_>, sorted: &Tensor, values: &Tensor, right: bool, dtype: DType) -> Tensor {
+    let common = sorted.dtype.promote(values.dtype);
+    let (last, lead) = sorted.dims.split_last().expect("a sequence has a dimension");
+    let (last, lead) = (*last, lead.len());
+    b.reduce(
+        ReduceOp::Sum,
+        dtype,
+        &values.dims,
+        &[last],
+        |k, i, over| {
+            let v = k.load(values, i);
+            let v = k.cast(common, v);
+            let s = k.load(sorted, &[&i[..lead], over].concat());
+            let s = k.cast(common, s);
+            // NaN is greater than all others: written as "not greater or equal", a NaN counts everything as before it.
+            let op = if right { BinaryOp::Gt } else { BinaryOp::Ge };
+            let is_after = k.binary(op, s, v);
+            let is_before = k.unary(crate::loops::UnaryOp::Not, is_after);
+            k.cast(DType::I64, is_before)
+        },
+        |_, _, v| v,
+    )
+}
+
+fn searchsorted(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (mut sequence, values) = (args.tensor(0)?, as_tensor(b, args.value(1)?)?);
+    let dtype = if args.flag(b, 2)? { DType::I32 } else { DType::I64 };
+    let mut right = args.flag(b, 3)?;
+    if let Value::Str(_) = args.value(4)? {
+        right = match &*args.text(b, 4)? {
+            "right" => true,
+            "left" if right => {
+                return Err(b.user("torch.searchsorted(): side and right can't be set to opposites"));
+            }
+            _ => false,
+        };
+    }
+    if let Some(sorter) = args.optional_tensor(5)? {
+        let original = sequence;
+        let (last, lead) = (original.rank() - 1, original.rank() - 1);
+        super::index::check_all(
+            b,
+            &sorter,
+            "RuntimeError",
+            "torch.searchsorted(): sorter index out of range",
+            |k, i| k.in_bounds(i, original.dims[last]),
+        );
+        sequence = b.map(original.dtype, &original.dims, |k, i| {
+            let at = k.load(&sorter, i);
+            let mut source = i.to_vec();
+            source[lead] = at;
+            k.load(&original, &source)
+        });
+    }
+    search(b, &sequence, &values, right, dtype)
+}
+
+fn search(b: &mut Builder<'_>, sequence: &Tensor, values: &Tensor, right: bool, dtype: DType) -> Result<Value> {
+    if sequence.rank() == 0 {
+        return Err(b.user("torch.searchsorted(): the sorted sequence should have at least one dimension"));
+    }
+    if sequence.rank() > 1 {
+        if sequence.rank() != values.rank() {
+            return Err(b.user(
+                "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries \
+                 tensor and input value tensor must match",
+            ));
+        }
+        for d in 0..sequence.rank() - 1 {
+            super::contraction::require_equal(
+                b,
+                sequence.dims[d],
+                values.dims[d],
+                "torch.searchsorted(): the first N-1 dimensions of boundaries tensor and input value tensor must match",
+            )?;
+        }
+    }
+    Ok(Value::Tensor(count_before(b, sequence, values, right, dtype)))
+}
+
+fn bucketize(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (values, sequence) = (as_tensor(b, args.value(0)?)?, args.tensor(1)?);
+    let dtype = if args.flag(b, 2)? { DType::I32 } else { DType::I64 };
+    let right = args.flag(b, 3)?;
+    if sequence.rank() != 1 {
+        return Err(b.user("boundaries tensor must be 1 dimension"));
+    }
+    search(b, &sequence, &values, right, dtype)
+}
+
+// ---- distinct elements
+
+/// Runs of equal neighbours of a vector: first elements, run number of each position, lengths.
+struct Runs {
+    values: Tensor,
+    number: Tensor,
+    lengths: Tensor,
+}
+
+fn runs(b: &mut Builder<'_>, x: &Tensor) -> Runs {
+    let n = x.dims[0];
+    let starts = b.map(DType::Bool, &[n], |k, i| {
+        let (zero, one) = (k.int(0), k.int(1));
+        let is_first = k.binary(BinaryOp::Eq, i[0], zero);
+        let before = k.sub(i[0], one);
+        let before = k.max(before, zero);
+        let (v, w) = (k.load(x, i), k.load(x, &[before]));
+        let differs = k.binary(BinaryOp::Ne, v, w);
+        k.binary(BinaryOp::Or, is_first, differs)
+    });
+    let first = super::index::nonzero(b, &starts);
+    let count = first.dims[0];
+    let values = b.map(x.dtype, &[count], |k, i| {
+        let zero = k.int(0);
+        let at = k.load(&first, &[i[0], zero]);
+        k.load(x, &[at])
+    });
+    let lengths = b.map(DType::I64, &[count], |k, i| {
+        let (zero, one, end) = (k.int(0), k.int(1), k.dim(n));
+        let next = k.add(i[0], one);
+        let inside = k.in_bounds(next, count);
+        let end = k.load_or(&first, &[next, zero], inside, end);
+        let start = k.load(&first, &[i[0], zero]);
+        k.sub(end, start)
+    });
+    // The number of a position's run: how many runs start at or before it, less one.
+    let number = b.reduce(
+        ReduceOp::Sum,
+        DType::I64,
+        &[n],
+        &[count],
+        |k, i, over| {
+            let zero = k.int(0);
+            let start = k.load(&first, &[over[0], zero]);
+            let has_begun = k.binary(BinaryOp::Le, start, i[0]);
+            k.cast(DType::I64, has_begun)
+        },
+        |k, _, v| {
+            let one = k.int(1);
+            k.sub(v, one)
+        },
+    );
+    Runs { values, number, lengths }
+}
+
+fn flattened(b: &mut Builder<'_>, x: &Tensor) -> Tensor {
+    let total = b.product(&x.dims);
+    let total = b.dim(total);
+    views::reshape(b, x, &[total])
+}
+
+/// The distinct elements in order, with the inverse and the counts.
+fn unique_parts(b: &mut Builder<'_>, x: &Tensor) -> Result<[Tensor; 3]> {
+    let flat = flattened(b, x);
+    let (values, order) = sorted(b, &flat, 0, None, false)?;
+    let runs = runs(b, &values);
+    let inverse = b.splat(int(0), DType::I64, &flat.dims);
+    let inverse = b.map(DType::I64, &flat.dims, |k, i| k.load(&inverse, i));
+    b.own(inverse.storage);
+    let mut k = crate::ops::primitives::KernelBuilder::new(b);
+    let i = k.parallel(&flat.dims);
+    let (at, number) = (k.load(&order, &i), k.load(&runs.number, &i));
+    k.store_through(&inverse, &[at], number, None, crate::loops::StoreMode::Set);
+    k.finish();
+    let inverse = views::reshape(b, &inverse, &x.dims);
+    Ok([runs.values, inverse, runs.lengths])
+}
+
+/// What was asked for, an empty tensor in place of the rest.
+fn asked(b: &mut Builder<'_>, parts: [Tensor; 3], wants: [bool; 2]) -> Vec<Value> {
+    let [values, inverse, counts] = parts;
+    let mut out = vec![Value::Tensor(values)];
+    for (part, wanted) in [(inverse, wants[0]), (counts, wants[1])] {
+        let part = if wanted { part } else { b.splat(int(0), DType::I64, &[Dim::Const(0)]) };
+        out.push(Value::Tensor(part));
+    }
+    out
+}
+
+fn unique2(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let wants = [args.flag(b, 2)?, args.flag(b, 3)?];
+    let parts = unique_parts(b, &x)?;
+    Ok(Value::Tuple(asked(b, parts, wants), None))
+}
+
+fn unique(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let wants = [args.flag(b, 2)?, false];
+    let parts = unique_parts(b, &x)?;
+    let mut values = asked(b, parts, wants);
+    values.truncate(2);
+    Ok(Value::Tuple(values, None))
+}
+
+fn unique_consecutive(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let wants = [args.flag(b, 1)?, args.flag(b, 2)?];
+    if !matches!(args.value(3)?, Value::None) && x.rank() != 1 {
+        return Err(b.unsupported("unique_consecutive along a dimension"));
+    }
+    let flat = flattened(b, &x);
+    let runs = runs(b, &flat);
+    let inverse = views::reshape(b, &runs.number, &x.dims);
+    let parts = [runs.values, inverse, runs.lengths];
+    Ok(Value::Tuple(asked(b, parts, wants), None))
+}
