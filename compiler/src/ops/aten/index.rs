@@ -492,7 +492,8 @@ fn scatter_into(
 fn scatter_source(b: &mut Builder<'_>, args: &Args<'_>, index: &Tensor, dtype: DType) -> Result<Tensor> {
     let source = as_tensor(b, args.value(3)?)?;
     if source.is_wrapped_number {
-        return views::expand_to(b, &source, &at_least_1d(b, index).dims);
+        let dims = at_least_1d(b, index).dims;
+        return views::expand_to(b, &source, &dims);
     }
     if source.dtype != dtype {
         return Err(b.user("scatter(): Expected self.dtype to be equal to src.dtype"));

@@ -40,12 +40,7 @@ fn cubic_weights(k: &mut KernelBuilder<'_, '_>, t: ExprId) -> Vec<ExprId> {
     let two = k.float(real, 2.0);
     let before = k.add(t, one);
     let (after, beyond) = (k.sub(one, t), k.sub(two, t));
-    vec![
-        polynomial(k, before, far),
-        polynomial(k, t, near),
-        polynomial(k, after, near),
-        polynomial(k, beyond, far),
-    ]
+    vec![polynomial(k, before, far), polynomial(k, t, near), polynomial(k, after, near), polynomial(k, beyond, far)]
 }
 
 /// The sum over all combinations of points of the dimensions, innermost dimension first.
