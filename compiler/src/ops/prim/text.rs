@@ -391,3 +391,26 @@ pub fn to_float(b: &mut Builder<'_>, text: &Operand) -> Result<Value> {
     let var = b.call("str_to_float", vec![Arg::Scalar(text.clone())], &[VarType::Float]);
     Ok(Value::Float(Operand::Var(var[0])))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::container::slice_positions;
+    use super::float_text;
+
+    #[test]
+    fn floats_print_with_17_digits() {
+        let cases = [(1.0, "1."), (0.1, "0.10000000000000001"), (1e-5, "1.0000000000000001e-05"), (2.5, "2.5")];
+        for (value, text) in cases {
+            assert_eq!(float_text(value), text);
+        }
+        assert_eq!(float_text(f64::NEG_INFINITY), "-inf");
+    }
+
+    #[test]
+    fn slices_take_what_python_takes() {
+        assert_eq!(slice_positions(4, Some(-3), None, 2), Some(vec![1, 3]));
+        assert_eq!(slice_positions(3, None, None, -1), Some(vec![2, 1, 0]));
+        assert_eq!(slice_positions(3, Some(5), Some(9), 1), Some(vec![]));
+        assert_eq!(slice_positions(3, None, None, 0), None);
+    }
+}
