@@ -3,12 +3,14 @@
 use crate::archive::{self, Archive};
 use crate::diag::{Diagnostic, Result};
 use crate::emit::target::Target;
+use crate::exec::Executable;
 use crate::ir::Module;
+use crate::library::Library;
 use crate::link::metadata::Facts;
 use crate::loops::Program;
 use crate::lower::{self, Request};
 use crate::schedule::{self, ScheduleTarget};
-use crate::{loops, script};
+use crate::{link, loops, script};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,6 +24,8 @@ pub enum Backend {
     Cranelift,
     /// The plain evaluator.
     Reference,
+    /// A shared library, built in a temporary folder and loaded.
+    Library,
 }
 
 /// How long each stage took, in order.
@@ -29,7 +33,8 @@ pub enum Backend {
 pub struct Timings(pub Vec<(&'static str, Duration)>);
 
 impl Timings {
-    fn time<T>(&mut self, stage: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// Runs a stage and notes how long it took.
+    pub fn time<T>(&mut self, stage: &'static str, run: impl FnOnce() -> Result<T>) -> Result<T> {
         let start = Instant::now();
         let result = run();
         self.0.push((stage, start.elapsed()));
@@ -67,12 +72,13 @@ pub fn schedule_target(target: &Target) -> ScheduleTarget {
     }
 }
 
-/// A lowered program as a model that can be called in this process.
-pub fn load(mut program: Program, backend: Backend, timings: &mut Timings) -> Result<aot_runtime::Model> {
+/// A lowered program as a model that can be called.
+pub fn load(mut program: Program, backend: Backend, timings: &mut Timings) -> Result<Executable> {
     match backend {
-        Backend::Reference => timings.time("load", || crate::eval::load(Arc::new(program))),
-        Backend::Llvm => compiled(&mut program, crate::jit::Backend::Llvm, timings),
-        Backend::Cranelift => compiled(&mut program, crate::jit::Backend::Cranelift, timings),
+        Backend::Reference => timings.time("load", || crate::eval::load(Arc::new(program))).map(Executable::Model),
+        Backend::Llvm => compiled(&mut program, crate::jit::Backend::Llvm, timings).map(Executable::Model),
+        Backend::Cranelift => compiled(&mut program, crate::jit::Backend::Cranelift, timings).map(Executable::Model),
+        Backend::Library => built(&mut program, timings).map(Executable::Library),
     }
 }
 
@@ -82,4 +88,18 @@ fn compiled(program: &mut Program, backend: crate::jit::Backend, timings: &mut T
     timings.time("schedule", || schedule::schedule(program, &schedule_target(&target), &options))?;
     let facts = Facts { name: "model".into(), ..Facts::default() };
     timings.time("emit", || crate::jit::load_with(program, backend, &target, &facts))
+}
+
+fn built(program: &mut Program, timings: &mut Timings) -> Result<Library> {
+    let target = Target::host();
+    let options = schedule::Options::default();
+    timings.time("schedule", || schedule::schedule(program, &schedule_target(&target), &options))?;
+    let facts = Facts { name: "model".into(), ..Facts::default() };
+    let folder = tempfile::tempdir().map_err(|e| Diagnostic::user(format!("cannot make a temporary folder: {e}")))?;
+    let path = folder.path().join("libmodel.so");
+    timings.time("emit and link", || {
+        link::build(program, facts, &target, crate::emit::llvm::Level::Full, link::library::Kind::Shared, &path)
+    })?;
+    // Once loaded, the file may go.
+    timings.time("load", || Library::load(&path))
 }

@@ -1,21 +1,27 @@
 //! `aot`: an ahead-of-time native compiler for TorchScript.
 
 pub mod archive;
+pub mod build;
 pub mod check;
 pub mod cli;
 pub mod diag;
 pub mod driver;
 pub mod emit;
 pub mod eval;
+pub mod exec;
 pub mod index;
 pub mod ir;
 pub mod jit;
+pub mod library;
 pub mod link;
 pub mod loops;
 pub mod lower;
 pub mod ops;
 pub mod schedule;
 pub mod script;
+pub mod signatures;
 pub mod source;
 pub mod syntax;
 pub mod types;
+
+pub use library::Library;

@@ -9,9 +9,10 @@ pub use compare::difference;
 use crate::archive::{self, Bytes};
 use crate::diag::{Blame, Diagnostic, Result};
 use crate::driver::{self, Backend, Timings};
+use crate::exec::Executable;
 use crate::ir::Module;
 use crate::lower::{ArgSpec, Request};
-use aot_runtime::{Model, Value};
+use aot_runtime::Value;
 use std::collections::HashMap;
 
 /// How one call went.
@@ -34,6 +35,28 @@ pub struct Report {
     pub outcome: Outcome,
 }
 
+/// An archive that must load, or that must be refused by the reader or the front end.
+pub fn archive(bytes: Bytes, name: &str, must_load: bool) -> Report {
+    let result = caught(|| archive::from_bytes(bytes, name).and_then(|archive| driver::front_end(&archive)));
+    let outcome = match (result, must_load) {
+        (Ok(Ok(_)), true) => Outcome::Passed,
+        (Ok(Ok(_)), false) => Outcome::Failed("it loads, though it must be refused".to_owned()),
+        (Ok(Err(error)), true) => outcome_of(&error),
+        (Ok(Err(error)), false) if error.blame == Blame::Internal => outcome_of(&error),
+        (Ok(Err(_)), false) => Outcome::Passed,
+        (Err(panic), _) => Outcome::Failed(panic),
+    };
+    Report { call: if must_load { "must load" } else { "must be refused" }.to_owned(), outcome }
+}
+
+/// Runs something that must not take other cases down with it.
+fn caught<T>(run: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        format!("internal error: {}", text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown"))
+    })
+}
+
 /// Runs every call of a model's case file.
 pub fn run(model: Bytes, io: Bytes, name: &str, backend: Backend) -> Vec<Report> {
     let all = |outcome: Outcome| vec![Report { call: "load".to_owned(), outcome }];
@@ -41,7 +64,8 @@ pub fn run(model: Bytes, io: Bytes, name: &str, backend: Backend) -> Vec<Report>
         Ok(cases) => cases,
         Err(error) => return all(Outcome::Failed(format!("the case file cannot be read: {}", error.render()))),
     };
-    let module = match archive::from_bytes(model, name).and_then(|archive| driver::front_end(&archive)) {
+    let module = caught(|| archive::from_bytes(model, name).and_then(|archive| driver::front_end(&archive)));
+    let module = match module.unwrap_or_else(|panic| Err(Diagnostic::internal(panic))) {
         Ok(module) => module,
         Err(error) => return cases.labels().map(|call| Report { call, outcome: outcome_of(&error) }).collect(),
     };
@@ -71,12 +95,17 @@ struct Runner<'m> {
     module: &'m Module,
     backend: Backend,
     /// Models by what they were compiled for.
-    models: HashMap<String, std::result::Result<Model, Box<Diagnostic>>>,
+    models: HashMap<String, std::result::Result<Executable, Box<Diagnostic>>>,
 }
 
 impl Runner<'_> {
     /// Runs calls in a row on one fresh instance.
     fn sequence(&mut self, calls: &[Call], file: &CaseFile) -> Vec<Outcome> {
+        let outcomes = caught(|| self.run_sequence(calls, file));
+        outcomes.unwrap_or_else(|panic| calls.iter().map(|_| Outcome::Failed(panic.clone())).collect())
+    }
+
+    fn run_sequence(&mut self, calls: &[Call], file: &CaseFile) -> Vec<Outcome> {
         let prepared: Result<Vec<Vec<Value>>> = calls.iter().map(|call| self.arguments(call)).collect();
         let prepared = match prepared {
             Ok(prepared) => prepared,
@@ -108,7 +137,7 @@ impl Runner<'_> {
         outcomes
     }
 
-    fn model(&mut self, calls: &[Call], prepared: &[Vec<Value>]) -> Result<&Model> {
+    fn model(&mut self, calls: &[Call], prepared: &[Vec<Value>]) -> Result<&Executable> {
         let mut requests: Vec<Request> = Vec::new();
         for (call, args) in calls.iter().zip(prepared) {
             let args = args.iter().map(ArgSpec::of).collect::<std::result::Result<Vec<_>, _>>();

@@ -1,16 +1,19 @@
 //! `aot check`: recorded cases through a backend.
 
+use super::options::BackendArg;
 use super::{Exit, Output};
 use crate::archive::{Bytes, Container};
-use crate::check::{self, Outcome};
+use crate::check::{self, Outcome, Report};
 use crate::diag::{Diagnostic, Result};
-use crate::driver::Backend;
-use clap::{Args, ValueEnum};
+use clap::Args;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `aot check`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  aot check cases/\n  aot check models.zip --backend cranelift --only resnet")]
+#[command(
+    after_help = "Examples:\n  aot check cases/\n  aot check models.zip --backend cranelift --only resnet\n\nA folder or zip with an archives.jsonl says of each file in it whether it must load or be refused; these are cases, too."
+)]
 pub(super) struct CheckArgs {
     /// Models with a NAME.io.pt beside them; folders and zips of such pairs.
     #[arg(required = true)]
@@ -29,58 +32,46 @@ pub(super) struct CheckArgs {
     verbose: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum BackendArg {
-    Llvm,
-    Cranelift,
-    Reference,
+/// One thing to check.
+enum Item {
+    /// A model with its recorded calls.
+    Pair(Bytes, Bytes),
+    /// A file that must load, or must be refused.
+    Archive(Bytes, bool),
 }
 
-/// A model with its cases.
-struct Pair {
-    name: String,
-    model: Bytes,
-    io: Bytes,
+/// The outcomes so far.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    unsupported: usize,
+    json: Vec<serde_json::Value>,
 }
 
 pub(super) fn run(args: &CheckArgs, output: &mut Output<'_>) -> Result<Exit> {
-    let backend = match args.backend {
-        BackendArg::Llvm => Backend::Llvm,
-        BackendArg::Cranelift => Backend::Cranelift,
-        BackendArg::Reference => Backend::Reference,
-    };
-    let (mut passed, mut failed, mut unsupported) = (0, 0, 0);
-    let mut json = Vec::new();
+    let mut tally = Tally::default();
     for path in &args.paths {
-        each_pair(path, &args.only, &mut |pair| {
-            for report in check::run(pair.model, pair.io, &pair.name, backend) {
-                let (word, text) = match &report.outcome {
-                    Outcome::Passed => ("passed", ""),
-                    Outcome::Failed(text) => ("failed", text.as_str()),
-                    Outcome::Unsupported(text) => ("unsupported", text.as_str()),
-                };
-                match report.outcome {
-                    Outcome::Passed => passed += 1,
-                    Outcome::Failed(_) => failed += 1,
-                    Outcome::Unsupported(_) => unsupported += 1,
-                }
-                if args.json {
-                    json.push(serde_json::json!({
-                        "model": pair.name, "call": report.call, "outcome": word, "message": text.trim_end(),
-                    }));
-                } else if args.verbose || word != "passed" {
-                    let text = text.trim_end().replace('\n', "\n    ");
-                    let _ = writeln!(
-                        output.out,
-                        "{word}: {} {}{}{text}",
-                        pair.name,
-                        report.call,
-                        if text.is_empty() { "" } else { "\n    " }
-                    );
-                }
+        let source = Source::open(path)?;
+        let items = source.items(&args.only)?;
+        let n_items = items.len();
+        for (i, (name, item)) in items.into_iter().enumerate() {
+            if output.is_terminal {
+                let _ = write!(output.err, "\r\x1b[K[{}/{n_items}] {name}", i + 1);
             }
-        })?;
+            let reports = match item()? {
+                Item::Pair(model, io) => check::run(model, io, &name, args.backend.into()),
+                Item::Archive(bytes, must_load) => vec![check::archive(bytes, &name, must_load)],
+            };
+            if output.is_terminal {
+                let _ = write!(output.err, "\r\x1b[K");
+            }
+            for report in &reports {
+                tell(&name, report, args, &mut tally, output);
+            }
+        }
     }
+    let Tally { passed, failed, unsupported, json } = tally;
     if args.json {
         let summary = serde_json::json!({
             "calls": json, "passed": passed, "failed": failed, "unsupported": unsupported,
@@ -92,56 +83,129 @@ pub(super) fn run(args: &CheckArgs, output: &mut Output<'_>) -> Result<Exit> {
     Ok(if failed > 0 { Exit::Mismatch } else { Exit::Success })
 }
 
-/// Hands out every pair of a file, folder or zip, in order of their names.
-fn each_pair(path: &Path, only: &[String], visit: &mut dyn FnMut(Pair)) -> Result<()> {
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
-    if path.is_dir() {
-        let entries = std::fs::read_dir(path).map_err(|e| cannot_read(path, &e))?;
-        let mut files: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
-        files.sort();
-        for file in files {
-            let name = file.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            if stem(name).is_some_and(wanted) && io_of(&file).exists() {
-                visit(pair_of(&file)?);
-            }
-        }
-        return Ok(());
+fn tell(name: &str, report: &Report, args: &CheckArgs, tally: &mut Tally, output: &mut Output<'_>) {
+    let (word, text, count) = match &report.outcome {
+        Outcome::Passed => ("passed", "", &mut tally.passed),
+        Outcome::Failed(text) => ("failed", text.as_str(), &mut tally.failed),
+        Outcome::Unsupported(text) => ("unsupported", text.as_str(), &mut tally.unsupported),
+    };
+    *count += 1;
+    if args.json {
+        tally.json.push(serde_json::json!({
+            "model": name, "call": report.call, "outcome": word, "message": text.trim_end(),
+        }));
+    } else if args.verbose || word != "passed" {
+        let text = text.trim_end().replace('\n', "\n    ");
+        let gap = if text.is_empty() { "" } else { "\n    " };
+        let _ = writeln!(output.out, "{word}: {name} {}{gap}{text}", report.call);
     }
-    if path.extension().is_some_and(|e| e == "zip") {
-        let zip = Container::open(path)?;
-        let mut names: Vec<String> = zip.names().map(str::to_owned).collect();
+}
+
+/// Where cases come from.
+enum Source {
+    /// The files of a folder.
+    Folder(PathBuf, Vec<String>),
+    /// The members of a zip.
+    Zip(Container),
+    /// One model.
+    Model(PathBuf),
+}
+
+/// Reads an item when its turn comes.
+type Read<'a> = Box<dyn FnOnce() -> Result<Item> + 'a>;
+
+impl Source {
+    fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).map_err(|e| cannot_read(path, &e))?;
+            let names = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
+            return Ok(Self::Folder(path.to_owned(), names.collect()));
+        }
+        if path.extension().is_some_and(|e| e == "zip") {
+            return Ok(Self::Zip(Container::open(path)?));
+        }
+        Ok(Self::Model(path.to_owned()))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names = match self {
+            Self::Folder(_, names) => names.clone(),
+            Self::Zip(zip) => zip.names().map(str::to_owned).collect(),
+            Self::Model(path) => [Some(path.clone()), Some(path.with_extension("io.pt")).filter(|io| io.exists())]
+                .into_iter()
+                .filter_map(|path| Some(path?.file_name()?.to_str()?.to_owned()))
+                .collect(),
+        };
         names.sort();
+        names
+    }
+
+    fn get(&self, name: &str) -> Result<Bytes> {
+        let path = match self {
+            Self::Zip(zip) => return zip.get(name),
+            Self::Folder(folder, _) => folder.join(name),
+            Self::Model(path) => path.with_file_name(name),
+        };
+        std::fs::read(&path).map(Bytes::new).map_err(|e| cannot_read(&path, &e))
+    }
+
+    /// Every item, in order of the names.
+    fn items<'a>(&'a self, only: &[String]) -> Result<Vec<(String, Read<'a>)>> {
+        let wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
+        let names = self.names();
+        let verdicts = match self {
+            Self::Folder(..) | Self::Zip(_) if names.iter().any(|name| name == LIST) => verdicts(self.get(LIST)?)?,
+            _ => HashMap::new(),
+        };
+        let mut items: Vec<(String, Read<'a>)> = Vec::new();
         for name in &names {
+            if let Some(&must_load) = verdicts.get(name).filter(|_| wanted(name)) {
+                let file = name.clone();
+                items.push((name.clone(), Box::new(move || Ok(Item::Archive(self.get(&file)?, must_load)))));
+            }
             let Some(stem) = stem(name).filter(|stem| wanted(stem)) else { continue };
             let io = format!("{stem}.io.pt");
-            if zip.contains(&io) {
-                visit(Pair { name: stem.to_owned(), model: zip.get(name)?, io: zip.get(&io)? });
+            if names.binary_search(&io).is_ok() {
+                let file = name.clone();
+                let read = move || Ok(Item::Pair(self.get(&file)?, self.get(&io)?));
+                items.push((stem.to_owned(), Box::new(read)));
             }
         }
-        return Ok(());
+        if let (Self::Model(path), true) = (self, items.is_empty()) {
+            if !path.exists() {
+                return Err(Diagnostic::user(format!("cannot read {}: there is no such file", path.display())));
+            }
+            return Err(Diagnostic::user(format!("{} has no recorded cases", path.display()))
+                .help(format!("cases are expected in {}", path.with_extension("io.pt").display())));
+        }
+        Ok(items)
     }
-    if !io_of(path).exists() {
-        return Err(Diagnostic::user(format!("{} has no recorded cases", path.display()))
-            .help(format!("cases are expected in {}", io_of(path).display())));
+}
+
+/// What says which archives must load: a line of JSON each, `{"file": "x.pt", "must": "load"}`.
+const LIST: &str = "archives.jsonl";
+
+fn verdicts(list: Bytes) -> Result<HashMap<String, bool>> {
+    let wrong = |what: String| Diagnostic::user(format!("{LIST}: {what}"));
+    let text = std::str::from_utf8(list.as_ref()).map_err(|e| wrong(e.to_string()))?;
+    let mut verdicts = HashMap::new();
+    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let line: serde_json::Value = serde_json::from_str(line).map_err(|e| wrong(format!("line {}: {e}", i + 1)))?;
+        let must_load = match line["must"].as_str() {
+            Some("load") => true,
+            Some("reject") => false,
+            _ => return Err(wrong(format!("line {}: 'must' is neither load nor reject", i + 1))),
+        };
+        let file = line["file"].as_str().ok_or_else(|| wrong(format!("line {}: no file", i + 1)))?;
+        verdicts.insert(file.to_owned(), must_load);
     }
-    visit(pair_of(path)?);
-    Ok(())
+    Ok(verdicts)
 }
 
 /// The name of a model file without its suffix; `None` for other files.
 fn stem(name: &str) -> Option<&str> {
     let stem = name.strip_suffix(".pt").or_else(|| name.strip_suffix(".ptl"))?;
     (!stem.ends_with(".io")).then_some(stem)
-}
-
-fn io_of(model: &Path) -> PathBuf {
-    model.with_extension("io.pt")
-}
-
-fn pair_of(model: &Path) -> Result<Pair> {
-    let read = |path: &Path| std::fs::read(path).map(Bytes::new).map_err(|e| cannot_read(path, &e));
-    let name = model.file_stem().and_then(|n| n.to_str()).unwrap_or("model").to_owned();
-    Ok(Pair { name, model: read(model)?, io: read(&io_of(model))? })
 }
 
 fn cannot_read(path: &Path, error: &std::io::Error) -> Box<Diagnostic> {

@@ -1,6 +1,8 @@
 //! The sub-commands: arguments to driver calls to output.
 
+mod build;
 mod check;
+mod options;
 
 use crate::diag::Diagnostic;
 use clap::{Parser, Subcommand};
@@ -16,6 +18,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Compile a model to a library.
+    Build(build::BuildArgs),
     /// Run recorded cases and compare with what PyTorch computed.
     Check(check::CheckArgs),
 }
@@ -54,6 +58,8 @@ pub struct Output<'a> {
     pub out: &'a mut dyn Write,
     /// Progress and errors.
     pub err: &'a mut dyn Write,
+    /// Whether messages go to a person, who wants to see progress.
+    pub is_terminal: bool,
 }
 
 /// Runs the command line.
@@ -68,6 +74,7 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, output: &mut Outp
         }
     };
     let result = match cli.command {
+        Command::Build(args) => build::run(&args, output),
         Command::Check(args) => check::run(&args, output),
     };
     match result {

@@ -14,6 +14,7 @@ mod flow;
 mod nodes;
 mod places;
 mod signature;
+mod spec;
 mod state;
 mod walk;
 

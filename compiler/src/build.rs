@@ -1,0 +1,223 @@
+//! A model as files: the library, its header, and what build systems read.
+//!
+//! Everything is made in a folder beside the output and moved into place at the end, so a failed build leaves nothing.
+
+use crate::archive::{self, Archive};
+use crate::diag::{Diagnostic, Result};
+use crate::driver::{self, Timings};
+use crate::emit;
+use crate::emit::llvm::{self, Artifact, Level};
+use crate::emit::target::Target;
+use crate::ir::Module;
+use crate::link::library::{self, Kind};
+use crate::link::metadata::Facts;
+use crate::link::{self, header};
+use crate::loops::Program;
+use crate::lower::Request;
+use crate::schedule;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What to make; the suffix of a file's name says which.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Product {
+    /// `.so`, `.a`, `.o`: a library with weights and runtime.
+    Library(Kind),
+    /// `.ll`, `.s`, `.bc`: the code of the model's functions alone.
+    Code(Artifact),
+}
+
+impl Product {
+    /// What a file name asks for.
+    ///
+    /// # Errors
+    /// A user error for other suffixes.
+    pub fn of_path(path: &Path) -> Result<Self> {
+        if let Some(kind) = Kind::of_path(path) {
+            return Ok(Self::Library(kind));
+        }
+        Ok(Self::Code(match path.extension().and_then(|e| e.to_str()) {
+            Some("ll") => Artifact::Text,
+            Some("s") => Artifact::Assembly,
+            Some("bc") => Artifact::Bitcode,
+            _ => {
+                return Err(Diagnostic::user(format!(
+                    "the suffix of {} says nothing about what to make",
+                    path.display()
+                ))
+                .help("known suffixes: .so .a .o .ll .s .bc"));
+            }
+        }))
+    }
+}
+
+/// Files beside a library.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extra {
+    /// `NAME.h`
+    Header,
+    /// `aot.hpp`, the C++ wrapper.
+    Cpp,
+    /// `NAMEConfig.cmake`
+    Cmake,
+    /// `NAME.pc`
+    PkgConfig,
+}
+
+/// How to build.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Prefix of the library's symbols: a C identifier.
+    pub name: String,
+    /// The machine.
+    pub target: Target,
+    /// How hard LLVM works.
+    pub level: Level,
+    /// Files beside the library.
+    pub extras: Vec<Extra>,
+    /// Where to put what stages made: graphs, the loop program, LLVM's text, assembly.
+    pub temps: Option<PathBuf>,
+}
+
+/// Compiles methods of an archive to files at and beside `out`; gives the files made, `out` first.
+///
+/// # Errors
+/// What the stages find wrong; user errors where a file cannot be written or the linker cannot run.
+pub fn build(
+    archive: &Archive,
+    module: &Module,
+    requests: &[Request],
+    out: &Path,
+    options: &Options,
+    timings: &mut Timings,
+) -> Result<Vec<PathBuf>> {
+    let product = Product::of_path(out)?;
+    let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file_name = out.file_name().ok_or_else(|| Diagnostic::user("the output has no file name"))?;
+    if out.is_dir() {
+        return Err(Diagnostic::user(format!("cannot write {}: it is a folder", out.display())));
+    }
+    let scratch = library::scratch_folder(folder)?;
+    let mut program = driver::lower(module, requests, timings)?;
+    if let Some(temps) = &options.temps {
+        save(temps, &options.name, "graph", graphs(module, requests).as_bytes())?;
+        save(temps, &options.name, "lowered.txt", format!("{program:#?}\n").as_bytes())?;
+    }
+    timings.time("schedule", || {
+        let target = driver::schedule_target(&options.target);
+        schedule::schedule(&mut program, &target, &schedule::Options::default())
+    })?;
+    if let Some(temps) = &options.temps {
+        save(temps, &options.name, "scheduled.txt", format!("{program:#?}\n").as_bytes())?;
+        let artifacts = [Artifact::Text, Artifact::Assembly];
+        let files = code(&program, options, &artifacts)?;
+        for (suffix, contents) in ["ll", "s"].into_iter().zip(files) {
+            save(temps, &options.name, suffix, &contents)?;
+        }
+    }
+    let mut made = vec![file_name.to_owned()];
+    match product {
+        Product::Code(artifact) => {
+            let files = timings.time("emit", || code(&program, options, &[artifact]))?;
+            let contents = files.first().ok_or_else(|| Diagnostic::internal("no code was made"))?;
+            write(&scratch.path().join(file_name), contents)?;
+        }
+        Product::Library(kind) => {
+            let facts = Facts { name: options.name.clone(), model_hash: hash(&archive.path), ..Facts::default() };
+            let place = scratch.path().join(file_name);
+            let desc = timings
+                .time("emit and link", || link::build(&program, facts, &options.target, options.level, kind, &place))?;
+            let (name, library) = (&options.name, file_name.to_string_lossy());
+            for extra in &options.extras {
+                let (file, contents) = match extra {
+                    Extra::Header => (format!("{name}.h"), header::c_header(&desc)),
+                    Extra::Cpp => ("aot.hpp".to_owned(), header::CPP.to_owned()),
+                    Extra::Cmake => (format!("{name}Config.cmake"), header::cmake(name, &library)),
+                    Extra::PkgConfig => {
+                        (format!("{name}.pc"), header::pkg_config(name, &library, env!("CARGO_PKG_VERSION")))
+                    }
+                };
+                write(&scratch.path().join(&file), contents.as_bytes())?;
+                made.push(file.into());
+            }
+        }
+    }
+    let mut files = Vec::new();
+    for file in made {
+        let place = folder.join(&file);
+        fs::rename(scratch.path().join(&file), &place).map_err(|e| cannot_write(&place, &e))?;
+        files.push(place);
+    }
+    // The caller asked for `out` in these words.
+    files[0] = out.to_owned();
+    Ok(files)
+}
+
+/// A C identifier for a library or model of this file name: `libfoo-bar.so` is `foo_bar`.
+pub fn name_of(path: &Path) -> String {
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = stem.strip_prefix("lib").filter(|rest| !rest.is_empty()).unwrap_or(&stem);
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let name: String = stem.chars().map(plain).collect();
+    if name.starts_with(|c: char| c.is_ascii_digit()) || name.is_empty() { format!("m_{name}") } else { name }
+}
+
+fn code(program: &Program, options: &Options, artifacts: &[Artifact]) -> Result<Vec<Vec<u8>>> {
+    let emit = |b: &dyn emit::builder::Builder| emit::program(b, program, &options.name);
+    llvm::compile(&emit, &options.target, options.level, artifacts)
+}
+
+fn graphs(module: &Module, requests: &[Request]) -> String {
+    let class = &module.root.class;
+    let mut methods: Vec<&str> = requests.iter().map(|request| request.method.as_str()).collect();
+    methods.dedup();
+    let functions = methods.into_iter().filter_map(|method| module.method(class, method));
+    functions.map(|function| format!("# {}\n{}\n", function.name, function.graph)).collect()
+}
+
+/// Length and check sum of the archive, enough to tell versions of a model apart.
+fn hash(path: &Path) -> String {
+    fs::read(path).map_or_else(|_| String::new(), |bytes| format!("{:08x}-{}", crc32fast::hash(&bytes), bytes.len()))
+}
+
+fn save(folder: &Path, name: &str, suffix: &str, contents: &[u8]) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|e| cannot_write(folder, &e))?;
+    write(&folder.join(format!("{name}.{suffix}")), contents)
+}
+
+fn write(path: &Path, contents: &[u8]) -> Result<()> {
+    fs::write(path, contents).map_err(|e| cannot_write(path, &e))
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Box<Diagnostic> {
+    Diagnostic::user(format!("cannot write {}: {error}", path.display()))
+}
+
+/// [`build`] of a file with one call, for tests and tools.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_file(model: &Path, requests: &[Request], out: &Path, options: &Options) -> Result<Vec<PathBuf>> {
+    let archive = archive::open(model)?;
+    let module = driver::front_end(&archive)?;
+    build(&archive, &module, requests, out, options, &mut Timings::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_c_identifiers() {
+        assert_eq!(name_of(Path::new("a/libsilero-vad.so")), "silero_vad");
+        assert_eq!(name_of(Path::new("3d.pt")), "m_3d");
+        assert_eq!(name_of(Path::new("lib.so")), "lib");
+    }
+
+    #[test]
+    fn suffixes_say_what_to_make() {
+        assert_eq!(Product::of_path(Path::new("x.ll")).unwrap(), Product::Code(Artifact::Text));
+        assert_eq!(Product::of_path(Path::new("x.a")).unwrap(), Product::Library(Kind::Static));
+        assert!(Product::of_path(Path::new("x.exe")).is_err());
+    }
+}
