@@ -16,6 +16,8 @@ pub mod library;
 pub mod link;
 pub mod loops;
 pub mod lower;
+pub mod module;
+pub mod npy;
 pub mod ops;
 pub mod schedule;
 pub mod script;
@@ -24,4 +26,6 @@ pub mod source;
 pub mod syntax;
 pub mod types;
 
+pub use driver::Backend;
 pub use library::Library;
+pub use module::{Method, Module, ToValue, to_array};

@@ -163,7 +163,10 @@ pub(super) fn tensor(data: &TensorData) -> Result<Tensor> {
 }
 
 /// A recorded value as an argument.
-pub(super) fn value(value: &IValue) -> Result<Value> {
+///
+/// # Errors
+/// Unsupported for kinds of values that no method takes.
+pub fn value(value: &IValue) -> Result<Value> {
     let values = |items: &[IValue]| items.iter().map(self::value).collect::<Result<Vec<_>>>();
     Ok(match value {
         IValue::None => Value::None,

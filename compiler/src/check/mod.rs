@@ -3,7 +3,7 @@
 mod cases;
 mod compare;
 
-pub use cases::{Call, CaseFile, Expected};
+pub use cases::{Call, CaseFile, Expected, value};
 pub use compare::difference;
 
 use crate::archive::{self, Bytes};
