@@ -1,6 +1,6 @@
 //! Embeddings: rows of a table chosen by indices, alone or summed in bags.
 
-use super::index::check_all;
+use super::index::{Bounds, check_all, check_positions};
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Const, Dim, Operand, ReduceOp};
 use crate::ops::OpDef;
@@ -33,7 +33,7 @@ fn expect_table(b: &mut Builder<'_>, table: &Tensor, index: &Tensor) -> Result<(
         )));
     }
     let rows = table.dims[0];
-    check_all(b, index, "IndexError", "index out of range in self", |k, i| k.in_bounds(i, rows));
+    check_positions(b, index, rows, 0, Bounds::InSelf);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ pub mod conv;
 pub mod create;
 pub mod embedding;
 pub mod index;
+pub mod nonzero;
 pub mod norm;
 pub mod pad;
 pub mod pointwise;
@@ -19,6 +20,7 @@ pub mod reduce;
 pub mod resize;
 pub mod rnn;
 pub mod sample;
+pub mod scatter;
 pub mod sort;
 pub mod unary;
 pub mod view;
@@ -37,6 +39,7 @@ pub const FAMILIES: &[&[OpDef]] = &[
     create::DEFS,
     embedding::DEFS,
     index::DEFS,
+    nonzero::DEFS,
     norm::DEFS,
     pad::DEFS,
     pointwise::DEFS,
@@ -47,6 +50,7 @@ pub const FAMILIES: &[&[OpDef]] = &[
     rnn::DEFS,
     sample::DEFS,
     sort::DEFS,
+    scatter::DEFS,
     unary::DEFS,
     unary::FLOAT_DEFS,
     view::DEFS,

@@ -243,7 +243,7 @@ fn runs(b: &mut Builder<'_>, x: &Tensor) -> Runs {
         let differs = k.binary(BinaryOp::Ne, v, w);
         k.binary(BinaryOp::Or, is_first, differs)
     });
-    let first = super::index::nonzero(b, &starts);
+    let first = super::nonzero::positions(b, &starts);
     let count = first.dims[0];
     let values = b.map(x.dtype, &[count], |k, i| {
         let zero = k.int(0);
