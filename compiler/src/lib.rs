@@ -19,6 +19,7 @@ pub mod lower;
 pub mod module;
 pub mod npy;
 pub mod ops;
+pub mod passes;
 pub mod schedule;
 pub mod script;
 pub mod signatures;

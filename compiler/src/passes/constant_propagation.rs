@@ -1,0 +1,124 @@
+//! Nodes without effects whose operands are constants become constants; conditions that are known choose their branch, and
+//! loops that run no round vanish.
+//!
+//! Only values without identity are computed (numbers, text, tuples of them) and, with [`Options::lists`], lists of numbers
+//! that nothing changes; never tensors. Uses the operators' own definitions, see [`evaluate`](super::evaluate). Dead nodes
+//! are left for [`eliminate_dead_code`](super::eliminate_dead_code).
+
+use super::effects::{self, Writes};
+use super::{Changed, edit, evaluate};
+use crate::ir::{BlockId, Graph, NodeId, ValueId};
+use crate::types::{IValue, Type};
+use std::collections::HashMap;
+
+/// What to fold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// Whether literal lists of numbers become constants.
+    pub lists: bool,
+}
+
+/// Folds constants.
+pub fn run(graph: &mut Graph, options: Options) -> Changed {
+    let mut folder = Folder { options, writes: Writes::of(graph), new: HashMap::new(), changed: false };
+    folder.block(graph, graph.top);
+    edit::substitute(graph, &folder.new);
+    folder.changed
+}
+
+struct Folder {
+    options: Options,
+    writes: Writes,
+    /// Outputs of removed nodes.
+    new: HashMap<ValueId, ValueId>,
+    changed: bool,
+}
+
+impl Folder {
+    fn block(&mut self, graph: &mut Graph, block: BlockId) {
+        let mut nodes = Vec::new();
+        let mut pending: Vec<NodeId> = graph.blocks[block].nodes.iter().rev().copied().collect();
+        while let Some(id) = pending.pop() {
+            for input in &mut graph.nodes[id].inputs {
+                while let Some(&other) = self.new.get(input) {
+                    *input = other;
+                }
+            }
+            if let Some((body, outputs)) = self.chosen(graph, id) {
+                let old = graph.nodes[id].outputs.clone();
+                self.new.extend(old.into_iter().zip(outputs));
+                pending.extend(body.into_iter().rev());
+                self.changed = true;
+                continue;
+            }
+            for inner in graph.nodes[id].blocks.clone() {
+                self.block(graph, inner);
+            }
+            let Some(value) = self.value(graph, id) else {
+                nodes.push(id);
+                continue;
+            };
+            let output = graph.nodes[id].outputs[0];
+            let (ty, name) = (graph.values[output].ty.clone(), graph.values[output].name.clone());
+            let constant = edit::create_constant(graph, value, ty, name);
+            self.new.insert(output, graph.nodes[constant].outputs[0]);
+            nodes.push(constant);
+            self.changed = true;
+        }
+        graph.blocks[block].nodes = nodes;
+    }
+
+    /// What takes the place of a node whose condition is known: the nodes of the branch, and its results.
+    fn chosen(&self, graph: &Graph, id: NodeId) -> Option<(Vec<NodeId>, Vec<ValueId>)> {
+        let node = &graph.nodes[id];
+        let constant = |at: usize| graph.constant(node.inputs[at]);
+        let resolve = |value: &ValueId| {
+            let mut value = *value;
+            while let Some(&other) = self.new.get(&value) {
+                value = other;
+            }
+            value
+        };
+        match &*node.op.name {
+            "prim::If" => {
+                let Some(IValue::Bool(cond)) = constant(0) else { return None };
+                let branch = &graph.blocks[node.blocks[usize::from(!cond)]];
+                Some((branch.nodes.clone(), branch.returns.iter().map(resolve).collect()))
+            }
+            "prim::Loop" => {
+                let is_empty = matches!(constant(0), Some(IValue::Int(n)) if n <= 0)
+                    || matches!(constant(1), Some(IValue::Bool(false)));
+                is_empty.then(|| (Vec::new(), node.inputs[2..].to_vec()))
+            }
+            _ => None,
+        }
+    }
+
+    fn value(&self, graph: &Graph, id: NodeId) -> Option<IValue> {
+        let node = &graph.nodes[id];
+        let is_candidate = node.outputs.len() == 1
+            && node.blocks.is_empty()
+            && !node.is("prim::Constant")
+            && !effects::is_kept(node)
+            && effects::is_deterministic(node)
+            && node.inputs.iter().all(|&input| graph.constant(input).is_some());
+        if !is_candidate {
+            return None;
+        }
+        let ty = &graph.values[node.outputs[0]].ty;
+        if let (Type::List(of), "prim::ListConstruct") = (ty, &*node.op.name) {
+            let is_plain = matches!(**of, Type::Int | Type::Float | Type::Bool | Type::Str);
+            if !self.options.lists || !is_plain || self.writes.containers {
+                return None;
+            }
+            let items: Option<Vec<_>> = node.inputs.iter().map(|&input| graph.constant(input)).collect();
+            return Some(IValue::List(Some((**of).clone()), items?.into()));
+        }
+        // Objects and tensors among the operands may be written to elsewhere.
+        let is_stable = |&input: &ValueId| !self.writes.touch(&graph.values[input].ty);
+        if !edit::is_immutable(ty) || matches!(ty, Type::Function) || !node.inputs.iter().all(is_stable) {
+            return None;
+        }
+        evaluate::node(graph, id).filter(|value| edit::plain_type(value).is_some())
+    }
+}

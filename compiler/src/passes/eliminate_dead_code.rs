@@ -1,0 +1,134 @@
+//! Removes what nobody uses: nodes without effects, outputs of `prim::If` and values that `prim::Loop` carries in vain.
+//!
+//! Works on any graph. Unused random operators go, too, as in PyTorch. Costs one walk of the graph.
+
+use super::{Changed, edit, effects};
+use crate::index::IndexVec;
+use crate::ir::{BlockId, Graph, NodeId, ValueDef, ValueId};
+use std::collections::HashMap;
+
+/// Removes dead nodes and dead outputs.
+pub fn run(graph: &mut Graph) -> Changed {
+    let all = edit::nodes(graph);
+    let mut live = Live {
+        graph,
+        nodes: graph.nodes.iter().map(|_| false).collect(),
+        values: graph.values.iter().map(|_| false).collect(),
+        block_of: all.iter().map(|&(block, node)| (node, block)).collect(),
+        owner: all.iter().flat_map(|&(_, node)| graph.nodes[node].blocks.iter().map(move |&b| (b, node))).collect(),
+        pending: Vec::new(),
+    };
+    live.pending.extend(graph.blocks[graph.top].returns.iter().copied());
+    for &(_, id) in &all {
+        if effects::is_kept(&graph.nodes[id]) {
+            live.node(id);
+        }
+    }
+    while let Some(value) = live.pending.pop() {
+        live.value(value);
+    }
+    let (live_nodes, live_values) = (live.nodes, live.values);
+    let mut changed = all.iter().any(|&(_, id)| !live_nodes[id]);
+    edit::remove_nodes(graph, |id| !live_nodes[id]);
+    for (_, id) in edit::nodes(graph) {
+        changed |= trim(graph, id, &live_values);
+    }
+    changed
+}
+
+struct Live<'g> {
+    graph: &'g Graph,
+    nodes: IndexVec<NodeId, bool>,
+    values: IndexVec<ValueId, bool>,
+    block_of: HashMap<NodeId, BlockId>,
+    owner: HashMap<BlockId, NodeId>,
+    pending: Vec<ValueId>,
+}
+
+impl Live<'_> {
+    /// A node runs: with it whatever it takes, and the node in whose block it is.
+    fn node(&mut self, id: NodeId) {
+        let mut next = Some(id);
+        while let Some(id) = next.filter(|&id| !self.nodes[id]) {
+            self.nodes[id] = true;
+            let node = &self.graph.nodes[id];
+            match &*node.op.name {
+                "prim::If" => self.pending.push(node.inputs[0]),
+                "prim::Loop" => {
+                    self.pending.extend(&node.inputs[..2]);
+                    self.pending.extend(self.graph.blocks[node.blocks[0]].returns.first());
+                }
+                _ => {
+                    self.pending.extend(&node.inputs);
+                    self.pending.extend(node.blocks.iter().flat_map(|&b| &self.graph.blocks[b].returns));
+                }
+            }
+            next = self.block_of.get(&id).and_then(|block| self.owner.get(block)).copied();
+        }
+    }
+
+    fn value(&mut self, value: ValueId) {
+        if std::mem::replace(&mut self.values[value], true) {
+            return;
+        }
+        match self.graph.values[value].def {
+            ValueDef::Output(id, at) => {
+                self.node(id);
+                let node = &self.graph.nodes[id];
+                match &*node.op.name {
+                    "prim::If" => {
+                        self.pending.extend(node.blocks.iter().map(|&b| self.graph.blocks[b].returns[at]));
+                    }
+                    "prim::Loop" => self.carried(id, at),
+                    _ => {}
+                }
+            }
+            ValueDef::Param(block, at) => {
+                if let (Some(&id), Some(at)) = (self.owner.get(&block), at.checked_sub(1)) {
+                    if self.graph.nodes[id].is("prim::Loop") {
+                        self.carried(id, at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a loop carries at this position is used, in the loop or after it.
+    fn carried(&mut self, id: NodeId, at: usize) {
+        let node = &self.graph.nodes[id];
+        let body = &self.graph.blocks[node.blocks[0]];
+        self.pending.extend([node.inputs[at + 2], body.params[at + 1], body.returns[at + 1], node.outputs[at]]);
+    }
+}
+
+/// Drops the dead outputs of a live node with blocks.
+fn trim(graph: &mut Graph, id: NodeId, live: &IndexVec<ValueId, bool>) -> Changed {
+    let node = &graph.nodes[id];
+    let is_loop = node.is("prim::Loop");
+    if !is_loop && !node.is("prim::If") {
+        return false;
+    }
+    let dead: Vec<usize> = (0..node.outputs.len()).filter(|&at| !live[node.outputs[at]]).collect();
+    let blocks = node.blocks.clone();
+    for &at in dead.iter().rev() {
+        graph.nodes[id].outputs.remove(at);
+        if is_loop {
+            graph.nodes[id].inputs.remove(at + 2);
+            graph.blocks[blocks[0]].params.remove(at + 1);
+            graph.blocks[blocks[0]].returns.remove(at + 1);
+        } else {
+            blocks.iter().for_each(|&block| _ = graph.blocks[block].returns.remove(at));
+        }
+    }
+    for at in 0..graph.nodes[id].outputs.len() {
+        let output = graph.nodes[id].outputs[at];
+        graph.values[output].def = ValueDef::Output(id, at);
+    }
+    for block in blocks {
+        for at in 0..graph.blocks[block].params.len() {
+            let param = graph.blocks[block].params[at];
+            graph.values[param].def = ValueDef::Param(block, at);
+        }
+    }
+    !dead.is_empty()
+}

@@ -1,0 +1,112 @@
+//! Values of operators on constants, by lowering a small graph and evaluating it: the operators' own definitions are the
+//! only rule for them.
+
+use crate::eval;
+use crate::ir::{Argument, Class, ClassKind, Function, Graph, Module, NodeId, OpName, ValueId};
+use crate::lower::{self, Request};
+use crate::types::{DType, IValue, Object, TensorData, Type};
+use aot_runtime::Value;
+use indexmap::IndexMap;
+use std::sync::Arc;
+
+/// The class of the object whose method is evaluated.
+const CLASS: &str = "__torch__.Folding";
+
+/// A graph without inputs that computes something from constants.
+#[derive(Debug)]
+pub struct Computation {
+    graph: Graph,
+}
+
+impl Default for Computation {
+    fn default() -> Self {
+        let mut graph = Graph::new();
+        graph.add_param(graph.top, Type::Class(CLASS.into()), Some("self".into()));
+        Self { graph }
+    }
+}
+
+impl Computation {
+    /// A constant.
+    pub fn constant(&mut self, value: IValue, ty: Type) -> ValueId {
+        self.graph.append_constant(self.graph.top, value, ty, None)
+    }
+
+    /// An int.
+    pub fn int(&mut self, value: i64) -> ValueId {
+        self.constant(IValue::Int(value), Type::Int)
+    }
+
+    /// The result of an operator.
+    pub fn op(&mut self, name: &OpName, inputs: Vec<ValueId>, ty: Type) -> ValueId {
+        let node = self.graph.append(self.graph.top, name.clone(), inputs, &[ty], None);
+        self.graph.nodes[node].outputs[0]
+    }
+
+    /// The tensor that an operator gives; the name is with its overload, `aten::add.Tensor`.
+    pub fn tensor(&mut self, name: &str, inputs: Vec<ValueId>) -> ValueId {
+        let (base, overload) = name.split_once('.').unwrap_or((name, ""));
+        self.op(&OpName::with_overload(base, overload), inputs, Type::tensor())
+    }
+
+    /// The value; `None` where it cannot be computed when compiling, or computing it raises an exception.
+    pub fn run(mut self, value: ValueId) -> Option<IValue> {
+        let top = self.graph.top;
+        let result = self.graph.values[value].ty.clone();
+        self.graph.blocks[top].returns = vec![value];
+        let class = Class {
+            name: CLASS.into(),
+            kind: ClassKind::Module,
+            attrs: IndexMap::new(),
+            constants: IndexMap::new(),
+            parameters: Vec::new(),
+            buffers: Vec::new(),
+            methods: vec!["forward".into()],
+        };
+        let name: Arc<str> = format!("{CLASS}.forward").into();
+        let params = vec![Argument { name: "self".into(), ty: Type::Class(CLASS.into()), default: None }];
+        let function = Function { name: name.clone(), params, result, graph: self.graph, span: None };
+        let module = Module {
+            classes: IndexMap::from([(Arc::from(CLASS), class)]),
+            functions: IndexMap::from([(name, function)]),
+            root: Arc::new(Object { class: CLASS.into(), attrs: IndexMap::new() }),
+        };
+        let request = Request { method: "forward".into(), args: Vec::new() };
+        let program = lower::lower(&module, &[request]).ok()?;
+        let model = eval::load(Arc::new(program)).ok()?;
+        from_runtime(&model.call("forward", &[]).ok()?)
+    }
+}
+
+/// The value of a node with one output whose inputs are constants.
+pub fn node(graph: &Graph, id: NodeId) -> Option<IValue> {
+    let node = &graph.nodes[id];
+    let [output] = node.outputs[..] else { return None };
+    let mut computation = Computation::default();
+    let mut inputs = Vec::new();
+    for &input in &node.inputs {
+        inputs.push(computation.constant(graph.constant(input)?, graph.values[input].ty.clone()));
+    }
+    let value = computation.op(&node.op, inputs, graph.values[output].ty.clone());
+    if let crate::ir::ValueDef::Output(copy, _) = computation.graph.values[value].def {
+        computation.graph.nodes[copy].attrs.clone_from(&node.attrs);
+    }
+    computation.run(value)
+}
+
+fn from_runtime(value: &Value) -> Option<IValue> {
+    Some(match value {
+        Value::None => IValue::None,
+        Value::Bool(x) => IValue::Bool(*x),
+        Value::Int(x) => IValue::Int(*x),
+        Value::Float(x) => IValue::Float(*x),
+        Value::Complex(re, im) => IValue::Complex(*re, *im),
+        Value::Str(text) => IValue::Str(text.as_str().into()),
+        Value::Tensor(tensor) => {
+            let dtype = DType::from_code(i64::from(tensor.dtype.0))?;
+            IValue::Tensor(Arc::new(TensorData::from_bytes(dtype, &tensor.sizes, tensor.to_bytes()).ok()?))
+        }
+        Value::Tuple(items) => IValue::Tuple(items.iter().map(from_runtime).collect::<Option<Vec<_>>>()?.into()),
+        Value::List(_) | Value::NamedTuple { .. } | Value::Dict(_) => return None,
+    })
+}

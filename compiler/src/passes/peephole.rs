@@ -1,0 +1,154 @@
+//! Small rewrites that look at a node and what defines its operands: neutral elements, casts to the same type, parts of
+//! literals, questions whose answer is in a type.
+//!
+//! Parts of lists are only taken where nothing in the graph changes lists. Dead nodes are left for
+//! [`eliminate_dead_code`](super::eliminate_dead_code).
+
+use super::effects::Writes;
+use super::{Changed, edit};
+use crate::ir::{BlockId, Graph, Node, NodeId, ValueId};
+use crate::types::{IValue, TensorType, Type};
+use std::collections::HashMap;
+
+/// What takes the place of a node.
+enum New {
+    /// These values, one for each output.
+    Values(Vec<ValueId>),
+    /// A constant.
+    Constant(IValue, Type),
+}
+
+/// Rewrites every node once, operands first.
+pub fn run(graph: &mut Graph) -> Changed {
+    let writes = Writes::of(graph);
+    let mut new: HashMap<ValueId, ValueId> = HashMap::new();
+    let mut removed: Vec<(BlockId, NodeId, Option<NodeId>)> = Vec::new();
+    for (block, id) in edit::nodes(graph) {
+        for input in &mut graph.nodes[id].inputs {
+            while let Some(&other) = new.get(input) {
+                *input = other;
+            }
+        }
+        let node = &graph.nodes[id];
+        let outputs = node.outputs.clone();
+        match rewrite(graph, node, writes) {
+            None => {}
+            Some(New::Values(values)) => {
+                new.extend(outputs.into_iter().zip(values));
+                removed.push((block, id, None));
+            }
+            Some(New::Constant(value, ty)) => {
+                let name = graph.values[outputs[0]].name.clone();
+                let constant = edit::create_constant(graph, value, ty, name);
+                new.insert(outputs[0], graph.nodes[constant].outputs[0]);
+                removed.push((block, id, Some(constant)));
+            }
+        }
+    }
+    edit::substitute(graph, &new);
+    let changed = !removed.is_empty();
+    for (block, id, constant) in removed {
+        edit::replace_node(graph, block, id, constant.into_iter().collect());
+    }
+    changed
+}
+
+fn rewrite(graph: &Graph, node: &Node, writes: Writes) -> Option<New> {
+    let ty = |value: ValueId| &graph.values[value].ty;
+    let input = |at: usize| node.inputs.get(at).copied();
+    let made_by = |value: ValueId, name: &str| edit::producer(graph, value).filter(|node| node.is(name));
+    let is_int =
+        |at: usize, n: i64| matches!(input(at).and_then(|v| graph.constant(v)), Some(IValue::Int(x)) if x == n);
+    let first = input(0)?;
+    let same = || Some(New::Values(vec![first]));
+    let bool = |value: bool| Some(New::Constant(IValue::Bool(value), Type::Bool));
+    let int = |value: i64| Some(New::Constant(IValue::Int(value), Type::Int));
+    let literal = |value: ValueId| made_by(value, "prim::ListConstruct").filter(|_| !writes.containers);
+    match &*node.op.name {
+        "aten::add" | "aten::sub" if node.inputs.len() == 3 && is_int(1, 0) => {
+            matches!(ty(first), Type::Tensor(_)).then(same)?
+        }
+        "aten::t" if !writes.tensors => {
+            let inner = made_by(first, "aten::t")?;
+            Some(New::Values(vec![inner.inputs[0]]))
+        }
+        "aten::eq" | "aten::le" | "aten::ge" if input(1)? == first && matches!(ty(first), Type::Int) => bool(true),
+        "aten::ne" | "aten::lt" | "aten::gt" if input(1)? == first && matches!(ty(first), Type::Int) => bool(false),
+        "aten::__is__" | "aten::__isnot__" => {
+            let is_not = node.is("aten::__isnot__");
+            let (a, b) = (ty(first), ty(input(1)?));
+            let other = match (a, b) {
+                (Type::None, other) | (other, Type::None) => other,
+                _ => return None,
+            };
+            match other {
+                Type::None => bool(!is_not),
+                Type::Optional(_) | Type::Any | Type::Union(_) | Type::Var(_) => None,
+                _ => bool(is_not),
+            }
+        }
+        "prim::unchecked_cast" if ty(first) == ty(node.outputs[0]) => same(),
+        "aten::_unwrap_optional" | "prim::unchecked_unwrap_optional" => {
+            (!matches!(ty(first), Type::Optional(_) | Type::None)).then(same)?
+        }
+        "aten::Int" if matches!(ty(first), Type::Int) => same(),
+        "aten::Float" if matches!(ty(first), Type::Float) => same(),
+        "aten::Bool" if matches!(ty(first), Type::Bool) => same(),
+        "aten::len" => int(i64::try_from(literal(first)?.inputs.len()).ok()?),
+        "aten::__getitem__" => {
+            let items = &literal(first)?.inputs;
+            let Some(IValue::Int(index)) = graph.constant(input(1)?) else { return None };
+            Some(New::Values(vec![*items.get(position(index, items.len())?)?]))
+        }
+        "prim::ListUnpack" => {
+            let items = literal(first)?.inputs.clone();
+            (items.len() == node.outputs.len()).then_some(New::Values(items))
+        }
+        "prim::TupleUnpack" => {
+            let items = made_by(first, "prim::TupleConstruct")?.inputs.clone();
+            (items.len() == node.outputs.len()).then_some(New::Values(items))
+        }
+        "prim::TupleIndex" => {
+            let items = &made_by(first, "prim::TupleConstruct")?.inputs;
+            let Some(IValue::Int(index)) = graph.constant(input(1)?) else { return None };
+            Some(New::Values(vec![*items.get(position(index, items.len())?)?]))
+        }
+        "aten::dim" => {
+            let Type::Tensor(TensorType { sizes: Some(sizes), .. }) = ty(first) else { return None };
+            int(i64::try_from(sizes.len()).ok()?)
+        }
+        "aten::size" if !writes.tensors => {
+            let Type::Tensor(TensorType { sizes: Some(sizes), .. }) = ty(first) else { return None };
+            match input(1) {
+                None => {
+                    let sizes = sizes.iter().map(|size| size.map(IValue::Int)).collect::<Option<Vec<_>>>()?;
+                    (!writes.containers).then_some(())?;
+                    Some(New::Constant(IValue::List(Some(Type::Int), sizes.into()), Type::list(Type::Int)))
+                }
+                Some(dim) => {
+                    let Some(IValue::Int(dim)) = graph.constant(dim) else { return None };
+                    int((*sizes.get(position(dim, sizes.len())?)?)?)
+                }
+            }
+        }
+        "prim::dtype" => {
+            let Type::Tensor(TensorType { dtype: Some(dtype), .. }) = ty(first) else { return None };
+            int(dtype.code())
+        }
+        "prim::device" => {
+            let Type::Tensor(TensorType { device: Some(device), .. }) = ty(first) else { return None };
+            Some(New::Constant(IValue::Device(device.clone()), Type::Device))
+        }
+        "prim::is_cuda" => {
+            let Type::Tensor(TensorType { device: Some(device), .. }) = ty(first) else { return None };
+            bool(device.starts_with("cuda"))
+        }
+        _ => None,
+    }
+}
+
+/// A Python index as a position.
+fn position(index: i64, len: usize) -> Option<usize> {
+    let index = if index < 0 { index + i64::try_from(len).ok()? } else { index };
+    usize::try_from(index).ok().filter(|&at| at < len)
+}

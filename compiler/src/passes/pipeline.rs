@@ -1,0 +1,93 @@
+//! Which passes run in which order, and why there.
+//!
+//! After each pass the verifier runs in builds with debug assertions.
+
+use super::constant_propagation::Options;
+use super::{
+    Changed, constant_pooling, constant_propagation, eliminate_common_subexpressions, eliminate_dead_code,
+    fold_convolutions, freeze_attributes, inline, peephole, remove_dropout,
+};
+use crate::diag::{Diagnostic, Result};
+use crate::ir::{Graph, Module, verify};
+use crate::types::IValue;
+
+/// Most rounds of rewriting until nothing changes; a graph that still changes then is left as it is.
+const MAX_ROUNDS: usize = 16;
+
+/// The graph of a method of the root without calls.
+///
+/// # Errors
+/// A user error if there is no such method.
+pub fn inlined(module: &Module, method: &str) -> Result<Graph> {
+    let mut graph = method_graph(module, method)?;
+    checked("inline", &mut graph, |g| inline::run(g, module));
+    // The callees brought their own constants.
+    checked("constant_pooling", &mut graph, constant_pooling::run);
+    checked("eliminate_dead_code", &mut graph, eliminate_dead_code::run);
+    Ok(graph)
+}
+
+/// The graph of a method of the root with unchanging attributes as constants and everything that follows from them.
+///
+/// # Errors
+/// User errors if there is no such method, or the module is in training mode.
+pub fn frozen(module: &Module, method: &str) -> Result<Graph> {
+    if matches!(module.root.attrs.get("training"), Some(IValue::Bool(true))) {
+        return Err(Diagnostic::user(
+            "Freezing is currently only implemented for modules in eval mode. Please call .eval() on your module before \
+             freezing.",
+        ));
+    }
+    let mut graph = inlined(module, method)?;
+    let mut written = freeze_attributes::Written::default();
+    written.add(&graph, &module.root);
+    checked("freeze_attributes", &mut graph, |g| freeze_attributes::run(g, &module.root, &written));
+    simplify(&mut graph);
+    // Needs the constant `train` flags; before the folds, as it may stand between a convolution and what follows.
+    checked("remove_dropout", &mut graph, remove_dropout::run);
+    for _ in 0..MAX_ROUNDS {
+        // Needs constant weights and lists; a fold may make room for the next.
+        if !checked("fold_convolutions", &mut graph, fold_convolutions::run) {
+            break;
+        }
+        checked("eliminate_dead_code", &mut graph, eliminate_dead_code::run);
+    }
+    // Last, as everything before leaves constants where it made them.
+    checked("constant_pooling", &mut graph, constant_pooling::run);
+    checked("eliminate_dead_code", &mut graph, eliminate_dead_code::run);
+    Ok(graph)
+}
+
+/// Rewrites that make each other possible, until nothing changes.
+fn simplify(graph: &mut Graph) {
+    for _ in 0..MAX_ROUNDS {
+        // First, so that branches that are never taken hide nothing from the others.
+        let mut changed =
+            checked("constant_propagation", graph, |g| constant_propagation::run(g, Options { lists: true }));
+        changed |= checked("peephole", graph, peephole::run);
+        // Before common subexpressions, which would else compare dead nodes.
+        changed |= checked("eliminate_dead_code", graph, eliminate_dead_code::run);
+        // Equal constants make equal operands.
+        checked("constant_pooling", graph, constant_pooling::run);
+        changed |= checked("eliminate_common_subexpressions", graph, eliminate_common_subexpressions::run);
+        if !changed {
+            return;
+        }
+    }
+}
+
+fn method_graph(module: &Module, method: &str) -> Result<Graph> {
+    let function = module.method(&module.root.class, method);
+    let missing = || Diagnostic::user(format!("the model has no method '{method}'"));
+    Ok(function.ok_or_else(missing)?.graph.clone())
+}
+
+fn checked(pass: &str, graph: &mut Graph, run: impl FnOnce(&mut Graph) -> Changed) -> Changed {
+    let changed = run(graph);
+    if cfg!(debug_assertions) {
+        if let Err(rule) = verify(graph) {
+            panic!("pass {pass} broke the graph: {rule}\n{graph}");
+        }
+    }
+    changed
+}
