@@ -92,6 +92,9 @@ pub fn contract<'p>(
     dtype: DType,
     finish: impl FnOnce(&mut KernelBuilder<'_, 'p>, &[ExprId], ExprId) -> ExprId,
 ) -> Result<Tensor> {
+    if dtype.is_complex() {
+        return Err(b.unsupported(format!("complex numbers in {}", b.op_name)));
+    }
     let extents = extents(b, operands)?;
     let extent_of = |label: Label| extents.iter().find(|(l, _)| *l == label).map_or(Dim::Const(1), |e| e.1);
     let dims: Vec<Dim> = out.iter().map(|l| extent_of(*l)).collect();

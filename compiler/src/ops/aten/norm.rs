@@ -117,11 +117,16 @@ fn affine(
 }
 
 /// The inverse standard deviations of variances, as a tensor.
-fn inverse_stds(b: &mut Builder<'_>, variance: &Tensor, eps: f64) -> Tensor {
-    b.map(variance.dtype, &variance.dims, |k, i| {
+fn inverse_stds(b: &mut Builder<'_>, variance: &Tensor, eps: f64, dtype: DType) -> Tensor {
+    b.map(dtype, &variance.dims, |k, i| {
         let v = k.load(variance, i);
         inverse_std(k, v, eps)
     })
+}
+
+/// A tensor in this type; itself where it has it.
+fn rounded(b: &mut Builder<'_>, t: Tensor, dtype: DType) -> Tensor {
+    if t.dtype == dtype { t } else { b.map(dtype, &t.dims, |k, i| k.load(&t, i)) }
 }
 
 fn expect_channels(b: &Builder<'_>, x: &Tensor) -> Result<()> {
@@ -292,8 +297,8 @@ fn batch_norm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 fn saved(b: &mut Builder<'_>, norm: BatchNorm, eps: f64) -> Value {
     let (mean, inverse) = match norm.batch {
         Some(stats) => {
-            let inverse = inverse_stds(b, &stats.variance, eps);
-            (stats.mean, inverse)
+            let inverse = inverse_stds(b, &stats.variance, eps, norm.output.dtype);
+            (rounded(b, stats.mean, norm.output.dtype), inverse)
         }
         None => {
             let zero = Operand::Const(Const::float(DType::F64, 0.0));
@@ -363,7 +368,8 @@ fn native_layer_norm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let eps = args.known_float(b, 4)?;
     let (output, stats) = layer_norm_of_args(b, args)?;
     let rank = output.rank();
-    let inverse = inverse_stds(b, &stats.variance, eps);
+    let inverse = inverse_stds(b, &stats.variance, eps, output.dtype);
+    let stats = Stats { mean: rounded(b, stats.mean, output.dtype), variance: stats.variance };
     let widen = |b: &mut Builder<'_>, mut t: Tensor| {
         while t.rank() < rank {
             t = views::unsqueeze(b, &t, t.rank());
@@ -464,8 +470,9 @@ fn native_group_norm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (groups, eps) = (args.known_int(b, 6)?, args.known_float(b, 7)?);
     let p = Params { weight: weight.as_ref(), bias: bias.as_ref() };
     let (output, s) = group_norm_of(b, &x, groups, p, eps)?;
-    let inverse = inverse_stds(b, &s.variance, eps);
-    Ok(Value::Tuple(vec![Value::Tensor(output), Value::Tensor(s.mean), Value::Tensor(inverse)], None))
+    let inverse = inverse_stds(b, &s.variance, eps, output.dtype);
+    let mean = rounded(b, s.mean, output.dtype);
+    Ok(Value::Tuple(vec![Value::Tensor(output), Value::Tensor(mean), Value::Tensor(inverse)], None))
 }
 
 /// Each channel of each sample over space, or with running statistics like a batch norm.

@@ -8,7 +8,7 @@ use crate::loops::{Arg, BinaryOp, Const, Dim, Operand, ReduceOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::promote::as_tensor;
+use crate::ops::promote::{as_tensor, compute_type};
 use crate::ops::value::{Tensor, Value, known_int};
 use crate::ops::views;
 use crate::types::DType;
@@ -134,7 +134,7 @@ fn kthvalue(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 /// For each value, how many elements of its row of `sorted` come before it: those less, or with `right` not greater.
 fn count_before(b: &mut Builder<'_>, sorted: &Tensor, values: &Tensor, right: bool, dtype: DType) -> Tensor {
-    let common = sorted.dtype.promote(values.dtype);
+    let common = compute_type(sorted.dtype.promote(values.dtype));
     let (last, lead) = sorted.dims.split_last().expect("a sequence has a dimension");
     let (last, lead) = (*last, lead.len());
     b.reduce(
