@@ -16,6 +16,7 @@ pub mod library;
 pub mod link;
 pub mod loops;
 pub mod lower;
+pub mod measure;
 pub mod module;
 pub mod npy;
 pub mod ops;

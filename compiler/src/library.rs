@@ -342,6 +342,25 @@ impl BoundCall {
     }
 }
 
+/// The leaves of a value as tensors, numbers as tensors without dimensions, as methods' own functions take and give them;
+/// `None` if something in it is neither.
+pub fn leaves(value: &Value) -> Option<Vec<Tensor>> {
+    let number = |dtype, bytes: &[u8]| Some(vec![Tensor::from_bytes(dtype, &[], bytes).ok()?]);
+    let all = |items: &mut dyn Iterator<Item = &Value>| {
+        let lists: Option<Vec<Vec<Tensor>>> = items.map(leaves).collect();
+        Some(lists?.concat())
+    };
+    match value {
+        Value::Tensor(tensor) => Some(vec![tensor.clone()]),
+        Value::Int(n) => number(Dtype::I64, &n.to_ne_bytes()),
+        Value::Float(x) => number(Dtype::F64, &x.to_ne_bytes()),
+        Value::Bool(b) => number(Dtype::BOOL, &[u8::from(*b)]),
+        Value::Tuple(items) | Value::List(items) => all(&mut items.iter()),
+        Value::NamedTuple { fields, .. } => all(&mut fields.iter().map(|(_, item)| item)),
+        Value::None | Value::Complex(..) | Value::Str(_) | Value::Dict(_) => None,
+    }
+}
+
 /// The model's name: there are `NAME_api` and `NAME_open` among the exported symbols.
 fn model_name(bytes: &[u8]) -> Option<String> {
     let file = object::File::parse(bytes).ok()?;

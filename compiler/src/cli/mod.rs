@@ -1,8 +1,12 @@
 //! The sub-commands: arguments to driver calls to output.
 
+mod bench;
 mod build;
+mod call;
 mod check;
 mod options;
+mod run;
+mod show;
 
 use crate::diag::Diagnostic;
 use clap::{Parser, Subcommand};
@@ -22,6 +26,18 @@ enum Command {
     Build(build::BuildArgs),
     /// Run recorded cases and compare with what PyTorch computed.
     Check(check::CheckArgs),
+    /// Call a model or a library and print the result.
+    Run(run::RunArgs),
+    /// Measure how long calls take.
+    Bench(bench::BenchArgs),
+    /// Print the graph of a method.
+    Graph(show::GraphArgs),
+    /// Print the code of a method.
+    Code(show::CodeArgs),
+    /// Say what is in a model or a library.
+    Inspect(show::InspectArgs),
+    /// List operators: those of a model with their support, or all that can be compiled.
+    Ops(show::OpsArgs),
 }
 
 /// How a command ended.
@@ -76,6 +92,12 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, output: &mut Outp
     let result = match cli.command {
         Command::Build(args) => build::run(&args, output),
         Command::Check(args) => check::run(&args, output),
+        Command::Run(args) => run::run(&args, output),
+        Command::Bench(args) => bench::run(&args, output),
+        Command::Graph(args) => show::graph(&args, output),
+        Command::Code(args) => show::code(&args, output),
+        Command::Inspect(args) => show::inspect(&args, output),
+        Command::Ops(args) => show::ops(&args, output),
     };
     match result {
         Ok(exit) => exit,

@@ -49,6 +49,12 @@ pub fn lookup(op: &OpName) -> Option<&'static OpDef> {
     REGISTRY.get(op.to_string().as_str()).or_else(|| REGISTRY.get(&*op.name)).copied()
 }
 
+/// Whether a call can be lowered: the operator is defined, or it is the in-place form of one that is.
+pub fn is_defined(op: &OpName) -> bool {
+    let functional = op.name.strip_suffix('_').filter(|name| !name.ends_with('_'));
+    lookup(op).is_some() || functional.is_some_and(|name| lookup(&OpName::with_overload(name, &op.overload)).is_some())
+}
+
 /// Every defined name, sorted: what the table of supported operators lists.
 pub fn defined() -> Vec<&'static str> {
     let mut names: Vec<_> = REGISTRY.keys().copied().collect();
