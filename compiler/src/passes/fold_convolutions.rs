@@ -1,9 +1,9 @@
 //! What follows a convolution with constant weights and only scales or shifts its channels goes into the weights.
 //!
 //! Batch normalisation after a convolution or a linear layer, and adding, subtracting, multiplying by or dividing by a
-//! constant for each channel (or for all). The convolution's result must have no other user. Transposed convolutions are
-//! left alone, and weights that others use stay: the folded ones are new constants, named as PyTorch names them. One fold a
-//! round; [`pipeline`](super::pipeline) repeats.
+//! constant for each channel (or for all). Nobody else may read elements of the convolution's result. Transposed
+//! convolutions are left alone, and weights that others use stay: the folded ones are new constants, named as PyTorch
+//! names them.
 
 use super::evaluate::Computation;
 use super::{Changed, edit};
@@ -32,7 +32,16 @@ struct Fold {
 }
 
 fn find(graph: &Graph) -> Option<Fold> {
-    let uses = edit::use_counts(graph);
+    let mut uses = edit::use_counts(graph);
+    // Questions about the shape have the same answer after the fold.
+    for (_, id) in edit::nodes(graph) {
+        let node = &graph.nodes[id];
+        if matches!(&*node.op.name, "aten::dim" | "aten::size" | "prim::dtype" | "prim::device") {
+            if let Some(&input) = node.inputs.first() {
+                uses[input] -= 1;
+            }
+        }
+    }
     edit::nodes(graph).into_iter().find_map(|(_, id)| {
         let node = &graph.nodes[id];
         let &input = node.inputs.first()?;

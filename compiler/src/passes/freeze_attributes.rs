@@ -5,7 +5,7 @@
 //! another attribute of the same memory, or to anything that may share its memory; [`effects`](super::effects) says what may.
 
 use super::{Changed, edit, effects, inline};
-use crate::ir::{Graph, Node, ValueDef, ValueId};
+use crate::ir::{Graph, Node, ValueId};
 use crate::types::{IValue, Object, Type};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -164,17 +164,21 @@ fn sources(graph: &Graph) -> HashMap<ValueId, HashSet<Path>> {
                     _ => join(effects::shared(node), output),
                 }
             }
-            // A container that a value is put in holds it.
+            // A container that a value is put in holds it; what is written to a tensor is copied.
             for written in effects::written(node) {
-                join(node.inputs.clone(), written);
+                if !matches!(graph.values[written].ty, Type::Tensor(_)) {
+                    join(node.inputs.clone(), written);
+                }
             }
         }
         for &(_, id) in &all {
-            for &output in &graph.nodes[id].outputs {
-                if let (ValueDef::Output(..), true) = (graph.values[output].def, graph.nodes[id].is("prim::GetAttr")) {
-                    if let Some(path) = inline::path(graph, output) {
-                        changed |= out.entry(output).or_default().insert(path);
-                    }
+            let node = &graph.nodes[id];
+            for &output in node.outputs.iter().filter(|_| node.is("prim::GetAttr")) {
+                if edit::is_immutable(&graph.values[output].ty) {
+                    continue;
+                }
+                if let Some(path) = inline::path(graph, output) {
+                    changed |= out.entry(output).or_default().insert(path);
                 }
             }
         }

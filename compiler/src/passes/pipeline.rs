@@ -14,11 +14,18 @@ use crate::types::IValue;
 /// Most rounds of rewriting until nothing changes; a graph that still changes then is left as it is.
 const MAX_ROUNDS: usize = 16;
 
+/// Stack of the thread that runs passes.
+const STACK_BYTES: usize = 1 << 30;
+
 /// The graph of a method of the root without calls.
 ///
 /// # Errors
 /// A user error if there is no such method.
 pub fn inlined(module: &Module, method: &str) -> Result<Graph> {
+    on_large_stack(|| inline_method(module, method))
+}
+
+fn inline_method(module: &Module, method: &str) -> Result<Graph> {
     let mut graph = method_graph(module, method)?;
     checked("inline", &mut graph, |g| inline::run(g, module));
     // The callees brought their own constants.
@@ -32,13 +39,17 @@ pub fn inlined(module: &Module, method: &str) -> Result<Graph> {
 /// # Errors
 /// User errors if there is no such method, or the module is in training mode.
 pub fn frozen(module: &Module, method: &str) -> Result<Graph> {
+    on_large_stack(|| freeze_method(module, method))
+}
+
+fn freeze_method(module: &Module, method: &str) -> Result<Graph> {
     if matches!(module.root.attrs.get("training"), Some(IValue::Bool(true))) {
         return Err(Diagnostic::user(
             "Freezing is currently only implemented for modules in eval mode. Please call .eval() on your module before \
              freezing.",
         ));
     }
-    let mut graph = inlined(module, method)?;
+    let mut graph = inline_method(module, method)?;
     let mut written = freeze_attributes::Written::default();
     written.add(&graph, &module.root);
     checked("freeze_attributes", &mut graph, |g| freeze_attributes::run(g, &module.root, &written));
@@ -56,6 +67,17 @@ pub fn frozen(module: &Module, method: &str) -> Result<Graph> {
     checked("constant_pooling", &mut graph, constant_pooling::run);
     checked("eliminate_dead_code", &mut graph, eliminate_dead_code::run);
     Ok(graph)
+}
+
+/// Passes walk nested blocks by recursion, and archives may nest them deeply.
+fn on_large_stack<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("passes".into()).stack_size(STACK_BYTES);
+        let handle = thread
+            .spawn_scoped(scope, run)
+            .map_err(|e| Diagnostic::internal(format!("cannot start the thread of the passes: {e}")))?;
+        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Rewrites that make each other possible, until nothing changes.

@@ -385,3 +385,21 @@ fn folded_weights_are_what_the_layers_compute() {
     // w * gamma / sqrt(var) * k and ((0 - mean) * gamma / sqrt(var) + beta) * k
     assert_eq!((numbers(1), numbers(2)), (vec![5., 40.], vec![5., -60.]));
 }
+
+#[test]
+fn deep_blocks_do_not_overflow_the_stack() {
+    let mut body = String::new();
+    for depth in 0..3000 {
+        body.push_str(&format!("{}if b:\n", "  ".repeat(depth + 2)));
+    }
+    body.push_str(&format!("{}x = torch.relu(x)\n", "  ".repeat(3002)));
+    let text = format!(
+        "class M(Module):\n  __parameters__ = []\n  __buffers__ = []\n  \
+         def forward(self: __torch__.M, x: Tensor, b: bool) -> Tensor:\n{body}    return x\n"
+    );
+    let module = module(&text, object("__torch__.M", vec![]));
+    let graph = pipeline::frozen(&module, "forward").expect("it freezes");
+    assert_eq!(graph.nodes.iter().filter(|node| node.is("aten::relu")).count(), 1);
+    // Leave nothing deep to be dropped or printed by recursion.
+    assert!(graph.to_string().contains("aten::relu"));
+}
