@@ -3,9 +3,10 @@
 use super::{ArgSpec, DimSpec, Request};
 use crate::archive::Archive;
 use crate::driver::{self, Backend, Timings};
+use crate::exec::Executable;
 use crate::source::Source;
 use crate::types::{DType, IValue, Object, TensorData};
-use aot_runtime::{Model, Tensor, Value};
+use aot_runtime::{Tensor, Value};
 use indexmap::IndexMap;
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ fn archive(attr_lines: &str, methods: &str, attrs: &[(&str, IValue)]) -> Archive
     }
 }
 
-fn models(archive: &Archive, args: &[Value]) -> Vec<Model> {
+fn models(archive: &Archive, args: &[Value]) -> Vec<Executable> {
     let module = driver::front_end(archive).expect("the source compiles");
     let args = args.iter().map(|v| ArgSpec::of(v).expect("a plain argument")).collect();
     let request = Request { method: "forward".to_owned(), args };
