@@ -15,13 +15,16 @@ mod contraction;
 mod effects;
 mod flat;
 mod fuse;
+mod gemm;
 mod generic;
+mod layout;
 mod linear;
 mod memory;
 mod nest_builder;
 mod pack;
 mod pad;
 mod plan;
+mod winograd;
 
 #[cfg(test)]
 mod interpret;
@@ -59,22 +62,30 @@ pub struct Options {
     pub threads: bool,
     /// Whether kernels are fused.
     pub fuse: bool,
+    /// Whether convolutions are summed term by term, without methods that save multiplications and round differently.
+    pub exact_convolution: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: true, fuse: true }
+        Self { threads: true, fuse: true, exact_convolution: false }
     }
 }
 
 /// Turns every kernel of the program into a launched nest, and plans the functions' memory.
 pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Options) -> diag::Result<()> {
+    let mut convolved = Vec::new();
     if options.fuse {
         fuse::fuse(program);
+        if !options.exact_convolution && target.vector_bytes > 0 {
+            convolved = winograd::rewrite(program, target)?;
+        }
         pad::pad_inputs(program);
     }
     if target.vector_bytes > 0 {
+        layout::choose(program, target, &convolved);
         pack::pack_weights(program, target)?;
+        layout::split(program);
     }
     let mut nests = Nests { list: std::mem::take(&mut program.nests), known: HashMap::new() };
     for function in program.functions.iter_mut() {
@@ -149,7 +160,9 @@ fn lower_kernel(
     }
     let flat = Flat::new(function, kernel);
     check_types(&flat)?;
-    let plan = Plan::choose(&flat, target, options);
+    let mut plan = Plan::choose(&flat, target, options);
+    gemm::refine(&flat, &mut plan, target);
+    layout::refine(&flat, &mut plan);
     let (nest, buffers, scalars) = generic::build(function, &flat, &plan, &kernel.name);
     let scalars = scalars.into_iter().map(Operand::Var).collect();
     Ok(Some(Launch { nest: nests.add(nest), buffers, scalars }))

@@ -115,17 +115,20 @@ impl Packer<'_> {
         if n < lanes {
             return None;
         }
-        let is_contiguous = flat.stores.iter().all(|s| flat.stride(&s.address, column) == Some(1));
+        let is_blocked = |b: BufferId| self.function.buffers[b].layout != Layout::RowMajor;
+        let is_contiguous =
+            flat.stores.iter().all(|s| is_blocked(s.buffer) || flat.stride(&s.address, column) == Some(1));
         let reduced = kernel.axes.iter().filter(|axis| axis.kind == AxisKind::Reduce);
         let n_terms = reduced.fold(1i64, |n, axis| n.saturating_mul(axis.extent.known().unwrap_or(1)));
-        // Else the axis that results lie along could be in lanes, with the weights spread; if the other operand allows it.
-        let of_store = |a: usize| flat.stores.iter().all(|s| flat.stride(&s.address, a) == Some(1));
-        let along = flat.axes_of(AxisKind::Parallel).into_iter().find(|&a| of_store(a));
+        // Otherwise the axis that results lie along could be in lanes, with the weights spread, if the data lies along it too.
+        let lies_along = |a: usize| flat.stores.iter().all(|s| flat.stride(&s.address, a) == Some(1));
+        let along = flat.axes_of(AxisKind::Parallel).into_iter().find(|&a| lies_along(a));
         let is_readable = along.is_some_and(|a| {
-            let address = flat.addresses.iter().filter(|(id, _)| **id != weight && flat.deps[id.index()] >> a & 1 == 1);
-            address.into_iter().all(|(_, form)| flat.stride(form, a) == Some(1))
+            let mut moving = flat.addresses.values().filter(|form| flat.address_deps(form) >> a & 1 == 1);
+            moving.all(|form| flat.stride(form, a) == Some(1)) && flat.extents[a].known().is_some_and(|n| n >= lanes)
         });
-        if !is_contiguous && is_readable && n_terms < LONG_SUM {
+        let is_aliased = flat.stores.iter().any(|s| flat.stride(&s.address, column).is_none_or(|n| n % 512 == 0));
+        if !is_contiguous && is_readable && (n_terms < LONG_SUM || is_aliased) {
             return None;
         }
         let rows = kernel.axes.iter().enumerate().filter(|(a, axis)| axis.kind == AxisKind::Parallel && *a != column);
