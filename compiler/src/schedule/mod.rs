@@ -3,8 +3,9 @@
 //! [`schedule`] runs the transforms in order. Each is one file:
 //! - `fuse`: maps into their consumers and producers (`effects` says what statements read and write);
 //! - `contraction`: recognises sums of products; `pad`: padded inputs in place of tests; `pack`: weights in panels;
+//! - `winograd`: 3x3 convolutions as products of transformed data; `layout`: channels of their buffers in blocks;
 //! - `flat`: a kernel with physical addresses (linear forms, see `linear`), neighbouring axes joined;
-//! - `plan`: which axis is vectorised, tiles, what runs in parallel;
+//! - `plan`: which axis is vectorised, tiles, what runs in parallel; `gemm`: tiles of contractions;
 //! - `generic`: any kernel as a nest by its plan, written with `nest_builder`;
 //! - `memory`: live ranges, places in the arena, results written where the caller wants them.
 //!
@@ -26,6 +27,8 @@ mod pad;
 mod plan;
 mod winograd;
 
+#[cfg(test)]
+mod convolution_tests;
 #[cfg(test)]
 mod interpret;
 #[cfg(test)]

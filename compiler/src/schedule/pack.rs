@@ -9,7 +9,7 @@ use super::contraction::{known_dims, recognise};
 use super::fuse::rebuilt;
 use super::memory::{touched, walk};
 use crate::diag::{self, Diagnostic};
-use crate::index::{Id as _, IndexVec};
+use crate::index::IndexVec;
 use crate::loops::{
     Axis, AxisKind, BinaryOp, Block, Buffer, BufferClass, BufferId, Dim, Expr, ExprId, Exprs, Function, Kernel, Layout,
     Program, Stmt, Weight, WeightId,

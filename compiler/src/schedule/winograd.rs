@@ -110,11 +110,10 @@ struct Rewriter<'a> {
 struct Convolution {
     data: BufferId,
     weight: WeightId,
-    /// Axes: output channels, rows, columns; input channels.
+    /// Axes: output channels, rows, columns.
     oc: usize,
     y: usize,
     x: usize,
-    ic: usize,
     /// Extents of those.
     n_oc: i64,
     n_y: i64,
@@ -222,7 +221,6 @@ impl Rewriter<'_> {
             oc,
             y,
             x,
-            ic,
             n_oc: extent(oc),
             n_y: extent(y),
             n_x: extent(x),
