@@ -277,6 +277,17 @@ impl Fact {
         Ok(b.join_items(facts, &own)?)
     }
 
+    /// A list whose length varies from call to call is a run-time list.
+    pub(super) fn growing(self, b: &Builder<'_>, is_wide: bool) -> Outcome<Self> {
+        match self {
+            Self::List(items) if is_wide => {
+                let facts = items.iter().try_fold(ItemFacts::Empty, |facts, item| item.join_into(b, &facts));
+                facts.map(Self::RunTimeList)
+            }
+            other => Ok(other),
+        }
+    }
+
     /// What stays true of a value kept from call to call. Where `is_wide`, numbers and extents are taken to vary.
     pub(super) fn lasting(self, is_wide: bool) -> Self {
         match self {

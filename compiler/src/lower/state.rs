@@ -405,7 +405,7 @@ impl ProgramLowering<'_> {
         let facts: Vec<Fact> = values
             .iter()
             .zip(&self.attrs)
-            .map(|(value, attr)| self.lasting_fact(lw, value).map(|f| f.lasting(attr.is_wide)))
+            .map(|(value, attr)| self.lasting_fact(lw, value)?.lasting(attr.is_wide).growing(&lw.b, attr.is_wide))
             .collect::<Outcome<_>>()?;
         let tag = self.tags.iter().position(|known| *known == facts).unwrap_or_else(|| {
             self.tags.push(facts.clone());
@@ -435,9 +435,6 @@ impl ProgramLowering<'_> {
     /// What is known of a value for longer than the call: nothing of its variables, and lists by their contents.
     fn lasting_fact(&self, lw: &Lowerer<'_, '_>, value: &Value) -> Outcome<Fact> {
         let fact = Fact::of(&lw.b, value, Before::NOTHING);
-        if let Fact::RunTimeList(_) = fact {
-            return Err(lw.b.unsupported("a list of varying length as state").into());
-        }
         if let Fact::Scalar(Kind::Str) = fact {
             return Err(lw.b.unsupported("a string made at run time as state").into());
         }

@@ -409,27 +409,24 @@ fn unsqueeze(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn squeeze(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
-    if x.dims.iter().any(|d| d.known().is_none()) {
-        return Err(b.unsupported("squeeze without a dimension where an extent is known only when running"));
-    }
-    let dims = x.dims.clone();
-    Ok(Value::Tensor(views::squeeze(b, &x, |i| dims[i] == Dim::Const(1))))
+    let all: Vec<_> = (0..x.rank()).collect();
+    squeeze_ones(b, &x, &all)
 }
 
-/// Drops the given dimensions where their extent is 1. One known only when running is taken to be 1, and checked, since the
-/// rank has to be known.
 fn squeeze_dims(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
     let at = args.known_ints(b, 1)?;
     let at = wrap_all(b, &at, x.rank())?;
-    let dims = x.dims.clone();
-    for dim in at.iter().filter_map(|i| dims.get(*i)) {
-        if dim.known().is_none() {
-            let is_one = b.binary(BinaryOp::Eq, (*dim).into(), int(1));
-            b.check(is_one, "squeeze of an extent known only when running, which was taken to be 1 but is not");
-        }
+    squeeze_ones(b, &x, &at)
+}
+
+/// Drops the dimensions among `at` whose extent is 1. The rank of the result depends on extents known only when running.
+fn squeeze_ones(b: &mut Builder<'_>, x: &Tensor, at: &[usize]) -> Result<Value> {
+    let mut drop = vec![false; x.rank()];
+    for &i in at.iter().filter(|i| **i < x.rank()) {
+        drop[i] = b.decide_extent(x.dims[i], 1)?;
     }
-    Ok(Value::Tensor(views::squeeze(b, &x, |i| at.contains(&i) && dims[i].known().is_none_or(|n| n == 1))))
+    Ok(Value::Tensor(views::squeeze(b, x, |i| drop[i])))
 }
 
 fn expand(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
