@@ -169,8 +169,13 @@ impl ProgramLowering<'_> {
         let mut lowerer = Lowerer::new(self.module, b);
         let n_tags = self.tags.len();
         let outcome = self.body(&mut lowerer, request, tag);
+        let first_error = lowerer.first_error.take();
         let mut function = lowerer.b.finish();
         self.program = program;
+        if let (true, Some(error)) = (function.results.is_empty(), first_error) {
+            // No path returns, so this is what every call would end with.
+            return Err(error);
+        }
         match outcome {
             Ok(()) => {}
             Err(Stop::Error(error)) => return Err(error),

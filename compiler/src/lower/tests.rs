@@ -182,3 +182,26 @@ fn extents_may_be_known_only_when_running() {
         assert!(wrong.is_err(), "the second extent is fixed");
     }
 }
+
+#[test]
+fn a_rank_that_depends_on_an_extent_is_lowered_for_each() {
+    let methods =
+        "  def forward(self: __torch__.M, x: Tensor) -> Tensor:\n    return torch.add(torch.squeeze(x, 0), 1)\n";
+    let module = driver::front_end(&archive("", methods, &[])).expect("the source compiles");
+    let dims = vec![DimSpec::Symbol("N".into()), DimSpec::Known(1)];
+    let request = Request { method: "forward".to_owned(), args: vec![ArgSpec::Tensor(DType::F32, dims)] };
+    let mut timings = Timings::default();
+    let program = driver::lower(&module, &[request], &mut timings).unwrap_or_else(|e| panic!("{}", e.render()));
+    let model = driver::load(program, Backend::Reference, &mut timings).expect("it loads");
+    let mut instance = model.instance().expect("an instance");
+    assert_eq!(text(&instance.call("forward", &[floats(&[1, 1], &[1.0])])), "[1][2.0]");
+    assert_eq!(text(&instance.call("forward", &[floats(&[2, 1], &[1.0, 2.0])])), "[2, 1][2.0, 3.0]");
+}
+
+#[test]
+fn an_operator_that_cannot_work_raises_only_where_it_is_reached() {
+    let methods = "  def forward(self: __torch__.M, x: Tensor, n: int) -> Tensor:\n    if torch.lt(n, 3):\n      y = \
+                   torch.view(x, [7])\n    else:\n      y = x\n    return torch.add(y, 1)\n";
+    check(methods, &[floats(&[1], &[1.0]), Value::Int(4)], "[1][2.0]");
+    check(methods, &[floats(&[1], &[1.0]), Value::Int(1)], "RuntimeError: shape '[7]' is invalid for input of size 1");
+}

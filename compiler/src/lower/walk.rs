@@ -5,9 +5,9 @@
 //! control flow parts for good, it is called once for each way.
 
 use super::facts::{Outcome, Stop};
-use crate::diag::Diagnostic;
+use crate::diag::{Blame, Diagnostic};
 use crate::ir::{BlockId, Graph, Module, NodeId, ValueId};
-use crate::loops::Operand;
+use crate::loops::{BinaryOp, Const, Dim, Operand, Stmt};
 use crate::ops::builder::{Builder, Heap};
 use crate::ops::value::{CellId, Value, known};
 use std::collections::HashMap;
@@ -39,6 +39,8 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) paths: HashMap<usize, String>,
     n_nodes: usize,
     pub(super) n_copies: usize,
+    /// The first operator that cannot work on its arguments, for methods that never end otherwise.
+    pub(super) first_error: Option<Box<Diagnostic>>,
 }
 
 struct Activation {
@@ -64,7 +66,7 @@ impl Snapshot {
 impl<'m, 'p> Lowerer<'m, 'p> {
     pub(super) fn new(module: &'m Module, b: Builder<'p>) -> Self {
         let (objects, paths) = (HashMap::new(), HashMap::new());
-        Self { module, b, activations: Vec::new(), objects, paths, n_nodes: 0, n_copies: 0 }
+        Self { module, b, activations: Vec::new(), objects, paths, n_nodes: 0, n_copies: 0, first_error: None }
     }
 
     // ---- values of SSA names
@@ -193,15 +195,60 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                         return Ok(());
                     }
                 }
-                _ => {
-                    let values = self.simple(act, node)?;
-                    self.bind(act, id, values);
-                }
+                _ => match self.simple(act, node) {
+                    Ok(values) => self.bind(act, id, values),
+                    Err(Stop::Error(error)) => match self.b.undecided.take() {
+                        Some(question) => {
+                            let mut part =
+                                |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.decided(act, id, question, next);
+                            if self.nested(act, block, at, id, &mut part, next)? {
+                                return Ok(());
+                            }
+                        }
+                        None if error.blame == Blame::User => return self.fails(error),
+                        None => return Err(Stop::Error(error)),
+                    },
+                    Err(stop) => return Err(stop),
+                },
             }
         }
         let returns = body.returns.clone();
         let values = returns.into_iter().map(|v| self.get(act, v)).collect::<Outcome<Vec<_>>>()?;
         next(self, values)
+    }
+
+    /// A node whose result depends on an extent, once for each answer.
+    fn decided(&mut self, act: usize, node: NodeId, question: (Dim, i64), next: &mut Next<'_, 'm, 'p>) -> Outcome<()> {
+        let (dim, value) = question;
+        let arm = |answer: bool| {
+            move |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| {
+                lw.b.decided.push((dim, value, answer));
+                let graph = lw.graph(act);
+                lw.b.span.clone_from(&graph.nodes[node].span);
+                let result = match lw.simple(act, &graph.nodes[node]) {
+                    Ok(values) => next(lw, values),
+                    Err(Stop::Error(error)) => match lw.b.undecided.take() {
+                        Some(another) => lw.decided(act, node, another, next),
+                        None if error.blame == Blame::User => lw.fails(error),
+                        None => Err(Stop::Error(error)),
+                    },
+                    Err(stop) => Err(stop),
+                };
+                lw.b.decided.pop();
+                result
+            }
+        };
+        let cond = self.b.binary(BinaryOp::Eq, dim.into(), Operand::Const(Const::int(value)));
+        let (mut on_true, mut on_false) = (arm(true), arm(false));
+        self.branch(&cond, &mut on_true, &mut on_false, next)
+    }
+
+    /// An operator that cannot work on these arguments raises when the program gets there; the path ends.
+    fn fails(&mut self, error: Box<Diagnostic>) -> Outcome<()> {
+        let (message, place) = (Operand::Str(error.message.as_str().into()), self.b.place());
+        self.b.push(Stmt::Raise { class: "RuntimeError".into(), message, place });
+        self.first_error.get_or_insert(error);
+        Ok(())
     }
 
     /// Walks a nested part of a node and binds its results. Where the part has one end, walking goes on after it and this

@@ -42,6 +42,10 @@ pub struct Builder<'p> {
     pub span: Option<Span>,
     /// The operator being lowered, for kernel names.
     pub op_name: String,
+    /// Extents that have a value, or do not, in the code being lowered.
+    pub decided: Vec<(Dim, i64, bool)>,
+    /// What the operator being lowered must have decided, see [`Self::decide_extent`].
+    pub undecided: Option<(Dim, i64)>,
 }
 
 /// An open branch or loop body.
@@ -65,6 +69,8 @@ impl<'p> Builder<'p> {
             aliases: HashMap::new(),
             span: None,
             op_name: String::new(),
+            decided: Vec::new(),
+            undecided: None,
         }
     }
 
@@ -306,6 +312,19 @@ impl<'p> Builder<'p> {
         }
         let (class, message, place) = (class.into(), Operand::Str(message.into()), self.place());
         self.push(Stmt::Check { cond, class, message, place });
+    }
+
+    /// Whether an extent has this value, where the kind of the result depends on it (`squeeze`). If that is known only when
+    /// running, this fails, and the operator is lowered once for each answer.
+    pub fn decide_extent(&mut self, dim: Dim, value: i64) -> Result<bool> {
+        if let Some(extent) = dim.known() {
+            return Ok(extent == value);
+        }
+        if let Some((.., answer)) = self.decided.iter().find(|(d, v, _)| (*d, *v) == (dim, value)) {
+            return Ok(*answer);
+        }
+        self.undecided = Some((dim, value));
+        Err(self.unsupported(format!("{} of an extent known only when running", self.op_name)))
     }
 
     /// Calls a run-time routine that gives values of these types.
