@@ -91,7 +91,10 @@ pub fn lower(b: &mut Builder<'_>, op: &OpName, values: &[Value]) -> Result<Value
     let Value::Tensor(result) = result else {
         return Err(b.unsupported(format!("operator {op}")));
     };
-    write_result(b, &target, &result)?;
+    // An operator that had nothing to do gave its argument back.
+    if result != target {
+        write_result(b, &target, &result)?;
+    }
     Ok(Value::Tensor(target))
 }
 

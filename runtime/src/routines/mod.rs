@@ -253,6 +253,7 @@ routines! {
     aot_rt_random_seed "random_seed" = numeric::random_seed;
     aot_rt_fill_uniform "fill_uniform" = numeric::fill_uniform;
     aot_rt_fill_normal "fill_normal" = numeric::fill_normal;
+    aot_rt_fill_normal_each "fill_normal_each" = numeric::fill_normal_each;
     aot_rt_fill_bernoulli "fill_bernoulli" = numeric::fill_bernoulli;
     aot_rt_fill_randint "fill_randint" = numeric::fill_randint;
     aot_rt_randperm "randperm" = numeric::randperm;

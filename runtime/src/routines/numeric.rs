@@ -64,6 +64,18 @@ pub(super) fn fill_normal(call: &mut Call<'_>) -> Result<()> {
     Ok(())
 }
 
+/// `fill_normal_each(buffer, mean, std)`: one number after the other, whatever their count; a `float64` buffer.
+pub(super) fn fill_normal_each(call: &mut Call<'_>) -> Result<()> {
+    let (tensor, mean, std) = (call.tensor(0)?, call.float(1)?, call.float(2)?);
+    if tensor.dtype != Dtype::F64 {
+        return unsupported("single normal numbers", tensor.dtype);
+    }
+    let generator = &mut call.runtime.generator;
+    // SAFETY: the element type is checked.
+    unsafe { elements::<f64>(&tensor) }.iter_mut().for_each(|x| *x = generator.normal() * std + mean);
+    Ok(())
+}
+
 /// `fill_bernoulli(buffer, p)`
 pub(super) fn fill_bernoulli(call: &mut Call<'_>) -> Result<()> {
     let (tensor, p) = (call.tensor(0)?, call.float(1)?);

@@ -168,12 +168,14 @@ fn leaky_relu(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     })
 }
 
-/// In evaluation the slope is the mean of the bounds.
+/// In evaluation the slope is the mean of the bounds; in training it is drawn for each element.
 fn rrelu(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (low, high) = (args.known_float(b, 1)?, args.known_float(b, 2)?);
     if args.flag(b, 3)? {
-        return Err(b.unsupported("rrelu in training mode"));
+        let x = args.tensor(0)?;
+        return super::distributions::rrelu_training(b, &x, low, high).map(Value::Tensor);
     }
-    let slope = f64::midpoint(args.known_float(b, 1)?, args.known_float(b, 2)?);
+    let slope = f64::midpoint(low, high);
     map(b, args, |k, x| {
         let slope = number(k, x, slope);
         leaky(k, x, slope)

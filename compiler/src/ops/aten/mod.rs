@@ -8,6 +8,7 @@ pub mod compare;
 pub mod contraction;
 pub mod conv;
 pub mod create;
+pub mod distributions;
 pub mod embedding;
 pub mod index;
 pub mod nonzero;
@@ -37,6 +38,7 @@ pub const FAMILIES: &[&[OpDef]] = &[
     contraction::DEFS,
     conv::DEFS,
     create::DEFS,
+    distributions::DEFS,
     embedding::DEFS,
     index::DEFS,
     nonzero::DEFS,

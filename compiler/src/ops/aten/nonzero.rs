@@ -155,7 +155,7 @@ fn masked_select(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 /// The running sum of a vector, in `int64`.
-fn running_sum(b: &mut Builder<'_>, x: &Tensor) -> Tensor {
+pub fn running_sum(b: &mut Builder<'_>, x: &Tensor) -> Tensor {
     let buffer = b.new_buffer(DType::I64, &x.dims);
     let mut k = KernelBuilder::new(b);
     let i = k.axis(x.dims[0], AxisKind::Scan);

@@ -34,8 +34,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::bernoulli.Tensor", lower: bernoulli_tensor },
     OpDef { name: "aten::dropout", lower: dropout },
     OpDef { name: "aten::feature_dropout", lower: feature_dropout },
-    OpDef { name: "aten::alpha_dropout", lower: |b, a| no_training(b, a) },
-    OpDef { name: "aten::feature_alpha_dropout", lower: |b, a| no_training(b, a) },
 ];
 
 fn int(value: i64) -> Operand {
@@ -47,7 +45,7 @@ fn float(value: f64) -> Operand {
 }
 
 /// A new tensor filled by a routine in this type, then converted.
-fn filled(
+pub fn filled(
     b: &mut Builder<'_>,
     routine: &'static str,
     drawn: DType,
@@ -70,7 +68,8 @@ fn expect_float(b: &Builder<'_>, dtype: DType) -> Result<()> {
     Err(b.user(format!("\"{}\" not implemented for '{}'", b.op_name, dtype.graph_name())))
 }
 
-fn uniform01(b: &mut Builder<'_>, dtype: DType, dims: &[Dim]) -> Result<Tensor> {
+/// Uniform numbers in `[0, 1)`.
+pub fn uniform01(b: &mut Builder<'_>, dtype: DType, dims: &[Dim]) -> Result<Tensor> {
     expect_float(b, dtype)?;
     Ok(filled(b, "fill_uniform", compute_type(dtype), dtype, dims, &[float(0.0), float(1.0)]))
 }
@@ -168,7 +167,7 @@ fn normal_sized(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 /// 1 with this probability, else 0.
-fn coin(b: &mut Builder<'_>, dtype: DType, dims: &[Dim], p: Operand) -> Tensor {
+pub fn coin(b: &mut Builder<'_>, dtype: DType, dims: &[Dim], p: Operand) -> Tensor {
     let inside = |b: &mut Builder<'_>, p: &Operand| {
         let low = b.binary(BinaryOp::Ge, p.clone(), float(0.0));
         let high = b.binary(BinaryOp::Le, p.clone(), float(1.0));
@@ -254,11 +253,4 @@ fn dropped(b: &mut Builder<'_>, args: &Args<'_>, x: &Tensor, mask_dims: &[Dim]) 
         let m = k.div(m, keep);
         k.mul(v, m)
     })))
-}
-
-fn no_training(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    if args.flag(b, 2)? && args.known_float(b, 1)? != 0.0 {
-        return Err(b.unsupported(format!("{} in training", b.op_name)));
-    }
-    Ok(Value::Tensor(args.tensor(0)?))
 }

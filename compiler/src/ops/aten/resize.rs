@@ -300,6 +300,9 @@ fn blend(k: &mut KernelBuilder<'_, '_>, x: &Tensor, at: &mut Vec<ExprId>, taps: 
     };
     let mut sum = None;
     for &(index, weight) in first {
+        // Weights have the element type, as PyTorch's tables of them do.
+        let weight = if x.dtype.is_floating_point() { k.cast(x.dtype, weight) } else { weight };
+        let weight = k.cast(compute, weight);
         at.push(index);
         let part = blend(k, x, at, rest, compute);
         at.pop();

@@ -133,7 +133,7 @@ fn kthvalue(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 // ---- searching
 
 /// For each value, how many elements of its row of `sorted` come before it: those less, or with `right` not greater.
-fn count_before(b: &mut Builder<'_>, sorted: &Tensor, values: &Tensor, right: bool, dtype: DType) -> Tensor {
+pub fn count_before(b: &mut Builder<'_>, sorted: &Tensor, values: &Tensor, right: bool, dtype: DType) -> Tensor {
     let common = compute_type(sorted.dtype.promote(values.dtype));
     let (last, lead) = sorted.dims.split_last().expect("a sequence has a dimension");
     let (last, lead) = (*last, lead.len());

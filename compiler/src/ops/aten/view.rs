@@ -77,13 +77,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::requires_grad_", lower: same },
     OpDef { name: "aten::pin_memory", lower: same },
     OpDef { name: "aten::to_dense", lower: same },
-    OpDef { name: "aten::dropout", lower: dropout },
-    OpDef { name: "aten::dropout_", lower: dropout },
-    OpDef { name: "aten::feature_dropout", lower: dropout },
-    OpDef { name: "aten::feature_dropout_", lower: dropout },
-    OpDef { name: "aten::alpha_dropout", lower: dropout },
-    OpDef { name: "aten::alpha_dropout_", lower: dropout },
-    OpDef { name: "aten::feature_alpha_dropout", lower: dropout },
     OpDef { name: "aten::to", lower: to },
     OpDef { name: "aten::_to_copy", lower: to },
     OpDef { name: "aten::to.other", lower: type_as },
@@ -745,15 +738,6 @@ fn clone(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 /// The tensor itself.
 fn same(_: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     Ok(Value::Tensor(args.tensor(0)?))
-}
-
-/// In evaluation the tensor itself.
-fn dropout(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let p = args.known_float(b, 1)?;
-    if args.flag(b, 2)? && p > 0.0 {
-        return Err(b.unsupported(format!("{} in training mode", b.op_name)));
-    }
-    same(b, args)
 }
 
 /// The elements in another type; the tensor itself if it has it.
