@@ -8,6 +8,7 @@ use crate::driver::{self, Timings};
 use crate::ir::{self, Function, Module, PrintOptions};
 use crate::library::Library;
 use crate::ops;
+use crate::passes::pipeline;
 use crate::signatures;
 use crate::types::{IValue, Object};
 use clap::Args;
@@ -28,6 +29,12 @@ pub(super) struct GraphArgs {
     /// The loop program that the method becomes for these inputs.
     #[arg(long)]
     loops: bool,
+    /// The method with everything it calls in its own graph.
+    #[arg(long, conflicts_with_all = ["all", "loops"])]
+    inlined: bool,
+    /// The method with unchanging attributes as constants, and what follows from them.
+    #[arg(long, conflicts_with_all = ["all", "loops", "inlined"])]
+    frozen: bool,
     /// Leave out the places in the source.
     #[arg(long)]
     no_places: bool,
@@ -93,14 +100,20 @@ pub(super) fn graph(args: &GraphArgs, output: &mut Output<'_>) -> Result<Exit> {
         let inputs = options::inputs(&args.inputs)?;
         let requests = signatures::requests(&archive, &module, std::slice::from_ref(&args.method), &inputs)?;
         let program = driver::lower(&module, &requests, &mut Timings::default())?;
-        let _ = writeln!(output.out, "{program:#?}");
+        let _ = write!(output.out, "{program}");
+        return Ok(Exit::Success);
+    }
+    let options = PrintOptions { places: !args.no_places };
+    if args.inlined || args.frozen {
+        let pass = if args.frozen { pipeline::frozen } else { pipeline::inlined };
+        let _ = write!(output.out, "{}", pass(&module, &args.method)?.text(options));
         return Ok(Exit::Success);
     }
     for function in functions(&module, &args.method, args.all)? {
         if args.all {
             let _ = writeln!(output.out, "# {}", function.name);
         }
-        let _ = write!(output.out, "{}", function.graph.text(PrintOptions { places: !args.no_places }));
+        let _ = write!(output.out, "{}", function.graph.text(options));
     }
     Ok(Exit::Success)
 }

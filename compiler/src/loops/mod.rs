@@ -9,6 +9,7 @@
 
 mod expr;
 pub mod nest;
+mod print;
 mod program;
 mod verify;
 
