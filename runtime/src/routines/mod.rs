@@ -7,6 +7,7 @@
 
 mod containers;
 mod numeric;
+mod order;
 pub mod text;
 
 use crate::abi::{Frame, Leaf, Status, Tag};
@@ -257,7 +258,12 @@ routines! {
     aot_rt_fill_bernoulli "fill_bernoulli" = numeric::fill_bernoulli;
     aot_rt_fill_randint "fill_randint" = numeric::fill_randint;
     aot_rt_randperm "randperm" = numeric::randperm;
-    aot_rt_sort "sort" = numeric::sort;
+    aot_rt_sort "sort" = order::sort;
+    aot_rt_topk "topk" = order::topk;
+    aot_rt_kth "kth" = order::kth;
+    aot_rt_median "median" = order::median;
+    aot_rt_mode "mode" = order::mode;
+    aot_rt_sort_rows "sort_rows" = order::sort_rows;
     aot_rt_str_len "str_len" = containers::list_len;
     aot_rt_dict_len "dict_len" = containers::list_len;
     aot_rt_tuple_get "tuple_get" = containers::list_get;

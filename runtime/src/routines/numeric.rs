@@ -1,12 +1,10 @@
-//! Random fills and sorting of row-major tensors.
+//! Random fills of row-major tensors.
 #![allow(unsafe_code, reason = "writes to buffers of compiled code")]
 
-use super::text::element;
 use super::{Call, raise};
 use crate::abi::Status;
 use crate::error::{Error, Result};
 use crate::tensor::{Dtype, Tensor};
-use std::cmp::Ordering;
 
 /// The elements of a buffer to write.
 ///
@@ -133,56 +131,5 @@ pub(super) fn randperm(call: &mut Call<'_>) -> Result<()> {
     }
     // SAFETY: the element type is checked.
     call.runtime.generator.randperm(unsafe { elements(&tensor) });
-    Ok(())
-}
-
-/// `sort(input, values, indices, descending)`: along the last dimension, stable, NaN greatest. `values` and `indices` may
-/// be shorter along that dimension than `input`: then they take the first ones, which is top-k.
-pub(super) fn sort(call: &mut Call<'_>) -> Result<()> {
-    let (input, values, indices) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
-    let is_descending = call.int_or(3, 0)? != 0;
-    if indices.dtype != Dtype::I64 || values.dtype != input.dtype || values.n_elements() != indices.n_elements() {
-        return Err(Error::new(Status::Internal, "sort: buffers do not fit"));
-    }
-    let n = input.sizes.last().map_or(1, |&n| n as usize);
-    let k = values.sizes.last().map_or(1, |&k| k as usize);
-    if n == 0 || k == 0 {
-        return Ok(());
-    }
-    let n_rows = input.n_elements() / n;
-    if k > n || values.n_elements() != n_rows * k {
-        return Err(Error::new(Status::Internal, "sort: buffers do not fit"));
-    }
-    let bytes = input.to_bytes();
-    let item = input.item_bytes();
-    // SAFETY: the bytes of the values and the checked `int64` indices are the routine's to write.
-    let (out, numbers) =
-        unsafe { (std::slice::from_raw_parts_mut(values.data(), values.size_bytes()), elements::<i64>(&indices)) };
-    let integer = |i: usize| {
-        let at = &bytes[i * item..(i + 1) * item];
-        at.try_into().map_or(0, i64::from_ne_bytes)
-    };
-    let mut order: Vec<usize> = Vec::with_capacity(n);
-    for row in 0..n_rows {
-        order.clear();
-        order.extend(row * n..(row + 1) * n);
-        order.sort_by(|&a, &b| {
-            let (a, b) = if is_descending { (b, a) } else { (a, b) };
-            if input.dtype == Dtype::I64 {
-                return integer(a).cmp(&integer(b));
-            }
-            let (x, y) = (element(&input, &bytes, a), element(&input, &bytes, b));
-            x.partial_cmp(&y).unwrap_or_else(|| match (x.is_nan(), y.is_nan()) {
-                (true, false) => Ordering::Greater,
-                (false, true) => Ordering::Less,
-                _ => Ordering::Equal,
-            })
-        });
-        for (j, &from) in order[..k].iter().enumerate() {
-            let to = row * k + j;
-            out[to * item..(to + 1) * item].copy_from_slice(&bytes[from * item..(from + 1) * item]);
-            numbers[to] = (from - row * n) as i64;
-        }
-    }
     Ok(())
 }

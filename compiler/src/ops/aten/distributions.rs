@@ -3,7 +3,7 @@
 
 use super::nonzero::running_sum;
 use super::random::{coin, filled, uniform01};
-use super::sort::{count_before, sorted};
+use super::sort::{count_before, first_of};
 use super::view::flat;
 use crate::diag::Result;
 use crate::loops::{AxisKind, BinaryOp, Const, Dim, ExprId, Operand, ReduceOp, UnaryOp};
@@ -203,7 +203,7 @@ fn multinomial(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         let (p, wait) = (k.cast(compute, p), k.cast(compute, wait));
         k.div(p, wait)
     });
-    let (_, chosen) = sorted(b, &rates, p.rank() - 1, Some(count), true)?;
+    let (_, chosen) = first_of(b, &rates, p.rank() - 1, count, true)?;
     Ok(Value::Tensor(chosen))
 }
 

@@ -21,6 +21,11 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::msort", lower: msort },
     OpDef { name: "aten::topk", lower: topk },
     OpDef { name: "aten::kthvalue", lower: kthvalue },
+    OpDef { name: "aten::median", lower: |b, a| median(b, a, false) },
+    OpDef { name: "aten::median.dim", lower: |b, a| median_dim(b, a, false) },
+    OpDef { name: "aten::nanmedian", lower: |b, a| median(b, a, true) },
+    OpDef { name: "aten::nanmedian.dim", lower: |b, a| median_dim(b, a, true) },
+    OpDef { name: "aten::mode", lower: mode },
     OpDef { name: "aten::searchsorted", lower: searchsorted },
     OpDef { name: "aten::bucketize", lower: bucketize },
     OpDef { name: "aten::_unique2", lower: unique2 },
@@ -32,20 +37,21 @@ fn int(value: i64) -> Operand {
     Operand::Const(Const::int(value))
 }
 
-/// The first `count` elements of each row along `dim` in order, and where they were.
-pub fn sorted(
+/// A routine that fills values and indices from rows along `dim`, `count` elements each (all without it).
+fn ordered(
     b: &mut Builder<'_>,
+    routine: &'static str,
     x: &Tensor,
     dim: usize,
     count: Option<Dim>,
-    is_descending: bool,
+    options: &[Operand],
 ) -> Result<(Tensor, Tensor)> {
+    if x.dtype.is_complex() {
+        return Err(b.unsupported("sorting of complex numbers"));
+    }
     if x.rank() == 0 {
         let zero = b.splat(int(0), DType::I64, &[]);
         return Ok((b.copy(x), zero));
-    }
-    if x.dtype.is_complex() {
-        return Err(b.unsupported("sorting of complex numbers"));
     }
     let last = x.rank() - 1;
     let rows = views::transpose(b, x, dim, last);
@@ -54,11 +60,20 @@ pub fn sorted(
     dims[last] = count.unwrap_or(dims[last]);
     let values = b.new_buffer(x.dtype, &dims);
     let indices = b.new_buffer(DType::I64, &dims);
-    let order = Operand::Const(Const::bool(is_descending));
-    let args = vec![Arg::Buffer(input), Arg::Buffer(values), Arg::Buffer(indices), Arg::Scalar(order)];
-    b.call("sort", args, &[]);
+    let mut args = vec![Arg::Buffer(input), Arg::Buffer(values), Arg::Buffer(indices)];
+    args.extend(options.iter().cloned().map(Arg::Scalar));
+    b.call(routine, args, &[]);
     let (values, indices) = (b.tensor_of(values), b.tensor_of(indices));
     Ok((views::transpose(b, &values, dim, last), views::transpose(b, &indices, dim, last)))
+}
+
+fn flag(value: bool) -> Operand {
+    Operand::Const(Const::bool(value))
+}
+
+/// The greatest or least elements along `dim`, in order, and where they were.
+pub fn first_of(b: &mut Builder<'_>, x: &Tensor, dim: usize, count: Dim, is_largest: bool) -> Result<(Tensor, Tensor)> {
+    ordered(b, "topk", x, dim, Some(count), &[flag(is_largest), flag(true)])
 }
 
 fn pair(values: Tensor, indices: Tensor) -> Value {
@@ -75,7 +90,11 @@ fn sort(b: &mut Builder<'_>, args: &Args<'_>, names: [&str; 2]) -> Result<Value>
     let dim = dim_arg(b, args, at, x.rank())?;
     let at = position(b, args, names[1])?;
     let is_descending = args.flag(b, at)?;
-    let (values, indices) = sorted(b, &x, dim, None, is_descending)?;
+    let is_stable = match args.position("stable") {
+        Some(at) if !matches!(args.value(at)?, Value::None) => args.flag(b, at)?,
+        _ => false,
+    };
+    let (values, indices) = ordered(b, "sort", &x, dim, None, &[flag(is_descending), flag(is_stable)])?;
     Ok(pair(values, indices))
 }
 
@@ -88,7 +107,7 @@ fn argsort(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn msort(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
-    Ok(Value::Tensor(sorted(b, &x, 0, None, false)?.0))
+    Ok(Value::Tensor(ordered(b, "sort", &x, 0, None, &[flag(false), flag(false)])?.0))
 }
 
 fn topk(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
@@ -104,8 +123,9 @@ fn topk(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         Some(_) => {}
         None => b.check(fits, "selected index k out of range"),
     }
+    let is_sorted = args.flag(b, 4)?;
     let count = b.dim(k);
-    let (values, indices) = sorted(b, &x, dim, Some(count), is_largest)?;
+    let (values, indices) = ordered(b, "topk", &x, dim, Some(count), &[flag(is_largest), flag(is_sorted)])?;
     Ok(pair(values, indices))
 }
 
@@ -114,20 +134,73 @@ fn kthvalue(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, k) = (args.tensor(0)?, args.int(b, 1)?);
     let dim = dim_arg(b, args, 2, x.rank())?;
     let keeps = args.flag(b, 3)?;
-    let (values, indices) = sorted(b, &x, dim, None, false)?;
-    if x.rank() == 0 {
-        return Ok(pair(values, indices));
-    }
     let low = b.binary(BinaryOp::Ge, k.clone(), int(1));
-    let high = b.binary(BinaryOp::Le, k.clone(), x.dims[dim].into());
+    let extent = x.dims.get(dim).copied().unwrap_or(Dim::Const(1));
+    let high = b.binary(BinaryOp::Le, k.clone(), extent.into());
     let fits = b.binary(BinaryOp::And, low, high);
     b.check(fits, &format!("kthvalue(): selected number k out of range for dimension {dim}"));
-    let at = b.binary(BinaryOp::Sub, k, int(1));
-    let mut pick = |t: &Tensor| {
-        let picked = views::select(b, t, dim, at.clone());
-        if keeps { views::unsqueeze(b, &picked, dim) } else { picked }
-    };
-    Ok(pair(pick(&values), pick(&indices)))
+    picked(b, "kth", &x, dim, keeps, &[k])
+}
+
+/// One element of each row along `dim`, chosen by a routine, and where it was.
+fn picked(
+    b: &mut Builder<'_>,
+    routine: &'static str,
+    x: &Tensor,
+    dim: usize,
+    keeps: bool,
+    options: &[Operand],
+) -> Result<Value> {
+    let (values, indices) = ordered(b, routine, x, dim, Some(Dim::Const(1)), options)?;
+    if x.rank() == 0 || keeps {
+        return Ok(pair(values, indices));
+    }
+    let (values, indices) = (views::select(b, &values, dim, int(0)), views::select(b, &indices, dim, int(0)));
+    Ok(pair(values, indices))
+}
+
+/// The lower median along a dimension.
+fn median_dim(b: &mut Builder<'_>, args: &Args<'_>, ignores_nan: bool) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let dim = dim_arg(b, args, 1, x.rank())?;
+    let keeps = args.flag(b, 2)?;
+    expect_elements(b, &x, dim)?;
+    picked(b, "median", &x, dim, keeps, &[flag(ignores_nan)])
+}
+
+/// The lower median of all elements; NaN if there are none.
+fn median(b: &mut Builder<'_>, args: &Args<'_>, ignores_nan: bool) -> Result<Value> {
+    let x = args.tensor(0)?;
+    if x.dims.contains(&Dim::Const(0)) {
+        let nan = Operand::Const(Const::float(DType::F64, f64::NAN));
+        return Ok(Value::Tensor(b.splat(nan, x.dtype, &[])));
+    }
+    if x.rank() == 0 {
+        return Ok(Value::Tensor(b.copy(&x)));
+    }
+    let line = flattened(b, &x);
+    let (values, _) = ordered(b, "median", &line, 0, Some(Dim::Const(1)), &[flag(ignores_nan)])?;
+    Ok(Value::Tensor(views::select(b, &values, 0, int(0))))
+}
+
+/// The most frequent element along a dimension, the least of several.
+fn mode(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let dim = dim_arg(b, args, 1, x.rank())?;
+    let keeps = args.flag(b, 2)?;
+    expect_elements(b, &x, dim)?;
+    picked(b, "mode", &x, dim, keeps, &[])
+}
+
+fn expect_elements(b: &mut Builder<'_>, x: &Tensor, dim: usize) -> Result<()> {
+    let extent = x.dims.get(dim).copied().unwrap_or(Dim::Const(1));
+    let message = format!("{}(): Expected reduction dim {dim} to have non-zero size.", b.op_name);
+    if extent == Dim::Const(0) {
+        return Err(b.user(message));
+    }
+    let some = b.binary(BinaryOp::Gt, extent.into(), int(0));
+    b.check_class(some, "IndexError", &message);
+    Ok(())
 }
 
 // ---- searching
@@ -287,7 +360,7 @@ fn flattened(b: &mut Builder<'_>, x: &Tensor) -> Tensor {
 /// The distinct elements in order, with the inverse and the counts.
 fn unique_parts(b: &mut Builder<'_>, x: &Tensor) -> Result<[Tensor; 3]> {
     let flat = flattened(b, x);
-    let (values, order) = sorted(b, &flat, 0, None, false)?;
+    let (values, order) = ordered(b, "sort", &flat, 0, None, &[flag(false), flag(true)])?;
     let runs = runs(b, &values);
     let inverse = b.splat(int(0), DType::I64, &flat.dims);
     let inverse = b.map(DType::I64, &flat.dims, |k, i| k.load(&inverse, i));
