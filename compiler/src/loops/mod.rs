@@ -12,6 +12,7 @@ pub mod nest;
 mod print;
 mod program;
 mod verify;
+mod verify_nest;
 
 pub use expr::{BinaryOp, Const, Expr, ExprId, Exprs, Guard, Substitution, UnaryOp, fold_i64};
 pub use program::{
@@ -20,3 +21,4 @@ pub use program::{
     VarId, VarType, Variant, Weight, WeightId, weight_offsets,
 };
 pub use verify::verify;
+pub use verify_nest::verify_nest;

@@ -111,6 +111,8 @@ struct Nests {
 impl Nests {
     /// The number of this nest; the name of the first of several equal ones stays.
     fn add(&mut self, mut nest: Nest) -> usize {
+        #[cfg(test)]
+        assert_eq!(crate::loops::verify_nest(&nest), Ok(()), "nests keep their rules");
         let name = std::mem::take(&mut nest.name);
         if let Some(&number) = self.known.get(&nest) {
             return number;
