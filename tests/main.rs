@@ -1,6 +1,12 @@
 //! The one test binary of the workspace: linking LLVM once per binary is slow.
 
 #[cfg(test)]
+mod abi;
+#[cfg(test)]
 mod archive;
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod script;
+#[cfg(test)]
+mod tidy;

@@ -30,4 +30,4 @@ pub mod types;
 
 pub use driver::Backend;
 pub use library::Library;
-pub use module::{Method, Module, ToValue, to_array};
+pub use module::{Exact, Method, Module, ToValue, to_array};

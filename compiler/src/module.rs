@@ -108,8 +108,10 @@ impl Method<'_> {
     /// # Errors
     /// User errors for wrong arguments and exceptions that the model raises; unsupported for what cannot be compiled yet.
     pub fn call(&self, args: &[&dyn ToValue]) -> Result<Value> {
-        let args: Vec<Value> = args.iter().map(|arg| arg.to_value()).collect::<Result<_>>()?;
-        self.call_values(&args)
+        let values: Vec<Value> = args.iter().map(|arg| arg.to_value()).collect::<Result<_>>()?;
+        let specs = args.iter().zip(&values).map(|(arg, value)| arg.signature(value)).collect::<Result<_>>()?;
+        let result = self.compile_for(specs)?.call(self.name, &values);
+        result.map_err(|error| Diagnostic::user(error.to_string()))
     }
 
     /// [`Self::call`] on values.
@@ -127,7 +129,15 @@ impl Method<'_> {
     /// As [`Self::call`].
     pub fn compile(&self, args: &[Value]) -> Result<Executable> {
         let specs = args.iter().map(ArgSpec::of).collect::<std::result::Result<Vec<_>, _>>();
-        let request = Request { method: self.name.to_owned(), args: specs.map_err(Diagnostic::unsupported)? };
+        self.compile_for(specs.map_err(Diagnostic::unsupported)?)
+    }
+
+    /// The method compiled for a signature.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn compile_for(&self, args: Vec<ArgSpec>) -> Result<Executable> {
+        let request = Request { method: self.name.to_owned(), args };
         let shared = &self.module.shared;
         // Compiling under the lock: two threads that want the same code should not both make it.
         let mut compiled = shared.compiled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,6 +169,33 @@ pub trait ToValue {
     /// # Errors
     /// User errors for arrays of more dimensions than tensors have.
     fn to_value(&self) -> Result<Value>;
+
+    /// What code may rely on for this argument: shapes of tensors and types of numbers, unless the argument says more.
+    ///
+    /// # Errors
+    /// Unsupported for values that no method takes.
+    fn signature(&self, value: &Value) -> Result<ArgSpec> {
+        ArgSpec::of(value).map_err(Diagnostic::unsupported)
+    }
+}
+
+/// A number that code is made for: another number makes other code.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Exact<T>(pub T);
+
+impl<T: ToValue> ToValue for Exact<T> {
+    fn to_value(&self) -> Result<Value> {
+        self.0.to_value()
+    }
+
+    fn signature(&self, value: &Value) -> Result<ArgSpec> {
+        match value {
+            Value::Int(n) => Ok(ArgSpec::Int(Some(*n))),
+            Value::Float(x) => Ok(ArgSpec::Float(Some(*x))),
+            Value::Bool(b) => Ok(ArgSpec::Bool(Some(*b))),
+            other => ArgSpec::of(other).map_err(Diagnostic::unsupported),
+        }
+    }
 }
 
 /// An element of arrays that are given to and come from models.

@@ -64,6 +64,17 @@ pub fn requests(archive: &Archive, module: &Module, methods: &[String], inputs: 
             .note(format!("its methods: {}", method_names(module).join(", ")))
             .help("choose with --method NAME"));
     }
+    // A name that is nowhere is said first: it is likelier a slip than an argument forgotten.
+    let has_place = |input: &&InputSpec| {
+        let mut functions = chosen.iter().filter(|m| input.method.as_ref().is_none_or(|method| method == *m));
+        let Some(name) = &input.name else { return true };
+        functions.any(|method| {
+            module.method(class, method).is_none_or(|f| f.params.iter().skip(1).any(|p| *p.name == **name))
+        })
+    };
+    if let Some(input) = inputs.iter().find(|input| !has_place(input)) {
+        return Err(no_place(module, &chosen, input));
+    }
     let mut used = vec![false; inputs.len()];
     let mut requests = Vec::new();
     for method in &chosen {
@@ -74,15 +85,18 @@ pub fn requests(archive: &Archive, module: &Module, methods: &[String], inputs: 
         requests.extend(of_method(archive, function, method, inputs, &mut used)?);
     }
     if let Some(unused) = used.iter().position(|used| !used) {
-        let name = inputs[unused].name.as_deref().unwrap_or("without a name");
-        let mut error = Diagnostic::user(format!("no compiled method has a place for the input '{name}'"));
-        for method in &chosen {
-            let function = module.method(class, method).expect("methods were looked up above");
-            error = error.note(describe(method, function));
-        }
-        return Err(error);
+        return Err(no_place(module, &chosen, &inputs[unused]));
     }
     Ok(requests)
+}
+
+fn no_place(module: &Module, chosen: &[String], input: &InputSpec) -> Box<Diagnostic> {
+    let name = input.name.as_deref().unwrap_or("without a name");
+    let error = Diagnostic::user(format!("no compiled method has a place for the input '{name}'"));
+    chosen.iter().fold(error, |error, method| match module.method(&module.root.class, method) {
+        Some(function) => error.note(describe(method, function)),
+        None => error,
+    })
 }
 
 /// Methods of the root module.

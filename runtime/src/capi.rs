@@ -375,15 +375,21 @@ pub unsafe extern "C" fn aot_rt_method(
     unsafe { guard(err, call) }
 }
 
-/// Reads tensor arguments to leaves. Strided ones are copied; the copies are returned with their argument's number.
+/// Reads tensor arguments to leaves; where the method takes a number, the one element of a tensor without dimensions. Strided
+/// ones are copied; the copies are returned with their argument's number. Without data only numbers are looked at, and those
+/// may be missing, too.
 fn read_inputs(
     instance: &Instance,
     method: u32,
     inputs: &[AotTensor],
+    has_data: bool,
     leaves: &mut Vec<Leaf>,
 ) -> Result<Vec<(usize, Tensor, Tensor)>> {
     let method = instance.desc().methods.get(method as usize).ok_or_else(|| bad("no such method"))?;
     leaves.clear();
+    // Which arguments are numbers is the same for every version of a method.
+    let function = method.variants.first().and_then(|v| instance.desc().functions.get(v.function as usize));
+    let kinds = function.map(|function| &function.inputs);
     let mut copies = Vec::new();
     for (i, input) in inputs.iter().enumerate() {
         let name = || method.params.get(i).map_or_else(|| format!("{i}"), |(name, _)| name.clone());
@@ -396,6 +402,18 @@ fn read_inputs(
         let sizes = unsafe { host_slice(input.sizes, rank, "sizes") }.map_err(|e| wrong(e.status, e.message))?;
         let dtype = Dtype(input.dtype);
         let bytes = size_bytes(dtype, sizes).map_err(|e| wrong(e.status, e.message))?;
+        let kind = kinds.and_then(|inputs| Some(&inputs.get(i)?.kind));
+        if rank == 0
+            && let Some(leaf) = kind.and_then(|kind| number(kind, dtype, input.data, has_data))
+        {
+            leaves.push(leaf);
+            continue;
+        }
+        let input = if has_data {
+            *input
+        } else {
+            AotTensor { data: ALIGN as *mut c_void, strides: std::ptr::null(), ..*input }
+        };
         if input.data.is_null() && bytes > 0 {
             return Err(wrong(Status::Argument, "null data pointer".into()));
         }
@@ -422,6 +440,35 @@ fn read_inputs(
     Ok(copies)
 }
 
+/// The number in a tensor without dimensions, for an argument that is one; `None` if the argument or the tensor is of another
+/// kind. A number that is not there is the one that the method was compiled for, or zero.
+fn number(kind: &InputKind, dtype: Dtype, data: *const c_void, has_data: bool) -> Option<Leaf> {
+    let scalar = |tag: Tag, bits: u64| Leaf { tag: tag as i64, bits, ..Leaf::NONE };
+    let is_there = has_data || !data.is_null();
+    let is_readable = !data.is_null() && data as usize % natural_align(dtype) == 0;
+    if is_there && !is_readable {
+        return None;
+    }
+    match (kind, dtype) {
+        (InputKind::Int { only }, Dtype::I64) => {
+            // SAFETY: the host's tensor has one element of this type; the pointer is not null and aligned.
+            let value = if is_there { unsafe { *data.cast::<i64>() } } else { only.unwrap_or(0) };
+            Some(scalar(Tag::Int, value as u64))
+        }
+        (InputKind::Float { only }, Dtype::F64) => {
+            // SAFETY: as above.
+            let value = if is_there { unsafe { *data.cast::<f64>() } } else { only.unwrap_or(0.0) };
+            Some(scalar(Tag::Float, value.to_bits()))
+        }
+        (InputKind::Bool { only }, Dtype::BOOL) => {
+            // SAFETY: as above.
+            let value = if is_there { unsafe { *data.cast::<u8>() != 0 } } else { only.unwrap_or(false) };
+            Some(scalar(Tag::Bool, u64::from(value)))
+        }
+        _ => None,
+    }
+}
+
 fn run_method(
     instance: &mut Instance,
     method: u32,
@@ -431,7 +478,7 @@ fn run_method(
     ins: &mut Vec<Leaf>,
     outs: &mut Vec<Leaf>,
 ) -> Result<()> {
-    let copies = read_inputs(instance, method, inputs, ins)?;
+    let copies = read_inputs(instance, method, inputs, true, ins)?;
     let (function, n_outputs) = instance.choose(method as usize, ins)?;
     if outputs.len() != n_outputs {
         return Err(bad(format!("expected room for {n_outputs} result(s), got {}", outputs.len())));
@@ -612,10 +659,8 @@ pub unsafe extern "C" fn aot_rt_shapes(
         }
         let mut n_used = 0;
         let shapes = |instance: &mut Instance| {
-            let dataless = |t: &AotTensor| AotTensor { data: 64 as *mut c_void, strides: std::ptr::null(), ..*t };
-            let inputs: Vec<_> = inputs.iter().map(dataless).collect();
             let mut leaves = Vec::new();
-            read_inputs(instance, method, &inputs, &mut leaves)?;
+            read_inputs(instance, method, inputs, false, &mut leaves)?;
             let (function, n_results) = instance.choose(method as usize, &leaves)?;
             if n_results != n_outputs {
                 return Err(bad(format!("expected room for {n_results} result(s), got {n_outputs}")));

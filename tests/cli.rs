@@ -1,0 +1,144 @@
+//! The command line on wrong input: one clear error, the right exit code, and no file left behind.
+
+use aot::cli::{Exit, Output, run};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A folder with a model, and what the command says there.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().expect("the temporary folder is writable") };
+        let zip = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/models_small.zip");
+        let zip = aot::archive::Container::open(&zip).expect("the corpus is a zip");
+        let bytes = zip.get(MODEL).expect("the model is there");
+        fs::write(place.file("mlp.pt"), bytes.as_ref()).expect("the folder is writable");
+        place
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs `aot` with these words, where a word with `@` in front is a file of the folder.
+    fn run(&self, words: &[&str]) -> (Exit, String, String) {
+        let words = words.iter().map(|word| match word.strip_prefix('@') {
+            Some(file) => self.file(file).into_os_string(),
+            None => (*word).into(),
+        });
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let words = std::iter::once("aot".into()).chain(words);
+        let exit = run(words, &mut Output { out: &mut out, err: &mut err, is_terminal: false });
+        let text = |bytes| String::from_utf8(bytes).expect("messages are text");
+        (exit, text(out), text(err))
+    }
+
+    /// The command fails with one error that has these words, and leaves the folder as it was.
+    fn refuses(&self, words: &[&str], exit: Exit, message: &str) {
+        let before = self.names();
+        let (found, _, err) = self.run(words);
+        assert_eq!(found, exit, "{words:?}: {err}");
+        assert_eq!(err.matches("error:").count(), 1, "{words:?}: {err}");
+        assert!(err.contains(message), "{words:?}: {err}");
+        assert_eq!(self.names(), before, "{words:?} left files behind");
+    }
+
+    fn names(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.folder.path()).expect("the folder can be read");
+        let mut names: Vec<PathBuf> = entries.map(|e| e.expect("the entry can be read").path()).collect();
+        names.sort();
+        names
+    }
+}
+
+const MODEL: &str = "mlp.script.pt";
+const INPUT: &str = "f32[2,20]";
+
+#[test]
+fn wrong_files() {
+    let place = Place::new();
+    fs::write(place.file("text.pt"), "this is no archive").unwrap();
+    let bytes = fs::read(place.file("mlp.pt")).unwrap();
+    fs::write(place.file("cut.pt"), &bytes[..bytes.len() / 2]).unwrap();
+    place.refuses(&["build", "@missing.pt", "-o", "@x.so"], Exit::Failure, "missing.pt");
+    place.refuses(&["build", "@text.pt", "-o", "@x.so"], Exit::Failure, "text.pt");
+    place.refuses(&["build", "@cut.pt", "-o", "@x.so"], Exit::Failure, "cut.pt");
+    place.refuses(&["check", "@text.pt"], Exit::Failure, "no recorded cases");
+    place.refuses(&["run", "@text.so"], Exit::Failure, "text.so");
+    place.refuses(&["inspect", "@text.pt"], Exit::Failure, "text.pt");
+}
+
+#[test]
+fn wrong_words() {
+    let place = Place::new();
+    place.refuses(&["build", "@mlp.pt", "-o", "@x.so", "--speed"], Exit::Usage, "--speed");
+    place.refuses(&["build", "@mlp.pt", "-o", "@x.exe"], Exit::Failure, ".so");
+    place.refuses(&["build", "@mlp.pt", "-o", "@x.so", "--cpu", "z80"], Exit::Failure, "z80");
+    place.refuses(&["build", "@mlp.pt", "-o", "@x.so", "-O7"], Exit::Usage, "7");
+    place.refuses(&["build", "@mlp.pt", "-o", "@x.so", "--method", "backward"], Exit::Failure, "backward");
+    place.refuses(&["build", "@mlp.pt", "-o", "@x.so", "--input", "f32[2,20]", "--name", "a-b"], Exit::Failure, "a-b");
+    place.refuses(&["paint"], Exit::Usage, "paint");
+}
+
+#[test]
+fn wrong_inputs() {
+    let place = Place::new();
+    let refuses = |input: &[&str], message: &str| {
+        let mut words = vec!["build", "@mlp.pt", "-o", "@x.so"];
+        words.extend(input.iter().flat_map(|input| ["--input", input]));
+        place.refuses(&words, Exit::Failure, message);
+    };
+    refuses(&["f32[2,8"], "']'");
+    refuses(&["x33[2]"], "x33");
+    refuses(&["nowhere=f32[2,20]"], "nowhere");
+    refuses(&["int"], "Tensor");
+    refuses(&["f32[2,20]", "f32[2,20]"], "no compiled method has a place");
+    refuses(&["f32[2,9]"], "");
+    refuses(&["f32[]"], "");
+}
+
+#[test]
+fn unwritable_output() {
+    let place = Place::new();
+    place.refuses(&["build", "@mlp.pt", "-o", "@no/such/x.so", "--input", INPUT], Exit::Failure, "cannot write");
+    fs::create_dir(place.file("folder.so")).unwrap();
+    place.refuses(&["build", "@mlp.pt", "-o", "@folder.so", "--input", INPUT], Exit::Failure, "folder");
+}
+
+#[test]
+fn every_command_has_help() {
+    let place = Place::new();
+    for command in ["build", "check", "run", "bench", "graph", "code", "inspect", "ops"] {
+        let (exit, out, err) = place.run(&[command, "--help"]);
+        assert_eq!((exit, err.as_str()), (Exit::Success, ""), "{command}");
+        assert!(out.contains("Usage: aot"), "{command}: {out}");
+    }
+}
+
+#[test]
+fn built_libraries_run() {
+    let place = Place::new();
+    let (exit, out, err) =
+        place.run(&["build", "@mlp.pt", "-o", "@libnet.so", "--input", INPUT, "--emit", "header,cpp,cmake,pkgconfig"]);
+    assert_eq!(exit, Exit::Success, "{err}");
+    assert!(out.contains("libnet.so"), "{out}");
+    for file in ["libnet.so", "net.h", "aot.hpp", "netConfig.cmake", "net.pc"] {
+        assert!(place.file(file).exists(), "{file} is missing");
+    }
+    let compiled = place.run(&["run", "@libnet.so", "--input", "zeros"]);
+    let evaluated = place.run(&["run", "@mlp.pt", "--backend", "reference", "--input", "zeros:f32[2,20]"]);
+    assert_eq!((compiled.0, evaluated.0), (Exit::Success, Exit::Success), "{}{}", compiled.2, evaluated.2);
+    let shape = |text: &str| text.split(" [").next().map(str::to_owned);
+    assert_eq!(shape(&compiled.1), shape(&evaluated.1));
+    let (exit, _, err) = place.run(&["run", "@libnet.so", "--input", "f32[2,9]"]);
+    assert_eq!(exit, Exit::Failure, "{err}");
+    for suffix in ["ll", "s", "bc", "o", "a"] {
+        let file = format!("@net.{suffix}");
+        let (exit, _, err) = place.run(&["build", "@mlp.pt", "-o", &file, "--input", INPUT, "-O1"]);
+        assert_eq!(exit, Exit::Success, "{suffix}: {err}");
+        assert!(fs::metadata(place.file(&file[1..])).unwrap().len() > 100, "{suffix}");
+    }
+}
