@@ -590,14 +590,15 @@ fn add_products<T: Number>((a, at_a, step_a): Row<'_, T>, (b, at_b, step_b): Row
     }
 }
 
+/// Sums that a dot product keeps at once, so that one addition need not wait for the one before.
+const LANES: usize = 8;
+
 /// The sum of `a[i] * b[i]`.
 fn dot<T: Number>((a, at_a, step_a): Row<'_, T>, (b, at_b, step_b): Row<'_, T>, n: usize) -> T::Sum {
     if (step_a, step_b) != (1, 1) {
         let product = |i| T::mul(a[strided(at_a, step_a, i)], b[strided(at_b, step_b, i)]);
         return (0..n).fold(T::ZERO, |sum, i| T::add(sum, product(i)));
     }
-    // Several sums at once, so that one addition need not wait for the one before.
-    const LANES: usize = 8;
     let (a, b) = (&a[at_a..at_a + n], &b[at_b..at_b + n]);
     let mut sums = [T::ZERO; LANES];
     let mut i = 0;

@@ -369,10 +369,14 @@ impl KernelText<'_> {
     /// The texts of expressions, after the lines that define what they name.
     fn lines(&mut self, f: &mut fmt::Formatter<'_>, ids: &[ExprId], level: usize) -> Result<Vec<String>, fmt::Error> {
         let mut needed = vec![false; self.texts.len()];
-        ids.iter().for_each(|id| needed[id.index()] = true);
+        for id in ids {
+            needed[id.index()] = true;
+        }
         for id in self.kernel.exprs.ids().rev() {
             if needed[id.index()] && self.texts[id.index()].is_none() {
-                Exprs::operands(self.kernel.exprs.get(id)).iter().for_each(|id| needed[id.index()] = true);
+                for operand in Exprs::operands(self.kernel.exprs.get(id)) {
+                    needed[operand.index()] = true;
+                }
             }
         }
         for id in self.kernel.exprs.ids().filter(|id| needed[id.index()]) {

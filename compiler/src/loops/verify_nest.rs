@@ -139,7 +139,7 @@ impl Checker<'_> {
             Op::Binary(op, a, b) => {
                 let (x, y) = (self.lanes(*a, to.lanes)?, self.lanes(*b, to.lanes)?);
                 // The distance of a shift and the exponent of an integer power have the type of what they act on.
-                ensure(x == y, || format!("operands of {} and {y}", x))?;
+                ensure(x == y, || format!("operands of {x} and {y}"))?;
                 let result = if BinaryOp::is_comparison(*op) { DType::Bool } else { x };
                 ensure(to.dtype == result, || format!("a {result} is put in a {}", to.dtype))
             }

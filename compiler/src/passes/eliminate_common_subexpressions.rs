@@ -90,9 +90,9 @@ impl Merger {
         let mut text = node.op.to_string();
         for (key, attr) in &node.attrs {
             match attr {
-                Attr::Name(name) => text.push_str(&format!(" {key}={name}")),
-                Attr::Int(n) => text.push_str(&format!(" {key}={n}")),
-                Attr::Types(types) => text.push_str(&format!(" {key}={types:?}")),
+                Attr::Name(name) => text.extend([" ", key, "=", name]),
+                Attr::Int(n) => text.extend([" ", key, "=", &n.to_string()]),
+                Attr::Types(types) => text.extend([" ", key, "=", &format!("{types:?}")]),
                 Attr::Value(_) | Attr::Graph(_) => return None,
             }
         }

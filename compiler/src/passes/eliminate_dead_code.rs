@@ -117,7 +117,9 @@ fn trim(graph: &mut Graph, id: NodeId, live: &IndexVec<ValueId, bool>) -> Change
             graph.blocks[blocks[0]].params.remove(at + 1);
             graph.blocks[blocks[0]].returns.remove(at + 1);
         } else {
-            blocks.iter().for_each(|&block| _ = graph.blocks[block].returns.remove(at));
+            for &block in &blocks {
+                graph.blocks[block].returns.remove(at);
+            }
         }
     }
     for at in 0..graph.nodes[id].outputs.len() {
