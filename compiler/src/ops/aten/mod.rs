@@ -22,6 +22,7 @@ pub mod resize;
 pub mod rnn;
 pub mod sample;
 pub mod scatter;
+pub mod sets;
 pub mod sort;
 pub mod unary;
 pub mod view;
@@ -53,6 +54,7 @@ pub const FAMILIES: &[&[OpDef]] = &[
     sample::DEFS,
     sort::DEFS,
     scatter::DEFS,
+    sets::DEFS,
     unary::DEFS,
     unary::FLOAT_DEFS,
     view::DEFS,

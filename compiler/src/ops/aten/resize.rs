@@ -445,7 +445,7 @@ fn filtered(b: &mut Builder<'_>, x: &Tensor, dim: usize, table: &FilterTable) ->
 }
 
 /// A new constant of the program.
-fn constant(b: &mut Builder<'_>, dtype: DType, sizes: &[i64], bytes: Vec<u8>, name: &str) -> Result<BufferId> {
+pub fn constant(b: &mut Builder<'_>, dtype: DType, sizes: &[i64], bytes: Vec<u8>, name: &str) -> Result<BufferId> {
     let data = TensorData::from_bytes(dtype, sizes, bytes).map_err(Diagnostic::internal)?;
     Ok(b.weight(&Arc::new(data), name))
 }

@@ -28,9 +28,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::mode", lower: mode },
     OpDef { name: "aten::searchsorted", lower: searchsorted },
     OpDef { name: "aten::bucketize", lower: bucketize },
-    OpDef { name: "aten::_unique2", lower: unique2 },
-    OpDef { name: "aten::_unique", lower: unique },
-    OpDef { name: "aten::unique_consecutive", lower: unique_consecutive },
 ];
 
 fn int(value: i64) -> Operand {
@@ -69,6 +66,11 @@ fn ordered(
 
 fn flag(value: bool) -> Operand {
     Operand::Const(Const::bool(value))
+}
+
+/// The elements in order along `dim`, equal ones as they were, and where they were.
+pub fn ascending(b: &mut Builder<'_>, x: &Tensor, dim: usize) -> Result<(Tensor, Tensor)> {
+    ordered(b, "sort", x, dim, None, &[flag(false), flag(true)])
 }
 
 /// The greatest or least elements along `dim`, in order, and where they were.
@@ -178,7 +180,7 @@ fn median(b: &mut Builder<'_>, args: &Args<'_>, ignores_nan: bool) -> Result<Val
     if x.rank() == 0 {
         return Ok(Value::Tensor(b.copy(&x)));
     }
-    let line = flattened(b, &x);
+    let line = super::view::flat(b, &x);
     let (values, _) = ordered(b, "median", &line, 0, Some(Dim::Const(1)), &[flag(ignores_nan)])?;
     Ok(Value::Tensor(views::select(b, &values, 0, int(0))))
 }
@@ -294,122 +296,4 @@ fn bucketize(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         return Err(b.user("boundaries tensor must be 1 dimension"));
     }
     search(b, &sequence, &values, right, dtype)
-}
-
-// ---- distinct elements
-
-/// Runs of equal neighbours of a vector: first elements, run number of each position, lengths.
-struct Runs {
-    values: Tensor,
-    number: Tensor,
-    lengths: Tensor,
-}
-
-fn runs(b: &mut Builder<'_>, x: &Tensor) -> Runs {
-    let n = x.dims[0];
-    let starts = b.map(DType::Bool, &[n], |k, i| {
-        let (zero, one) = (k.int(0), k.int(1));
-        let is_first = k.binary(BinaryOp::Eq, i[0], zero);
-        let before = k.sub(i[0], one);
-        let before = k.max(before, zero);
-        let (v, w) = (k.load(x, i), k.load(x, &[before]));
-        let differs = k.binary(BinaryOp::Ne, v, w);
-        k.binary(BinaryOp::Or, is_first, differs)
-    });
-    let first = super::nonzero::positions(b, &starts);
-    let count = first.dims[0];
-    let values = b.map(x.dtype, &[count], |k, i| {
-        let zero = k.int(0);
-        let at = k.load(&first, &[i[0], zero]);
-        k.load(x, &[at])
-    });
-    let lengths = b.map(DType::I64, &[count], |k, i| {
-        let (zero, one, end) = (k.int(0), k.int(1), k.dim(n));
-        let next = k.add(i[0], one);
-        let inside = k.in_bounds(next, count);
-        let end = k.load_or(&first, &[next, zero], inside, end);
-        let start = k.load(&first, &[i[0], zero]);
-        k.sub(end, start)
-    });
-    // The number of a position's run: how many runs start at or before it, less one.
-    let number = b.reduce(
-        ReduceOp::Sum,
-        DType::I64,
-        &[n],
-        &[count],
-        |k, i, over| {
-            let zero = k.int(0);
-            let start = k.load(&first, &[over[0], zero]);
-            let has_begun = k.binary(BinaryOp::Le, start, i[0]);
-            k.cast(DType::I64, has_begun)
-        },
-        |k, _, v| {
-            let one = k.int(1);
-            k.sub(v, one)
-        },
-    );
-    Runs { values, number, lengths }
-}
-
-fn flattened(b: &mut Builder<'_>, x: &Tensor) -> Tensor {
-    let total = b.product(&x.dims);
-    let total = b.dim(total);
-    views::reshape(b, x, &[total])
-}
-
-/// The distinct elements in order, with the inverse and the counts.
-fn unique_parts(b: &mut Builder<'_>, x: &Tensor) -> Result<[Tensor; 3]> {
-    let flat = flattened(b, x);
-    let (values, order) = ordered(b, "sort", &flat, 0, None, &[flag(false), flag(true)])?;
-    let runs = runs(b, &values);
-    let inverse = b.splat(int(0), DType::I64, &flat.dims);
-    let inverse = b.map(DType::I64, &flat.dims, |k, i| k.load(&inverse, i));
-    b.own(inverse.storage);
-    let mut k = crate::ops::primitives::KernelBuilder::new(b);
-    let i = k.parallel(&flat.dims);
-    let (at, number) = (k.load(&order, &i), k.load(&runs.number, &i));
-    k.store_through(&inverse, &[at], number, None, crate::loops::StoreMode::Set);
-    k.finish();
-    let inverse = views::reshape(b, &inverse, &x.dims);
-    Ok([runs.values, inverse, runs.lengths])
-}
-
-/// What was asked for, an empty tensor in place of the rest.
-fn asked(b: &mut Builder<'_>, parts: [Tensor; 3], wants: [bool; 2]) -> Vec<Value> {
-    let [values, inverse, counts] = parts;
-    let mut out = vec![Value::Tensor(values)];
-    for (part, wanted) in [(inverse, wants[0]), (counts, wants[1])] {
-        let part = if wanted { part } else { b.splat(int(0), DType::I64, &[Dim::Const(0)]) };
-        out.push(Value::Tensor(part));
-    }
-    out
-}
-
-fn unique2(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let x = args.tensor(0)?;
-    let wants = [args.flag(b, 2)?, args.flag(b, 3)?];
-    let parts = unique_parts(b, &x)?;
-    Ok(Value::Tuple(asked(b, parts, wants), None))
-}
-
-fn unique(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let x = args.tensor(0)?;
-    let wants = [args.flag(b, 2)?, false];
-    let parts = unique_parts(b, &x)?;
-    let mut values = asked(b, parts, wants);
-    values.truncate(2);
-    Ok(Value::Tuple(values, None))
-}
-
-fn unique_consecutive(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let x = args.tensor(0)?;
-    let wants = [args.flag(b, 1)?, args.flag(b, 2)?];
-    if !matches!(args.value(3)?, Value::None) && x.rank() != 1 {
-        return Err(b.unsupported("unique_consecutive along a dimension"));
-    }
-    let flat = flattened(b, &x);
-    let runs = runs(b, &flat);
-    let inverse = views::reshape(b, &runs.number, &x.dims);
-    let parts = [runs.values, inverse, runs.lengths];
-    Ok(Value::Tuple(asked(b, parts, wants), None))
 }
