@@ -2,11 +2,12 @@
 //!
 //! `out[m, n] += x[m, k] * w[n, k]` becomes a loop over panels of `n`; a panel holds `[k][block]`, so that the innermost loop
 //! reads whole vectors one after another. The same holds for convolutions, with `k` standing for input channels and taps. The
-//! columns that do not fill a panel become a kernel of their own. Weights that nothing reads any more are dropped.
+//! columns that do not fill a panel become a kernel of their own, with a narrower panel. Weights that nothing reads any more are dropped.
 
 use super::ScheduleTarget;
 use super::contraction::{known_dims, recognise};
 use super::fuse::rebuilt;
+use super::gemm::{Shape, best_tile};
 use super::memory::{touched, walk};
 use crate::diag::{self, Diagnostic};
 use crate::index::IndexVec;
@@ -21,7 +22,10 @@ use std::sync::Arc;
 /// Terms of a sum from which on writing the results apart is cheap beside computing them.
 const LONG_SUM: i64 = 256;
 
-/// A weight in panels, or some of its rows: which, dimensions in new order, first row, rows, panel width (0: plain rows).
+/// Stands for the axis along a dimension of one element.
+const NO_AXIS: usize = usize::MAX;
+
+/// A weight in panels, or some of its columns: which, dimensions in new order, first column, columns, panel width.
 type Key = (WeightId, Vec<usize>, i64, i64, usize);
 
 /// Packs the weights of the program's contractions.
@@ -50,10 +54,12 @@ struct Choice {
     weight: WeightId,
     /// The axis of the weight's columns.
     column: usize,
-    /// For each dimension of the weight, the axis along it.
+    /// For each dimension of the weight, the axis along it, or [`NO_AXIS`].
     axes: Vec<usize>,
     /// Width of a panel.
     block: i64,
+    /// Elements of a vector.
+    lanes: i64,
 }
 
 impl Packer<'_> {
@@ -95,7 +101,14 @@ impl Packer<'_> {
         let dims = known_dims(self.function, *buffer)?;
         let mut axes = Vec::new();
         for (&i, &dim) in index.iter().zip(&dims) {
-            let Expr::Axis(axis) = *kernel.exprs.get(i) else { return None };
+            let axis = match *kernel.exprs.get(i) {
+                Expr::Axis(axis) => axis,
+                Expr::Const(_) if dim == 1 => {
+                    axes.push(NO_AXIS);
+                    continue;
+                }
+                _ => return None,
+            };
             if axes.contains(&axis) || kernel.axes[axis].extent.known() != Some(dim) {
                 return None;
             }
@@ -104,15 +117,18 @@ impl Packer<'_> {
         let flat = super::flat::Flat::new(self.function, kernel);
         // Joined axes have lost their number, so ask the kernel's own expressions what the other operand depends on.
         let other_axes = axes_in(kernel, other);
-        let is_column = |&&a: &&usize| kernel.axes[a].kind == AxisKind::Parallel && !other_axes.contains(&a);
+        let is_column =
+            |&&a: &&usize| a != NO_AXIS && kernel.axes[a].kind == AxisKind::Parallel && !other_axes.contains(&a);
         let column = *axes.iter().find(is_column)?;
-        let is_shared = |&a: &usize| a == column || kernel.axes[a].kind == AxisKind::Reduce || other_axes.contains(&a);
+        let is_shared = |&a: &usize| {
+            a == column || a == NO_AXIS || kernel.axes[a].kind == AxisKind::Reduce || other_axes.contains(&a)
+        };
         if !axes.iter().all(is_shared) || kernel.axes.iter().any(|axis| axis.kind == AxisKind::Scan) {
             return None;
         }
         let n = kernel.axes[column].extent.known()?;
         let lanes = i64::try_from(self.target.vector_bytes / dtype.size_bytes()).ok().filter(|&lanes| lanes > 1)?;
-        if n < lanes {
+        if n < lanes && !(self.target.has_masks && n * 2 >= lanes) {
             return None;
         }
         let is_blocked = |b: BufferId| self.function.buffers[b].layout != Layout::RowMajor;
@@ -127,25 +143,18 @@ impl Packer<'_> {
             let mut moving = flat.addresses.values().filter(|form| flat.address_deps(form) >> a & 1 == 1);
             moving.all(|form| flat.stride(form, a) == Some(1)) && flat.extents[a].known().is_some_and(|n| n >= lanes)
         });
+        // Whether few lanes are wasted at the end of each stretch of results.
+        let is_filled = along.and_then(|a| flat.extents[a].known()).is_some_and(|n| n * 6 >= n_lanes(n, lanes) * 5);
         let is_aliased = flat.stores.iter().any(|s| flat.stride(&s.address, column).is_none_or(|n| n % 512 == 0));
-        if !is_contiguous && is_readable && (n_terms < LONG_SUM || is_aliased) {
+        if !is_contiguous && is_readable && (n_terms < LONG_SUM || is_aliased || is_filled) {
             return None;
         }
-        let rows = kernel.axes.iter().enumerate().filter(|(a, axis)| axis.kind == AxisKind::Parallel && *a != column);
-        let is_single = rows.fold(true, |one, (_, axis)| one && axis.extent.known() == Some(1));
-        let widths: &[i64] = match (is_single, self.target.n_registers) {
-            (true, _) => &[8, 4, 3, 2, 1],
-            (false, 32..) => &[3, 4, 2, 1],
-            (false, _) => &[3, 2, 1],
-        };
-        let exact = widths.iter().copied().find(|w| n % (w * lanes) == 0);
-        // Otherwise the width that leaves the fewest columns over; the first of those.
-        let block = lanes
-            * exact.unwrap_or_else(|| {
-                let best = widths.iter().copied().filter(|w| w * lanes <= n).min_by_key(|w| n % (w * lanes));
-                best.unwrap_or(1)
-            });
-        Some(Choice { buffer: *buffer, weight: id, column, axes, block })
+        let mut rows = flat.axes_of(AxisKind::Parallel).into_iter().filter(|a| *a != column && !axes.contains(a));
+        let mut next = || rows.next_back().map_or(1, |a| super::plan::estimate(&flat, a).max(1));
+        let inner = next();
+        let shape = Shape { rows: [next(), inner], vectors: (n + lanes - 1) / lanes, terms: n_terms };
+        let block = lanes * best_tile(&shape, self.target, None).vectors;
+        Some(Choice { buffer: *buffer, weight: id, column, axes, block, lanes })
     }
 
     /// The kernel over whole panels, and the one for the columns left over.
@@ -156,6 +165,9 @@ impl Packer<'_> {
         let mut order: Vec<usize> = (0..choice.axes.len()).collect();
         order.sort_by_key(|&d| {
             let axis = choice.axes[d];
+            if axis == NO_AXIS {
+                return (0, axis);
+            }
             let class = match kernel.axes[axis].kind {
                 AxisKind::Parallel if axis != choice.column => 0,
                 AxisKind::Parallel => 1,
@@ -163,7 +175,10 @@ impl Packer<'_> {
             };
             (class, axis)
         });
-        let mut parts = vec![self.part(kernel, choice, &order, 0, whole, choice.block)?];
+        let mut parts = Vec::new();
+        if whole > 0 {
+            parts.push(self.part(kernel, choice, &order, 0, whole, choice.block)?);
+        }
         if whole < n {
             parts.push(self.part(kernel, choice, &order, whole, n - whole, 0)?);
         }
@@ -240,23 +255,31 @@ impl Packer<'_> {
         let column_dim = choice.axes.iter().position(|&a| a == choice.column).unwrap_or(0);
         let at = order.iter().position(|&d| d == column_dim).unwrap_or(0);
         let dims: Vec<i64> = order.iter().map(|&d| if d == column_dim { len } else { sizes[d] }).collect();
+        // Columns that do not fill a panel are a narrow one, filled up with zeros to whole vectors.
+        let width = if block > 0 { block } else { n_lanes(len, choice.lanes) };
+        let block = width;
         let width = usize::try_from(block).unwrap_or(0);
         let key = (choice.weight, order.to_vec(), begin, len, width);
         let weight = match self.known.get(&key) {
             Some(&weight) => weight,
             None => {
                 let source = &self.weights[choice.weight];
-                let data = repack(&source.data, order, column_dim, begin, &dims, (block > 0).then_some((at, block)))?;
+                let data = repack(&source.data, order, column_dim, begin, &dims, (at, block))?;
                 let weight = self.weights.push(Weight { name: source.name.clone(), data: Arc::new(data) });
                 self.known.insert(key, weight);
                 weight
             }
         };
-        let layout = if block > 0 { Layout::Blocked { dim: at, block: width } } else { Layout::RowMajor };
+        let layout = Layout::Blocked { dim: at, block: width };
         let dims = dims.into_iter().map(Dim::Const).collect();
         let class = BufferClass::Weight(weight);
         Ok(self.function.buffers.push(Buffer { name, dtype, dims, class, layout }))
     }
+}
+
+/// `n` filled up to whole vectors.
+fn n_lanes(n: i64, lanes: i64) -> i64 {
+    (n + lanes - 1) / lanes * lanes
 }
 
 /// The axes that an expression depends on, by the kernel's own expressions.
@@ -279,7 +302,7 @@ fn repack(
     cut_dim: usize,
     begin: i64,
     dims: &[i64],
-    blocked: Option<(usize, i64)>,
+    (at, block): (usize, i64),
 ) -> diag::Result<TensorData> {
     let size = data.dtype().size_bytes();
     let source = data.contiguous_bytes();
@@ -289,20 +312,23 @@ fn repack(
     }
     // Physical dimensions, outermost first: extent and stride in the source.
     let mut loops: Vec<(i64, i64)> = dims.iter().zip(order).map(|(&extent, &d)| (extent, strides[d])).collect();
-    if let Some((at, block)) = blocked {
-        let (extent, stride) = loops[at];
-        loops[at] = (extent / block, stride * block);
-        loops.push((block, stride));
-    }
+    let (extent, stride) = loops[at];
+    loops[at] = ((extent + block - 1) / block, stride * block);
+    loops.push((block, stride));
+    let last = loops.len() - 1;
     let n: i64 = loops.iter().map(|l| l.0).product();
     let mut out = Vec::with_capacity(usize::try_from(n).unwrap_or(0) * size);
     let mut index = vec![0i64; loops.len()];
     let mut offset = begin * strides[cut_dim];
     for _ in 0..n {
-        let at = usize::try_from(offset).unwrap_or(0) * size;
-        let element =
-            source.get(at..at + size).ok_or_else(|| Diagnostic::internal("a weight is smaller than its shape"))?;
-        out.extend_from_slice(element);
+        if index[at] * block + index[last] >= extent {
+            out.resize(out.len() + size, 0);
+        } else {
+            let at = usize::try_from(offset).unwrap_or(0) * size;
+            let element =
+                source.get(at..at + size).ok_or_else(|| Diagnostic::internal("a weight is smaller than its shape"))?;
+            out.extend_from_slice(element);
+        }
         for d in (0..loops.len()).rev() {
             index[d] += 1;
             offset += loops[d].1;
