@@ -276,6 +276,10 @@ impl<'k> Values<'k> {
                 }
                 Expr::Axis(axis) => Column::I64(block.axis(*axis)),
                 Expr::Var(var, _) => world.vars[var].clone(),
+                // Where there are no points nothing is read; the one value stands for none.
+                Expr::Load { buffer, .. } if block.points() == 0 => {
+                    Column::gather(world.places[buffer].dtype, &[0; 16], &[0])?
+                }
                 Expr::Load { buffer, index, guard, .. } => {
                     let place = &world.places[buffer];
                     let cond = guard.map(|g| self.get(g.cond)).transpose()?.map(Column::bools).transpose()?;

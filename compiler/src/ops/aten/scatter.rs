@@ -44,6 +44,7 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::select_scatter", lower: select_scatter },
     OpDef { name: "aten::slice_scatter", lower: slice_scatter },
     OpDef { name: "aten::diagonal_scatter", lower: diagonal_scatter },
+    OpDef { name: "aten::as_strided_scatter", lower: as_strided_scatter },
 ];
 
 fn int(value: i64) -> Operand {
@@ -528,4 +529,26 @@ fn diagonal_scatter(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         return Err(b.user(format!("diagonal dimensions cannot be identical {p}, {q}")));
     }
     written_through(b, &x, &source, |b, out| Ok(diagonal_of(b, out, offset, p, q)))
+}
+
+/// Through a view by sizes and strides of a copy that lies row-major.
+fn as_strided_scatter(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, source) = (args.tensor(0)?, args.tensor(1)?);
+    let (sizes, strides) = (args.known_ints(b, 2)?, args.known_ints(b, 3)?);
+    let offset = args.optional_int(b, 4)?.as_ref().map_or(Some(0), known_int);
+    let (Some(own), Some(offset)) = (x.known_dims(), offset) else {
+        return Err(b.unsupported("as_strided_scatter of extents known only when running"));
+    };
+    let total: i64 = own.iter().product();
+    let reach =
+        sizes.iter().zip(&strides).try_fold(offset, |sum, (n, stride)| (n - 1).checked_mul(*stride)?.checked_add(sum));
+    let is_empty = sizes.contains(&0);
+    if sizes.len() != strides.len() || strides.iter().chain(&sizes).any(|n| *n < 0) || offset < 0 {
+        return Err(b.user("as_strided: mismatch in length of strides and shape, or negative values"));
+    }
+    if !is_empty && reach.is_none_or(|last| last >= total) {
+        return Err(b.user(format!("as_strided: the view is out of bounds for storage of {total} elements")));
+    }
+    let dims: Vec<Dim> = sizes.iter().map(|n| Dim::Const(*n)).collect();
+    written_through(b, &x, &source, |_, out| Ok(views::as_strided_on(out, total, Dim::Const(offset), dims, &strides)))
 }

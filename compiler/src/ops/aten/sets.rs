@@ -90,6 +90,8 @@ fn starts_along(b: &mut Builder<'_>, x: &Tensor, dim: usize) -> Tensor {
             let before = k.sub(i[0], one);
             at[dim] = k.max(before, zero);
             let before = k.load(x, &at);
+            let compute = compute_type(x.dtype);
+            let (own, before) = (k.cast(compute, own), k.cast(compute, before));
             k.binary(BinaryOp::Ne, own, before)
         },
         |k, i, differs| {
@@ -221,7 +223,7 @@ fn consecutive(b: &mut Builder<'_>, x: &Tensor, dim: usize, wants: [bool; 2]) ->
 fn isin(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, tests) = (as_tensor(b, args.value(0)?)?, as_tensor(b, args.value(1)?)?);
     let inverts = args.flag(b, 3)?;
-    let common = result_type(&[&x, &tests]);
+    let common = compute_type(result_type(&[&x, &tests]));
     Ok(Value::Tensor(b.reduce(
         ReduceOp::Or,
         DType::Bool,
@@ -245,7 +247,11 @@ fn histc(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let positive = b.binary(BinaryOp::Gt, bins.clone(), int(0));
     b.check(positive, "torch.histc(): bins must be > 0");
     let extreme = |b: &mut Builder<'_>, op| {
-        let t = b.reduce(op, x.dtype, &[], &line.dims, |k, _, i| k.load(&line, i), |_, _, v| v);
+        let value = |k: &mut KernelBuilder<'_, '_>, _: &[ExprId], i: &[ExprId]| {
+            let v = k.load(&line, i);
+            k.cast(compute, v)
+        };
+        let t = b.reduce(op, compute, &[], &line.dims, value, |_, _, v| v);
         let item = b.item(&t);
         b.cast(DType::F64, item)
     };
