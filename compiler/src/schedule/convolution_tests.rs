@@ -176,3 +176,83 @@ fn strides_dilation_groups_and_odd_channels() {
     check(Conv { ic: 16, oc: 16, groups: 16, stride: 2, h: 21, ..PLAIN }, 2);
     check(Conv { ic: 33, oc: 17, kernel: 1, pad: 0, ..PLAIN }, 1);
 }
+
+/// A transposed convolution of square planes: `[oc]` sums over input points and taps that meet at an output point.
+fn transposed(ic: i64, oc: i64, h: i64, kernel: i64, stride: [i64; 2], pad: i64) -> (Program, Vec<Value>) {
+    let mut program = Program::default();
+    let mut f = Function { name: "forward".into(), params: vec![OutputTree::Tensor], ..Function::default() };
+    f.results = vec![OutputTree::Tensor];
+    let sizes = [1, ic, h, h];
+    let x = buffer(&mut f, BufferClass::Input(0), &sizes);
+    f.inputs.push(Input { name: "x".into(), kind: InputKind::Tensor { buffer: x, is_mutated: false } });
+    let weight_sizes = [ic, oc, kernel, kernel];
+    let bytes = values(&weight_sizes, 5).iter().flat_map(|x| x.to_ne_bytes()).collect();
+    let data = Arc::new(TensorData::from_bytes(DType::F32, &weight_sizes, bytes).unwrap());
+    let weight = program.weights.push(Weight { name: "w".into(), data });
+    let weight = buffer(&mut f, BufferClass::Weight(weight), &weight_sizes);
+    let out_h = stride.map(|s| (h - 1) * s - 2 * pad + kernel);
+    let extents = [1, oc, out_h[0], out_h[1], ic, kernel, kernel];
+    let out = buffer(&mut f, BufferClass::Temp { offset: None }, &extents[..4]);
+    let mut e = Exprs::new();
+    let a: Vec<ExprId> = (0..7).map(|n| e.add(Expr::Axis(n))).collect();
+    let (pad, zero, bound) = (e.int(pad), e.int(0), e.int(h));
+    let mut cond = e.add(Expr::Const(Const::bool(true)));
+    let mut index = vec![a[0], a[4]];
+    for d in 0..2 {
+        let by = e.int(stride[d]);
+        let shifted = e.binary(BinaryOp::Add, a[2 + d], pad);
+        let point = e.binary(BinaryOp::Sub, shifted, a[5 + d]);
+        let source = e.binary(BinaryOp::FloorDiv, point, by);
+        for (op, b) in [(BinaryOp::Ge, zero), (BinaryOp::Lt, bound)] {
+            let inside = e.binary(op, source, b);
+            cond = e.binary(BinaryOp::And, cond, inside);
+        }
+        if stride[d] > 1 {
+            let left = e.binary(BinaryOp::FloorMod, point, by);
+            let divides = e.binary(BinaryOp::Eq, left, zero);
+            cond = e.binary(BinaryOp::And, cond, divides);
+        }
+        index.push(source);
+    }
+    let other = e.add(Expr::Const(Const::float(DType::F32, 0.0)));
+    let guard = Some(Guard { cond, other });
+    let data = e.add(Expr::Load { buffer: x, dtype: DType::F32, index: index.into(), guard });
+    let w = load(&mut e, weight, &[a[4], a[1], a[5], a[6]]);
+    let value = e.binary(BinaryOp::Mul, data, w);
+    let acc = e.add(Expr::Acc(0, DType::F32));
+    let axes = extents.iter().enumerate().map(|(n, &extent)| Axis {
+        extent: Dim::Const(extent),
+        kind: if n < 4 { AxisKind::Parallel } else { AxisKind::Reduce },
+    });
+    let index = a[..4].into();
+    f.body.0.push(Stmt::Kernel(Box::new(Kernel {
+        name: "transposed".into(),
+        place: "".into(),
+        axes: axes.collect(),
+        reductions: vec![Reduction { op: ReduceOp::Sum, value, payload: None }],
+        stores: vec![Store { buffer: out, index, value: acc, guard: None, mode: StoreMode::Set }],
+        exprs: e,
+        is_ordered: false,
+    })));
+    f.body.0.push(Stmt::Return(0, vec![Arg::Buffer(out)]));
+    program.functions.push(f);
+    let variants = vec![Variant { state_tag: None, function: FunctionId::new(0) }];
+    program.methods.push(Method { name: "forward".into(), params: vec![("x".into(), Type::tensor())], variants });
+    (program, vec![Value::Tensor(Tensor::from_f32(&sizes, &values(&sizes, 1)).unwrap())])
+}
+
+#[test]
+fn transposed_convolutions() {
+    use crate::driver::{Backend, Timings, load};
+    for (kernel, stride, pad) in
+        [(2, [2, 2], 0), (3, [2, 2], 1), (4, [2, 2], 1), (3, [1, 2], 1), (5, [3, 2], 2), (1, [2, 2], 0)]
+    {
+        let (program, args) = transposed(16, 20, 5, kernel, stride, pad);
+        let expected = run(&load(program.clone(), Backend::Reference, &mut Timings::default()).unwrap(), &args);
+        let got = run(&load(program, Backend::Llvm, &mut Timings::default()).unwrap(), &args);
+        assert_eq!(got.len(), expected.len());
+        for (i, (g, w)) in got.iter().zip(&expected).enumerate() {
+            assert!((g - w).abs() <= 2e-5 * w.abs().max(1.0), "{kernel} {stride:?} {pad}: element {i} is {g}, not {w}");
+        }
+    }
+}

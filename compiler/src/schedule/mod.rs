@@ -3,6 +3,7 @@
 //! [`schedule`] runs the transforms in order. Each is one file:
 //! - `fuse`: maps into their consumers and producers (`effects` says what statements read and write);
 //! - `contraction`: recognises sums of products; `pad`: padded inputs in place of tests; `pack`: weights in panels;
+//! - `phases`: transposed convolutions as plain ones;
 //! - `winograd`: 3x3 convolutions as products of transformed data; `layout`: channels of their buffers in blocks;
 //! - `flat`: a kernel with physical addresses (linear forms, see `linear`), neighbouring axes joined;
 //! - `plan`: which axis is vectorised, tiles, what runs in parallel; `gemm`: tiles of contractions;
@@ -24,6 +25,7 @@ mod memory;
 mod nest_builder;
 mod pack;
 mod pad;
+mod phases;
 mod plan;
 mod winograd;
 
@@ -80,6 +82,7 @@ pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Option
     let mut convolved = Vec::new();
     if options.fuse {
         fuse::fuse(program);
+        phases::cut(program)?;
         if !options.exact_convolution && target.vector_bytes > 0 {
             convolved = winograd::rewrite(program, target)?;
         }
