@@ -50,7 +50,7 @@ fn odd_and_hostile_archives() {
             Ok(_) => faults.push(format!("{file}: loads, though: {}", line["why"])),
             Err(e) if must_load => faults.push(format!("{file}: {}", e.render())),
             Err(e) if e.blame != Blame::User || e.message.is_empty() => faults.push(format!("{file}: {e:?}")),
-            Err(e) => println!("{file}: {}", e.render()),
+            Err(_) => {}
         }
     }
     assert!(n_cases > 50, "only {n_cases} cases found");

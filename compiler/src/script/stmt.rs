@@ -825,7 +825,7 @@ impl Emitter<'_, '_> {
             ExprKind::Tuple(targets) | ExprKind::List(targets) => {
                 let star = targets.iter().position(|t| matches!(t.kind, ExprKind::Starred(_)));
                 let items = self.unpack(value, targets.len(), star.is_some(), range)?;
-                let n_rest = (items.len() + 1).checked_sub(targets.len()).unwrap_or(0);
+                let n_rest = (items.len() + 1).saturating_sub(targets.len());
                 let mut items = items.into_iter();
                 for target in targets {
                     match &target.kind {

@@ -70,6 +70,7 @@ pub(super) fn fill_normal_each(call: &mut Call<'_>) -> Result<()> {
     }
     let generator = &mut call.runtime.generator;
     // SAFETY: the element type is checked.
+    // SAFETY: as above.
     unsafe { elements::<f64>(&tensor) }.iter_mut().for_each(|x| *x = generator.normal() * std + mean);
     Ok(())
 }
@@ -108,14 +109,17 @@ pub(super) fn fill_randint(call: &mut Call<'_>) -> Result<()> {
         Dtype::I64 => unsafe { elements::<i64>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high)),
         // SAFETY: as above.
         Dtype::I32 => {
+            // SAFETY: as above.
             unsafe { elements::<i32>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high) as i32)
         }
         // SAFETY: as above.
         Dtype::F32 => {
+            // SAFETY: as above.
             unsafe { elements::<f32>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high) as f32)
         }
         // SAFETY: as above.
         Dtype::F64 => {
+            // SAFETY: as above.
             unsafe { elements::<f64>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high) as f64)
         }
         other => return unsupported("random integers", other),
