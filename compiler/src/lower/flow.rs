@@ -227,10 +227,10 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             Unrolled::NeverEnds => return Ok(()),
             Unrolled::NotKnown => self.restore(&snapshot),
         }
-        match self.rolled(act, node, &trip, &cond, &carried, &snapshot) {
-            Err(Stop::Incompatible(why)) => {
+        match self.rolled(act, node, 0, &trip, &cond, &carried, &snapshot) {
+            Err(Stop::Incompatible(_)) => {
                 self.restore(&snapshot);
-                self.peeled(act, node, &trip, &cond, &carried, why, next)
+                self.peeled(act, node, &trip, &cond, &carried, next)
             }
             Err(error) => Err(error),
             Ok(values) => next(self, values),
@@ -291,12 +291,14 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         unreachable!("the count of rounds has no end")
     }
 
-    /// A loop of the program. What a round may change is found by trying: facts start out exact and widen until a round
+    /// A loop of the program, from this round on. What a round may change is found by trying: facts start out exact and widen until a round
     /// leaves them as they are.
+    #[allow(clippy::too_many_arguments, reason = "the loop's own parts")]
     fn rolled(
         &mut self,
         act: usize,
         node: NodeId,
+        first_round: i64,
         trip: &Operand,
         cond: &Operand,
         carried: &[Value],
@@ -305,7 +307,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         let before = Before::now(&self.b);
         let mut plan = LoopPlan { values: vec![None; carried.len()], ..LoopPlan::default() };
         loop {
-            match self.try_loop(act, node, trip, cond, carried, before, &mut plan)? {
+            match self.try_loop(act, node, first_round, trip, cond, carried, before, &mut plan)? {
                 Some(values) => return Ok(values),
                 None => self.restore(entry),
             }
@@ -318,6 +320,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         &mut self,
         act: usize,
         node: NodeId,
+        first_round: i64,
         trip: &Operand,
         cond: &Operand,
         carried: &[Value],
@@ -354,8 +357,8 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         stores.emit(&mut self.b);
         let counter = self.b.new_var(VarType::Int, "i");
         let go = self.b.new_var(VarType::Bool, "go");
-        self.b.assign(counter, Operand::Const(Const::int(0)));
-        let any = self.b.binary(BinaryOp::Lt, Operand::Const(Const::int(0)), trip.clone());
+        self.b.assign(counter, Operand::Const(Const::int(first_round)));
+        let any = self.b.binary(BinaryOp::Lt, Operand::Const(Const::int(first_round)), trip.clone());
         let first = self.b.binary(BinaryOp::And, any, cond.clone());
         self.b.assign(go, first);
 
@@ -486,19 +489,13 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         trip: &Operand,
         cond: &Operand,
         carried: &[Value],
-        why: String,
         next: &mut Next<'_, 'm, 'p>,
     ) -> Outcome<()> {
         let mut rest = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| {
             let Some((again, values)) = lw.round(act, node, Value::int(0), carried)? else { return Ok(()) };
             let again = lw.truth(&again)?;
-            let left = lw.b.binary(BinaryOp::Sub, trip.clone(), Operand::Const(Const::int(1)));
             let entry = lw.snapshot();
-            // The counter of the rest starts at 0 again, so a body that reads it cannot be peeled this way.
-            if lw.reads_counter(act, node) {
-                return Err(Stop::Incompatible(why.clone()));
-            }
-            let values = lw.rolled(act, node, &left, &again, &values, &entry)?;
+            let values = lw.rolled(act, node, 1, trip, &again, &values, &entry)?;
             next(lw, values)
         };
         let any = self.b.binary(BinaryOp::Lt, Operand::Const(Const::int(0)), trip.clone());
@@ -510,15 +507,6 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 self.branch(&enters, &mut rest, &mut skip, next)
             }
         }
-    }
-
-    /// Whether a loop's body uses the number of the round.
-    fn reads_counter(&self, act: usize, node: NodeId) -> bool {
-        let graph = self.graph(act);
-        let body = graph.nodes[node].blocks[0];
-        let counter = graph.blocks[body].params[0];
-        graph.nodes.iter().any(|n| n.inputs.contains(&counter))
-            || graph.blocks.iter().any(|b| b.returns.contains(&counter))
     }
 }
 

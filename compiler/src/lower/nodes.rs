@@ -176,6 +176,9 @@ impl Lowerer<'_, '_> {
                 other => return Err(self.wrong("an enum", other)),
             },
             _ => {
+                if let ("aten::eq" | "aten::ne", [Value::Int(x), Value::Int(y)]) = (&*node.op.name, inputs.as_slice()) {
+                    self.note_comparison(x, y);
+                }
                 let result = crate::ops::lower(&mut self.b, &node.op, &inputs).map_err(|e| e.at(node.span.as_ref()))?;
                 return Ok(match result {
                     Value::Tuple(items, _) if node.outputs.len() > 1 => items,
@@ -183,6 +186,14 @@ impl Lowerer<'_, '_> {
                 });
             }
         }])
+    }
+
+    fn note_comparison(&mut self, x: &Operand, y: &Operand) {
+        for (argument, value) in [(x, y), (y, x)] {
+            if let (Operand::Var(var), Some(value)) = (argument, known_int(value)) {
+                self.compared.extend(self.int_args.get(var).map(|arg| (*arg, value)));
+            }
+        }
     }
 
     fn wrong(&self, want: &str, found: &Value) -> super::facts::Stop {

@@ -25,7 +25,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// With more tags than this, attributes that differ between them are widened.
-const MAX_TAGS: usize = 6;
+const MAX_TAGS: usize = 8;
+/// The most values of integer arguments that get code of their own, for one signature.
+const MAX_SPECIAL: usize = 4;
 /// Widening happens at most this often, since each makes an attribute vary for good.
 const MAX_WIDENINGS: usize = 64;
 
@@ -105,18 +107,49 @@ impl ProgramLowering<'_> {
         while tag < self.tags.len().max(1) {
             for request in requests {
                 let state_tag = (!self.attrs.is_empty()).then_some(tag);
-                let lowered = self.function(request, state_tag)?;
-                if lowered.is_too_many {
+                if self.variants(request, state_tag)? {
                     return Ok(Ended::TooManyTags);
                 }
-                let function = self.program.functions.push(lowered.function);
-                let state_tag = state_tag.map(|t| i64::try_from(t).expect("few tags"));
-                let method = self.program.methods.iter_mut().find(|m| m.name == request.method);
-                method.expect("declared above").variants.push(Variant { state_tag, function });
             }
             tag += 1;
         }
         Ok(Ended::Done)
+    }
+
+    /// Lowers a method for a tag: for any arguments of the signature, and before that, where extents then are not known or it
+    /// cannot be done at all, for each value that an integer argument is compared with. Gives whether there are too many tags.
+    fn variants(&mut self, request: &Request, tag: Option<usize>) -> Result<bool> {
+        let mut compared = BTreeSet::new();
+        let general = self.function(request, tag, &mut compared);
+        let mut lowered = Vec::new();
+        let is_plain = general.as_ref().is_ok_and(|g| {
+            g.function.buffers.iter().all(|buffer| buffer.dims.iter().all(|d| d.known().is_some()))
+        });
+        if is_plain {
+            compared.clear();
+        }
+        for (arg, value) in compared.into_iter().take(MAX_SPECIAL) {
+            let mut special = request.clone();
+            special.args[arg] = ArgSpec::Int(Some(value));
+            match self.function(&special, tag, &mut BTreeSet::new()) {
+                Ok(one) => lowered.push(one),
+                Err(error) if error.blame == crate::diag::Blame::Internal => return Err(error),
+                Err(_) => {}
+            }
+        }
+        match general {
+            Ok(general) => lowered.push(general),
+            Err(error) if lowered.is_empty() || error.blame == crate::diag::Blame::Internal => return Err(error),
+            Err(_) => {}
+        }
+        let is_too_many = lowered.iter().any(|one| one.is_too_many);
+        for one in lowered {
+            let function = self.program.functions.push(one.function);
+            let state_tag = tag.map(|t| i64::try_from(t).expect("few tags"));
+            let method = self.program.methods.iter_mut().find(|m| m.name == request.method);
+            method.expect("declared above").variants.push(Variant { state_tag, function });
+        }
+        Ok(is_too_many)
     }
 
     /// Declares a method.
@@ -163,13 +196,19 @@ impl ProgramLowering<'_> {
     }
 
     /// Lowers a method for a signature and a state tag.
-    fn function(&mut self, request: &Request, tag: Option<usize>) -> Result<Lowered> {
+    fn function(
+        &mut self,
+        request: &Request,
+        tag: Option<usize>,
+        compared: &mut BTreeSet<(usize, i64)>,
+    ) -> Result<Lowered> {
         let mut program = std::mem::take(&mut self.program);
         let b = Builder::new(&mut program, &request.method);
         let mut lowerer = Lowerer::new(self.module, b);
         let n_tags = self.tags.len();
         let outcome = self.body(&mut lowerer, request, tag);
         let first_error = lowerer.first_error.take();
+        compared.append(&mut lowerer.compared);
         let mut function = lowerer.b.finish();
         self.program = program;
         if let (true, Some(error)) = (function.results.is_empty(), first_error) {
@@ -211,6 +250,9 @@ impl ProgramLowering<'_> {
                 (Some(spec), _) => {
                     let mut tree = Vec::new();
                     let value = self.argument(lw, spec, &param.ty, &param.name, &mut tree, &mut symbols)?;
+                    if let Value::Int(Operand::Var(var)) = value {
+                        lw.int_args.insert(var, i);
+                    }
                     lw.b.function.params.append(&mut tree);
                     value
                 }

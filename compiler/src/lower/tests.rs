@@ -205,3 +205,19 @@ fn an_operator_that_cannot_work_raises_only_where_it_is_reached() {
     check(methods, &[floats(&[1], &[1.0]), Value::Int(4)], "[1][2.0]");
     check(methods, &[floats(&[1], &[1.0]), Value::Int(1)], "RuntimeError: shape '[7]' is invalid for input of size 1");
 }
+
+#[test]
+fn convolutions_work_on_extents_known_only_when_running() {
+    let methods = "  def forward(self: __torch__.M, x: Tensor, w: Tensor, n: int) -> Tensor:\n    y = torch.slice(x, 2, 0, n)\n    \
+                   return torch.conv1d(y, w)\n";
+    let args = [floats(&[1, 1, 4], &[1.0, 2.0, 3.0, 4.0]), floats(&[2, 1, 1], &[1.0, 10.0]), Value::Int(3)];
+    check(methods, &args, "[1, 2, 3][1.0, 2.0, 3.0, 10.0, 20.0, 30.0]");
+}
+
+#[test]
+fn a_first_round_of_another_kind_stands_before_the_loop() {
+    let methods = "  def forward(self: __torch__.M, x: Tensor, n: int) -> Tensor:\n    h = torch.zeros([0])\n    for i in \
+                   range(500):\n      if torch.eq(torch.dim(h), 1):\n        h1 = torch.add(x, i)\n      else:\n        h1 = \
+                   torch.add(h, i)\n      h = h1\n    return torch.mul(h, n)\n";
+    check(methods, &[floats(&[1, 1], &[1.0]), Value::Int(2)], "[1, 1][249502.0]");
+}

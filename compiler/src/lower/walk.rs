@@ -7,10 +7,10 @@
 use super::facts::{Outcome, Stop};
 use crate::diag::{Blame, Diagnostic};
 use crate::ir::{BlockId, Graph, Module, NodeId, ValueId};
-use crate::loops::{BinaryOp, Const, Dim, Operand, Stmt};
+use crate::loops::{BinaryOp, Const, Dim, Operand, Stmt, VarId};
 use crate::ops::builder::{Builder, Heap};
 use crate::ops::value::{CellId, Value, known};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// What follows a block: receives its results. Not called if the block never ends normally.
@@ -39,6 +39,10 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) paths: HashMap<usize, String>,
     n_nodes: usize,
     pub(super) n_copies: usize,
+    /// Integer arguments by their variable.
+    pub(super) int_args: HashMap<VarId, usize>,
+    /// Values that integer arguments are compared with: worth code of their own.
+    pub(super) compared: BTreeSet<(usize, i64)>,
     /// The first operator that cannot work on its arguments, for methods that never end otherwise.
     pub(super) first_error: Option<Box<Diagnostic>>,
 }
@@ -66,7 +70,9 @@ impl Snapshot {
 impl<'m, 'p> Lowerer<'m, 'p> {
     pub(super) fn new(module: &'m Module, b: Builder<'p>) -> Self {
         let (objects, paths) = (HashMap::new(), HashMap::new());
-        Self { module, b, activations: Vec::new(), objects, paths, n_nodes: 0, n_copies: 0, first_error: None }
+        let (int_args, compared) = (HashMap::new(), BTreeSet::new());
+        let activations = Vec::new();
+        Self { module, b, activations, objects, paths, n_nodes: 0, n_copies: 0, int_args, compared, first_error: None }
     }
 
     // ---- values of SSA names

@@ -287,7 +287,7 @@ impl<'a> NestBuilder<'a> {
         let level = self.deps_level(deps);
         let key = (id, self.key(deps));
         if deps & VOLATILE == 0
-            && let Some(&val) = self.frames[level].values.get(&key)
+            && let Some(&val) = self.frames[level..].iter().find_map(|frame| frame.values.get(&key))
         {
             return val;
         }
@@ -324,6 +324,8 @@ impl<'a> NestBuilder<'a> {
             Expr::Acc(number, _) => return self.accs[&(*number, self.key(deps))],
         };
         if deps & VOLATILE == 0 {
+            // Where loads may not leave a loop, the value is known in that loop only.
+            let level = level.max(self.level(val));
             self.frames[level].values.insert(key, val);
         }
         val
