@@ -137,7 +137,7 @@ impl Method<'_> {
     /// # Errors
     /// As [`Self::call`].
     pub fn compile_for(&self, args: Vec<ArgSpec>) -> Result<Executable> {
-        let request = Request { method: self.name.to_owned(), args };
+        let request = Request::new(self.name, args);
         let shared = &self.module.shared;
         // Compiling under the lock: two threads that want the same code should not both make it.
         let mut compiled = shared.compiled.lock().unwrap_or_else(PoisonError::into_inner);

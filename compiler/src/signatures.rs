@@ -167,7 +167,7 @@ fn of_method(
                 })?);
             }
         }
-        requests.push(Request { method: method.to_owned(), args });
+        requests.push(Request::new(method, args));
     }
     Ok(requests)
 }

@@ -142,7 +142,12 @@ impl Runner<'_> {
         for (call, args) in calls.iter().zip(prepared) {
             let args = args.iter().map(ArgSpec::of).collect::<std::result::Result<Vec<_>, _>>();
             let args = args.map_err(Diagnostic::unsupported)?;
-            let request = Request { method: call.method.clone(), args };
+            let ints = prepared.iter().zip(calls).filter(|(_, c)| c.method == call.method).map(|(values, _)| values);
+            let likely = ints.flat_map(|values| {
+                let value = |(i, v): (usize, &Value)| if let Value::Int(n) = v { Some((i, *n)) } else { None };
+                values.iter().enumerate().filter_map(value)
+            });
+            let request = Request { likely: likely.collect(), ..Request::new(&call.method, args) };
             if !requests.iter().any(|known| known.method == request.method && known.args == request.args) {
                 requests.push(request);
             }

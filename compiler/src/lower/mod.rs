@@ -34,6 +34,16 @@ pub struct Request {
     pub method: String,
     /// One for each parameter; missing trailing ones take their defaults.
     pub args: Vec<ArgSpec>,
+    /// Values that integer arguments, by position, are likely to have. Where extents depend on an argument, these get code of
+    /// their own.
+    pub likely: Vec<(usize, i64)>,
+}
+
+impl Request {
+    /// A method for a signature, with no likely values.
+    pub fn new(method: &str, args: Vec<ArgSpec>) -> Self {
+        Self { method: method.to_owned(), args, likely: Vec::new() }
+    }
 }
 
 /// Stack of the thread that lowers: calls, branches and copied continuations are walked by recursion.

@@ -121,14 +121,16 @@ impl ProgramLowering<'_> {
     fn variants(&mut self, request: &Request, tag: Option<usize>) -> Result<bool> {
         let mut compared = BTreeSet::new();
         let general = self.function(request, tag, &mut compared);
+        let is_open = |arg: usize| matches!(request.args.get(arg), Some(ArgSpec::Int(None)));
+        let likely: BTreeSet<_> = request.likely.iter().copied().filter(|(arg, _)| is_open(*arg)).collect();
         let mut lowered = Vec::new();
-        let is_plain = general.as_ref().is_ok_and(|g| {
-            g.function.buffers.iter().all(|buffer| buffer.dims.iter().all(|d| d.known().is_some()))
-        });
-        if is_plain {
-            compared.clear();
-        }
-        for (arg, value) in compared.into_iter().take(MAX_SPECIAL) {
+        let is_plain = general
+            .as_ref()
+            .is_ok_and(|g| g.function.buffers.iter().all(|buffer| buffer.dims.iter().all(|d| d.known().is_some())));
+        let special: Vec<_> =
+            likely.iter().copied().chain(compared.into_iter().filter(|c| !likely.contains(c))).collect();
+        let n_special = if is_plain { 0 } else { MAX_SPECIAL };
+        for (arg, value) in special.into_iter().take(n_special) {
             let mut special = request.clone();
             special.args[arg] = ArgSpec::Int(Some(value));
             match self.function(&special, tag, &mut BTreeSet::new()) {

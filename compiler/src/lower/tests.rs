@@ -30,7 +30,7 @@ fn archive(attr_lines: &str, methods: &str, attrs: &[(&str, IValue)]) -> Archive
 fn models(archive: &Archive, args: &[Value]) -> Vec<Executable> {
     let module = driver::front_end(archive).expect("the source compiles");
     let args = args.iter().map(|v| ArgSpec::of(v).expect("a plain argument")).collect();
-    let request = Request { method: "forward".to_owned(), args };
+    let request = Request::new("forward", args);
     let mut timings = Timings::default();
     let program = driver::lower(&module, &[request], &mut timings).unwrap_or_else(|e| panic!("{}", e.render()));
     [Backend::Reference, Backend::Cranelift]
@@ -168,7 +168,7 @@ fn extents_may_be_known_only_when_running() {
                    torch.add(y, torch.sum(y, [0], True))\n    return torch.mul(z, torch.size(x, 0))\n";
     let module = driver::front_end(&archive("", methods, &[])).expect("the source compiles");
     let dims = vec![DimSpec::Symbol("N".into()), DimSpec::Known(2), DimSpec::Known(1)];
-    let request = Request { method: "forward".to_owned(), args: vec![ArgSpec::Tensor(DType::F32, dims)] };
+    let request = Request::new("forward", vec![ArgSpec::Tensor(DType::F32, dims)]);
     let mut timings = Timings::default();
     let program = driver::lower(&module, &[request], &mut timings).unwrap_or_else(|e| panic!("{}", e.render()));
     for backend in [Backend::Reference, Backend::Cranelift, Backend::Llvm] {
@@ -189,7 +189,7 @@ fn a_rank_that_depends_on_an_extent_is_lowered_for_each() {
         "  def forward(self: __torch__.M, x: Tensor) -> Tensor:\n    return torch.add(torch.squeeze(x, 0), 1)\n";
     let module = driver::front_end(&archive("", methods, &[])).expect("the source compiles");
     let dims = vec![DimSpec::Symbol("N".into()), DimSpec::Known(1)];
-    let request = Request { method: "forward".to_owned(), args: vec![ArgSpec::Tensor(DType::F32, dims)] };
+    let request = Request::new("forward", vec![ArgSpec::Tensor(DType::F32, dims)]);
     let mut timings = Timings::default();
     let program = driver::lower(&module, &[request], &mut timings).unwrap_or_else(|e| panic!("{}", e.render()));
     let model = driver::load(program, Backend::Reference, &mut timings).expect("it loads");

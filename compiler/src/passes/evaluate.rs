@@ -71,7 +71,7 @@ impl Computation {
             functions: IndexMap::from([(name, function)]),
             root: Arc::new(Object { class: CLASS.into(), attrs: IndexMap::new() }),
         };
-        let request = Request { method: "forward".into(), args: Vec::new() };
+        let request = Request::new("forward", Vec::new());
         let program = lower::lower(&module, &[request]).ok()?;
         let model = eval::load(Arc::new(program)).ok()?;
         from_runtime(&model.call("forward", &[]).ok()?)
