@@ -55,8 +55,24 @@ fn cat_op(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 /// The tensors one after another along a dimension.
 pub fn cat(b: &mut Builder<'_>, tensors: &[Tensor], dim: usize) -> Result<Tensor> {
     let dtype = result_type(&tensors.iter().collect::<Vec<_>>());
-    let parts: Vec<&Tensor> = tensors.iter().filter(|t| t.dims != [Dim::Const(0)]).collect();
+    // An empty tensor of rank 1 fits beside tensors of any shape, and adds nothing.
+    let has_higher = tensors.iter().any(|t| t.rank() > 1);
+    let mut parts: Vec<&Tensor> = Vec::with_capacity(tensors.len());
+    for t in tensors {
+        let is_empty = match t.dims[..] {
+            [Dim::Const(n)] => n == 0,
+            [extent @ Dim::Var(_)] if has_higher => b.decide_extent(extent, 0)?,
+            _ => false,
+        };
+        if !is_empty {
+            parts.push(t);
+        }
+    }
     let Some(first) = parts.first() else { return Ok(tensors[0].clone()) };
+    if dim >= first.rank() {
+        let range = format!("[-{0}, {1}]", first.rank().max(1), first.rank().max(1) - 1);
+        return Err(b.user(format!("Dimension out of range (expected to be in range of {range}, but got {dim})")));
+    }
     let mut dims = first.dims.clone();
     let mut total = int(0);
     let mut starts = Vec::with_capacity(parts.len());
