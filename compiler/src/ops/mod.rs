@@ -18,6 +18,7 @@ pub mod promote;
 pub mod schema;
 pub mod value;
 pub mod views;
+pub mod vision;
 
 use crate::diag::Result;
 use crate::ir::OpName;
@@ -40,7 +41,7 @@ pub struct OpDef {
 }
 
 static REGISTRY: LazyLock<HashMap<&'static str, &'static OpDef>> = LazyLock::new(|| {
-    let families = aten::FAMILIES.iter().copied().chain(prim::FAMILIES.iter().copied());
+    let families = aten::FAMILIES.iter().copied().chain(prim::FAMILIES.iter().copied()).chain([vision::DEFS]);
     families.flatten().map(|def| (def.name, def)).collect()
 });
 

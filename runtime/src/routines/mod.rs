@@ -6,9 +6,11 @@
 #![allow(unsafe_code, reason = "the contract with compiled code is made of pointers")]
 
 mod containers;
+mod ctc;
 mod numeric;
 mod order;
 pub mod text;
+mod vision;
 
 use crate::abi::{Frame, Leaf, Status, Tag};
 use crate::entry::leaf_tensor;
@@ -264,6 +266,8 @@ routines! {
     aot_rt_median "median" = order::median;
     aot_rt_mode "mode" = order::mode;
     aot_rt_sort_rows "sort_rows" = order::sort_rows;
+    aot_rt_ctc_loss "ctc_loss" = ctc::ctc_loss;
+    aot_rt_nms "nms" = vision::nms;
     aot_rt_str_len "str_len" = containers::list_len;
     aot_rt_dict_len "dict_len" = containers::list_len;
     aot_rt_tuple_get "tuple_get" = containers::list_get;

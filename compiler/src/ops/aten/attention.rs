@@ -23,11 +23,18 @@ pub const DEFS: &[OpDef] = &[
 ];
 
 /// What changes the scores.
-struct Rules {
-    mask: Option<Tensor>,
-    is_causal: bool,
-    scale: Option<f64>,
-    shares_keys: bool,
+#[derive(Default)]
+pub(super) struct Rules {
+    /// Where a boolean is true a key is seen; other masks are added.
+    pub mask: Option<Tensor>,
+    /// Whether a query sees only keys up to its own position.
+    pub is_causal: bool,
+    /// The factor of the scores, by default the inverse root of the width.
+    pub scale: Option<f64>,
+    /// Whether groups of query heads share a key head.
+    pub shares_keys: bool,
+    /// Whether a row that sees no key gives NaN, not zeros.
+    pub is_nan_where_empty: bool,
 }
 
 fn attention(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
@@ -37,8 +44,9 @@ fn attention(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         is_causal: args.flag(b, 5)?,
         scale: args.optional_known_float(b, 6)?,
         shares_keys: args.flag(b, 7)?,
+        is_nan_where_empty: false,
     };
-    let (output, _) = attend(b, args, &rules)?;
+    let (output, _) = attend(b, [args.tensor(0)?, args.tensor(1)?, args.tensor(2)?], &rules)?;
     Ok(Value::Tensor(output))
 }
 
@@ -49,8 +57,9 @@ fn attention_math(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         is_causal: args.flag(b, 5)?,
         scale: args.optional_known_float(b, 7)?,
         shares_keys: args.flag(b, 8)?,
+        is_nan_where_empty: false,
     };
-    let (output, weights) = attend(b, args, &rules)?;
+    let (output, weights) = attend(b, [args.tensor(0)?, args.tensor(1)?, args.tensor(2)?], &rules)?;
     Ok(Value::Tuple(vec![Value::Tensor(output), Value::Tensor(weights)], None))
 }
 
@@ -61,8 +70,9 @@ fn flash_attention(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         is_causal: args.flag(b, 4)?,
         scale: args.optional_known_float(b, 6)?,
         shares_keys: false,
+        is_nan_where_empty: false,
     };
-    let (output, weights) = attend(b, args, &rules)?;
+    let (output, weights) = attend(b, [args.tensor(0)?, args.tensor(1)?, args.tensor(2)?], &rules)?;
     Ok(Value::Tuple(vec![Value::Tensor(output), Value::Tensor(weights)], None))
 }
 
@@ -102,9 +112,9 @@ fn repeat_heads(b: &mut Builder<'_>, t: &Tensor, heads: Dim) -> Result<Tensor> {
     Ok(groups)
 }
 
-/// Output and attention weights.
-fn attend(b: &mut Builder<'_>, args: &Args<'_>, rules: &Rules) -> Result<(Tensor, Tensor)> {
-    let (q, mut key, mut value) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
+/// Output and attention weights of query, key and value.
+pub(super) fn attend(b: &mut Builder<'_>, inputs: [Tensor; 3], rules: &Rules) -> Result<(Tensor, Tensor)> {
+    let [q, mut key, mut value] = inputs;
     if q.rank() < 2 || key.rank() < 2 || value.rank() < 2 {
         return Err(b.user("Expected query, key, and value to all be at least 2 dimensional"));
     }
@@ -180,14 +190,15 @@ fn attend(b: &mut Builder<'_>, args: &Args<'_>, rules: &Rules) -> Result<(Tensor
         }
         score
     })?;
-    let weights = softmax_rows(b, &scores, mask.is_some() || rules.is_causal);
+    let may_be_empty = mask.is_some() || rules.is_causal;
+    let weights = softmax_rows(b, &scores, may_be_empty && !rules.is_nan_where_empty);
     let out_labels = with(batch + 2, [rows, v]);
     let v_labels = with(value.rank(), [columns, v]);
     let output = contract(b, &[(&weights, &score_labels), (&value, &v_labels)], &out_labels, q.dtype, |_, _, sum| sum)?;
     Ok((output, weights))
 }
 
-/// Softmax over the last dimension. Rows of nothing but -inf, which only masks make, give zeros where `has_mask`.
+/// Softmax over the last dimension. Rows of nothing but -inf, which only masks make, give zeros where `has_mask`, else NaN.
 fn softmax_rows(b: &mut Builder<'_>, x: &Tensor, has_mask: bool) -> Tensor {
     let (last, lead) = x.dims.split_last().expect("scores have rows");
     let (lead, last) = (lead.to_vec(), [*last]);

@@ -10,7 +10,9 @@ pub mod conv;
 pub mod create;
 pub mod distributions;
 pub mod embedding;
+pub mod encoder;
 pub mod index;
+pub mod loss;
 pub mod nonzero;
 pub mod norm;
 pub mod pad;
@@ -41,7 +43,9 @@ pub const FAMILIES: &[&[OpDef]] = &[
     create::DEFS,
     distributions::DEFS,
     embedding::DEFS,
+    encoder::DEFS,
     index::DEFS,
+    loss::DEFS,
     nonzero::DEFS,
     norm::DEFS,
     pad::DEFS,

@@ -5,7 +5,7 @@ use crate::loops::{Arg, Const, Operand, UnaryOp, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, Value, known};
+use crate::ops::value::{Cell, Value, known, known_int};
 use crate::types::DType;
 
 /// The definitions of this family.
@@ -361,7 +361,11 @@ fn ord(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 fn chr(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let code = args.known_int(b, 0)?;
+    let code = args.int(b, 0)?;
+    let Some(code) = known_int(&code) else {
+        let var = b.call("str_chr", vec![Arg::Scalar(code)], &[VarType::Object]);
+        return Ok(Value::Str(Operand::Var(var[0])));
+    };
     match u8::try_from(code).ok().filter(u8::is_ascii) {
         Some(byte) => Ok(Value::text(&char::from(byte).to_string())),
         None => Err(b.unsupported(format!("chr({code})"))),
