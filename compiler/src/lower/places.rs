@@ -212,7 +212,7 @@ impl Stores {
         for (buffer, vars, tensor) in self.tensors {
             let mut tensor = tensor;
             if let Contents::Buffer(source) = b.heap.storages[tensor.storage].contents {
-                if source == buffer && tensor.is_whole() && tensor.view.reshaped.is_none() {
+                if source == buffer && b.shows_all(&tensor) {
                     continue;
                 }
                 if written.contains(&memory(b, source)) {

@@ -382,9 +382,11 @@ impl<'p> Builder<'p> {
 
     /// The buffer (or alias of one) with exactly the tensor's elements in row-major order, where one exists.
     fn row_major_view(&mut self, tensor: &Tensor) -> Option<BufferId> {
-        let buffer = self.buffer_of(tensor);
-        if tensor.is_whole() {
-            return Some(buffer);
+        if self.is_prefix(tensor) {
+            // A prefix of the storage (or its reshape) starts where that starts.
+            let offset = tensor.view.reshaped.as_ref().map_or(Dim::Const(0), |r| r.offset);
+            let storage = self.storage_buffer(tensor.storage);
+            return Some(self.alias(storage, offset, &tensor.dims));
         }
         let (strides, offset) = self.flat_view(tensor)?;
         let dims = tensor.known_dims()?;
@@ -397,6 +399,30 @@ impl<'p> Builder<'p> {
         }
         let base = self.storage_buffer(tensor.storage);
         Some(self.alias(base, offset, &tensor.dims.clone()))
+    }
+
+    /// The dims under which the storage is seen, and whether the tensor's indices are those of it, in order.
+    fn base<'t>(&'t self, tensor: &'t Tensor) -> (&'t [Dim], bool) {
+        let dims = match &tensor.view.reshaped {
+            Some(r) => &r.dims,
+            None => &self.heap.storages[tensor.storage].dims,
+        };
+        let index = &tensor.view.index;
+        let in_order = index.len() == tensor.rank() && index.iter().enumerate().all(|(i, a)| a.is_axis(i));
+        (dims, in_order)
+    }
+
+    /// Whether the tensor is all of its storage, under the storage's own dims.
+    pub fn shows_all(&self, tensor: &Tensor) -> bool {
+        let (dims, in_order) = self.base(tensor);
+        in_order && tensor.view.reshaped.is_none() && dims == tensor.dims
+    }
+
+    /// Whether the tensor is the storage (or its reshape), or the first part of it along the first dimension: its elements
+    /// lie row-major from the start of that.
+    pub fn is_prefix(&self, tensor: &Tensor) -> bool {
+        let (dims, in_order) = self.base(tensor);
+        in_order && dims.get(1..) == tensor.dims.get(1..)
     }
 
     /// Strides of a tensor in its storage taken row-major, and the offset of its first element, in elements. `None` where the
@@ -434,7 +460,7 @@ impl<'p> Builder<'p> {
     /// Writes `value(old element, indices)` to every element of a tensor, in place: all views of the storage see it.
     pub fn write(&mut self, tensor: &Tensor, value: impl FnOnce(&mut KernelBuilder<'_, 'p>, &[ExprId]) -> ExprId) {
         let storage = self.heap.storages[tensor.storage].clone();
-        let covers_all = tensor.is_whole() && tensor.view.reshaped.is_none() && !storage.is_external;
+        let covers_all = self.shows_all(tensor) && !storage.is_external;
         if covers_all {
             // Nothing of the old contents stays: the storage moves to a new buffer, which keeps buffers written once.
             let new = self.map(tensor.dtype, &tensor.dims, value);

@@ -198,11 +198,6 @@ impl Tensor {
     pub fn known_dims(&self) -> Option<Vec<i64>> {
         self.dims.iter().map(|d| d.known()).collect()
     }
-
-    /// Whether the view shows the storage (or its reshape) as it is.
-    pub fn is_whole(&self) -> bool {
-        self.view.index.len() == self.dims.len() && self.view.index.iter().enumerate().all(|(i, a)| a.is_axis(i))
-    }
 }
 
 impl Value {

@@ -288,7 +288,7 @@ pub fn view(b: &mut Builder<'_>, tensor: &Tensor, dims: &[Dim]) -> Option<Tensor
     }
     if b.splat_of(tensor).is_some() && !b.heap.storages[tensor.storage].is_external {
         // A splat looks the same under any dims; as memory it is as large as its storage, so this must be all of it.
-        if tensor.is_whole() {
+        if b.is_prefix(tensor) {
             return Some(whole_reshaped(tensor, Dim::Const(0), dims));
         }
         let value = b.splat_of(tensor).expect("checked");
@@ -297,7 +297,7 @@ pub fn view(b: &mut Builder<'_>, tensor: &Tensor, dims: &[Dim]) -> Option<Tensor
     if let Some(split) = split_or_drop_ones(b, tensor, dims) {
         return Some(split);
     }
-    if tensor.is_whole() {
+    if b.is_prefix(tensor) {
         let offset = tensor.view.reshaped.as_ref().map_or(Dim::Const(0), |r| r.offset);
         return Some(whole_reshaped(tensor, offset, dims));
     }
@@ -316,7 +316,7 @@ fn whole_reshaped(tensor: &Tensor, offset: Dim, dims: &[Dim]) -> Tensor {
 /// Each old dimension cut into consecutive new ones, and extents of 1 added or dropped: no element changes its index within
 /// the storage, so the view keeps the storage's own dims.
 fn split_or_drop_ones(b: &mut Builder<'_>, tensor: &Tensor, dims: &[Dim]) -> Option<Tensor> {
-    if tensor.is_whole() {
+    if b.is_prefix(tensor) {
         // A whole tensor is better seen as reshaped memory: its kernels then index the new dims directly.
         return None;
     }

@@ -678,7 +678,7 @@ fn atleast(b: &mut Builder<'_>, args: &Args<'_>, rank: usize) -> Result<Value> {
 
 /// Strides of a tensor as if its memory were row-major, where they can be said.
 fn strides_of(b: &mut Builder<'_>, x: &Tensor) -> Option<Vec<Operand>> {
-    if x.is_whole() {
+    if b.is_prefix(x) {
         let mut strides = Vec::with_capacity(x.rank());
         for i in 0..x.rank() {
             // Empty dimensions count as 1 here, as in PyTorch.
@@ -693,7 +693,7 @@ fn strides_of(b: &mut Builder<'_>, x: &Tensor) -> Option<Vec<Operand>> {
 
 /// Whether the elements lie row-major without gaps.
 pub fn lies_row_major(b: &mut Builder<'_>, x: &Tensor) -> bool {
-    if x.is_whole() || x.dims.contains(&Dim::Const(0)) {
+    if b.is_prefix(x) || x.dims.contains(&Dim::Const(0)) {
         return true;
     }
     let Some((strides, _)) = b.flat_view(x) else { return false };
