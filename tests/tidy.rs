@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// The files that may hold unsafe code: where memory, foreign code and compiled code are handled.
-const UNSAFE: [&str; 21] = [
+const UNSAFE: [&str; 22] = [
     "compiler/src/archive/storage.rs",
     "compiler/src/emit/cranelift.rs",
     "compiler/src/emit/llvm.rs",
@@ -41,6 +41,7 @@ const UNSAFE: [&str; 21] = [
     "runtime/src/routines/containers.rs",
     "runtime/src/routines/mod.rs",
     "runtime/src/routines/numeric.rs",
+    "runtime/src/routines/order.rs",
     "runtime/src/tensor.rs",
 ];
 
