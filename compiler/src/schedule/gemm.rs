@@ -6,7 +6,8 @@
 
 use super::ScheduleTarget;
 use super::flat::Flat;
-use super::plan::Plan;
+use super::linear::{Atom, Linear};
+use super::plan::{Plan, Prefetch};
 use crate::index::Id as _;
 use crate::loops::{AxisKind, BinaryOp, Expr, ExprId, ReduceOp};
 
@@ -96,6 +97,8 @@ struct Roles {
     rows: Vec<usize>,
     /// Only the operand in lanes.
     columns: Vec<usize>,
+    /// That operand.
+    in_lanes: ExprId,
 }
 
 /// The roles of the parallel axes if the kernel is a sum of products of two loads, one of them spread along `vector`.
@@ -108,15 +111,16 @@ fn roles(flat: &Flat, vector: usize) -> Option<Roles> {
     }
     let deps = |id: ExprId| flat.deps[id.index()];
     let on = |deps: u64, axis: usize| deps >> axis & 1 == 1;
-    let (lanes, spread) = match (on(deps(a), vector), on(deps(b), vector)) {
-        (true, false) => (deps(a), deps(b)),
-        (false, true) => (deps(b), deps(a)),
+    let (in_lanes, spread) = match (on(deps(a), vector), on(deps(b), vector)) {
+        (true, false) => (a, b),
+        (false, true) => (b, a),
         _ => return None,
     };
+    let (lanes, spread) = (deps(in_lanes), deps(spread));
     let axes = flat.axes_of(AxisKind::Parallel);
     let rows = axes.iter().copied().filter(|&a| on(spread, a) && !on(lanes, a)).collect();
     let columns = axes.iter().copied().filter(|&a| on(lanes, a) && !on(spread, a)).collect();
-    Some(Roles { rows, columns })
+    Some(Roles { rows, columns, in_lanes })
 }
 
 /// Gives a contraction the best tile for the vector axis that was chosen.
@@ -159,4 +163,62 @@ pub(crate) fn refine(flat: &Flat, plan: &mut Plan, target: &ScheduleTarget) {
             plan.tile[axis] = size(n);
         }
     }
+    let Some(panel) = roles.columns.iter().copied().find(|&a| a != vector && Some(a) != beside) else { return };
+    if is_panel {
+        plan.prefetch = next_panel(flat, plan, target, &roles, [outer, inner], panel, tile);
+    }
+}
+
+/// While rows pass over a panel, the next one is fetched bit by bit, so that memory is busy all the time.
+fn next_panel(
+    flat: &Flat,
+    plan: &Plan,
+    target: &ScheduleTarget,
+    roles: &Roles,
+    rows: [Option<usize>; 2],
+    panel: usize,
+    tile: Tile,
+) -> Option<Prefetch> {
+    let Expr::Load { buffer, dtype, .. } = *flat.exprs.get(roles.in_lanes) else { return None };
+    let form = &flat.addresses[&roles.in_lanes];
+    let (len, n_panels) = (flat.stride(form, panel)?, flat.extents[panel].known()?);
+    let size = i64::try_from(dtype.size_bytes()).ok()?;
+    let total_bytes = usize::try_from(len.checked_mul(n_panels)?.checked_mul(size)?).ok()?;
+    if form.opaque().next().is_some() || len <= 0 || n_panels < 2 || total_bytes <= target.l2_bytes {
+        return None;
+    }
+    // Rounds over rows, and by how many rounds an index along each axis of rows moves on.
+    let count = |axis: Option<usize>, n: i64| {
+        axis.map_or(Some(1), |a| flat.extents[a].known().map(|extent| (extent + n - 1) / n))
+    };
+    let n_inner = count(rows[1], tile.rows[1])?;
+    let n_rounds = count(rows[0], tile.rows[0])? * n_inner;
+    let is_alone = roles.rows.iter().all(|&a| rows.contains(&Some(a)));
+    if !(2..=64).contains(&n_rounds) || !is_alone || plan.order.iter().any(|a| !is_role(roles, *a)) {
+        return None;
+    }
+    let mut address = Linear::constant(form.constant + len);
+    for (monomial, &coefficient) in &form.terms {
+        let Some(Atom::Axis(axis)) = monomial.atom.filter(|_| monomial.vars.is_empty()) else { return None };
+        let coefficient = match flat.kinds[axis] {
+            AxisKind::Reduce => (coefficient / n_rounds).max(1),
+            _ => coefficient,
+        };
+        address = address.plus(&Linear::atom(Atom::Axis(axis)), coefficient);
+    }
+    let share = len / n_rounds;
+    for (axis, n) in [(rows[0], share * n_inner / tile.rows[0]), (rows[1], share / tile.rows[1])] {
+        if let Some(axis) = axis {
+            address = address.plus(&Linear::atom(Atom::Axis(axis)), n);
+        }
+    }
+    let line = 64 / size;
+    let step = flat.axes_of(AxisKind::Reduce).iter().filter_map(|&a| flat.stride(form, a)).filter(|&n| n > 0).min()?;
+    let lines = (step + n_rounds * line - 1) / (n_rounds * line);
+    Some(Prefetch { buffer, address, lines, line })
+}
+
+/// Whether an axis is one of rows or of columns, not of batches.
+fn is_role(roles: &Roles, axis: usize) -> bool {
+    roles.rows.contains(&axis) || roles.columns.contains(&axis)
 }

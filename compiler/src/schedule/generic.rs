@@ -401,6 +401,9 @@ impl Writer<'_> {
             }
         }
         self.builder.pos.fill(0);
+        if let Some(prefetch) = &self.plan.prefetch {
+            self.builder.prefetch(prefetch);
+        }
     }
 
     fn take(&mut self, op: ReduceOp, target: Reg, id: crate::loops::ExprId, in_lanes: bool) {

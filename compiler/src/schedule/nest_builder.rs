@@ -9,6 +9,7 @@
 
 use super::flat::{Flat, FlatStore, VOLATILE, combine};
 use super::linear::{Atom, Extent, Linear};
+use super::plan::Prefetch;
 use crate::index::Id as _;
 use crate::loops::nest::{Memory, Nest, NestBuffer, NestStmt, Op, Reg, RegType, Val};
 use crate::loops::{BinaryOp, BufferId, Const, Expr, ExprId, Function, ReduceOp, StoreMode, VarId};
@@ -385,6 +386,16 @@ impl<'a> NestBuilder<'a> {
             sum = self.index_op(BinaryOp::Add, sum, term);
         }
         self.index_op(BinaryOp::Add, sum, int(constant))
+    }
+
+    /// Asks for the cache lines from an address on.
+    pub(crate) fn prefetch(&mut self, prefetch: &Prefetch) {
+        let memory = self.memory(prefetch.buffer, false);
+        for number in 0..prefetch.lines {
+            let form = prefetch.address.clone().plus(&Linear::constant(number * prefetch.line), 1);
+            let offset = self.address(&form);
+            self.push(NestStmt::Prefetch { memory, offset });
+        }
     }
 
     /// The addresses of all lanes, as a vector.

@@ -1,9 +1,10 @@
 //! How a kernel is run: which axis lies in vector lanes, how many points are worked on together, what runs in parallel.
 
 use super::flat::{Flat, VOLATILE};
+use super::linear::Linear;
 use super::{Options, ScheduleTarget};
 use crate::index::Id as _;
-use crate::loops::{AxisKind, Expr, ExprId, ReduceOp};
+use crate::loops::{AxisKind, BufferId, Expr, ExprId, ReduceOp};
 use crate::types::DType;
 
 /// The decisions for one kernel.
@@ -22,6 +23,21 @@ pub(crate) struct Plan {
     pub(crate) parallel: bool,
     /// Estimated scalar operations of a call.
     pub(crate) cost: u64,
+    /// What each step of the sums asks the cache for.
+    pub(crate) prefetch: Option<Prefetch>,
+}
+
+/// Memory that will be wanted soon: elements of a buffer at an address that moves with the loops.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Prefetch {
+    /// The buffer.
+    pub(crate) buffer: BufferId,
+    /// The first element.
+    pub(crate) address: Linear,
+    /// How many cache lines.
+    pub(crate) lines: i64,
+    /// Elements in a cache line.
+    pub(crate) line: i64,
 }
 
 /// What an extent unknown when compiling counts as in estimates.
@@ -60,7 +76,7 @@ impl Plan {
             flat.used.iter().any(|&id| matches!(flat.exprs.get(id), Expr::Load { dtype, .. } if narrow(*dtype)));
         let may_mask = target.has_masks && !divides && !loads && !flat.stores.iter().any(|s| narrow(s.dtype));
         let parallel = options.threads && !flat.is_ordered && cost >= PARALLEL_COST && !order.is_empty();
-        Self { order, vector, tile, may_mask, parallel, cost }
+        Self { order, vector, tile, may_mask, parallel, cost, prefetch: None }
     }
 }
 
