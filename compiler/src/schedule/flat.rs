@@ -99,6 +99,11 @@ pub(crate) fn physical_len(dims: &[i64], layout: &Layout) -> i64 {
 impl Flat {
     /// The kernel with addresses, its axes joined where possible.
     pub(crate) fn new(function: &Function, kernel: &Kernel) -> Self {
+        Self::with_rows(function, kernel, &[])
+    }
+
+    /// The same with these axes as they are; only others are joined.
+    pub(crate) fn with_rows(function: &Function, kernel: &Kernel, rows: &[usize]) -> Self {
         let mut exprs = kernel.exprs.clone();
         let mut places = Vec::new();
         for id in kernel.exprs.ids() {
@@ -137,7 +142,7 @@ impl Flat {
             used: Vec::new(),
         };
         flat.find_used();
-        flat.join_axes();
+        flat.join_axes(rows);
         flat.find_deps(function);
         flat
     }
@@ -185,9 +190,9 @@ impl Flat {
     }
 
     /// Joins neighbouring axes of a kind where each address moves along them as along one.
-    fn join_axes(&mut self) {
+    fn join_axes(&mut self, apart: &[usize]) {
         let is_direct = |axis: usize| self.used.iter().any(|&id| *self.exprs.get(id) == Expr::Axis(axis));
-        let can_join: Vec<bool> = (0..self.kinds.len()).map(|axis| !is_direct(axis)).collect();
+        let can_join: Vec<bool> = (0..self.kinds.len()).map(|axis| !is_direct(axis) && !apart.contains(&axis)).collect();
         for kind in [AxisKind::Parallel, AxisKind::Reduce] {
             let axes = self.axes_of(kind);
             for pair in axes.windows(2).rev() {

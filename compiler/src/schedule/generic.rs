@@ -19,6 +19,42 @@ pub(crate) fn build(function: &Function, flat: &Flat, plan: &Plan, name: &str) -
     writer.builder.finish(plan.cost)
 }
 
+/// A kernel of a row group.
+pub(crate) struct Part<'a> {
+    /// The kernel.
+    pub(crate) flat: &'a Flat,
+    /// How a row of it is run.
+    pub(crate) plan: &'a Plan,
+    /// Its axes of rows, the outermost first.
+    pub(crate) rows: &'a [usize],
+}
+
+/// The nest for kernels that take each of `n_rows` rows after one another; `locals` are buffers that hold one row each.
+pub(crate) fn build_rows(
+    function: &Function,
+    parts: &[Part<'_>],
+    n_rows: i64,
+    locals: &[(BufferId, usize)],
+    name: &str,
+    parallel: bool,
+) -> (Nest, Vec<BufferId>, Vec<VarId>) {
+    let first = &parts[0];
+    let mut builder = NestBuilder::new(function, first.flat, name);
+    builder.set_locals(locals);
+    let mut writer = Writer { builder, flat: first.flat, plan: first.plan, copies: Vec::new(), accs: Vec::new() };
+    let spec = LoopSpec { begin: int(0), end: int(n_rows), step: 1, parallel, may_be_empty: false };
+    let row = writer.builder.open_loop(&spec);
+    for part in parts {
+        (writer.flat, writer.plan) = (part.flat, part.plan);
+        writer.copies = vec![1; part.flat.kinds.len()];
+        writer.builder.switch(part.flat);
+        writer.set_joined(part.rows, row);
+        writer.parallel_loop(0);
+    }
+    writer.builder.close();
+    writer.builder.finish(parts.iter().map(|part| part.plan.cost).sum())
+}
+
 /// A stretch of an axis that is run in one way.
 struct Segment {
     begin: Val,
@@ -82,8 +118,15 @@ impl Writer<'_> {
         let end = self.builder.extent(&total);
         let may_be_empty = total.known().is_none();
         let spec = LoopSpec { begin: int(0), end, step: 1, parallel: true, may_be_empty };
-        let mut index = self.builder.open_loop(&spec);
-        for (number, &axis) in joined.iter().enumerate().rev() {
+        let index = self.builder.open_loop(&spec);
+        self.set_joined(&joined, index);
+        self.parallel_loop(n_joined);
+        self.builder.close();
+    }
+
+    /// Gives each of these axes its part of an index over all of them.
+    fn set_joined(&mut self, axes: &[usize], mut index: Val) {
+        for (number, &axis) in axes.iter().enumerate().rev() {
             if number == 0 {
                 self.builder.set_axis(axis, index);
                 break;
@@ -93,8 +136,6 @@ impl Writer<'_> {
             self.builder.set_axis(axis, inner);
             index = self.builder.index_op(BinaryOp::Div, index, extent);
         }
-        self.parallel_loop(n_joined);
-        self.builder.close();
     }
 
     /// The outermost axis is tiled or in lanes: threads take fixed chunks of it.

@@ -7,6 +7,7 @@
 //! - `winograd`: 3x3 convolutions as products of transformed data; `layout`: channels of their buffers in blocks;
 //! - `flat`: a kernel with physical addresses (linear forms, see `linear`), neighbouring axes joined;
 //! - `plan`: which axis is vectorised, tiles, what runs in parallel; `gemm`: tiles of contractions;
+//! - `rows`: kernels that work on the same rows as one nest;
 //! - `generic`: any kernel as a nest by its plan, written with `nest_builder`;
 //! - `memory`: live ranges, places in the arena, results written where the caller wants them.
 //!
@@ -27,6 +28,7 @@ mod pack;
 mod pad;
 mod phases;
 mod plan;
+mod rows;
 mod winograd;
 
 #[cfg(test)]
@@ -96,8 +98,9 @@ pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Option
     let mut nests = Nests { list: std::mem::take(&mut program.nests), known: HashMap::new() };
     for function in program.functions.iter_mut() {
         memory::place_results(function);
+        let facts = rows::Facts::new(function);
         let mut body = std::mem::take(&mut function.body);
-        lower_block(&mut body, function, target, options, &mut nests)?;
+        lower_block(&mut body, function, &facts, target, options, &mut nests)?;
         function.body = body;
         memory::plan_arena(function)?;
     }
@@ -131,11 +134,23 @@ impl Nests {
 fn lower_block(
     block: &mut Block,
     function: &Function,
+    facts: &rows::Facts,
     target: &ScheduleTarget,
     options: &Options,
     nests: &mut Nests,
 ) -> diag::Result<()> {
-    for mut stmt in std::mem::take(&mut block.0) {
+    let mut stmts = std::collections::VecDeque::from(std::mem::take(&mut block.0));
+    loop {
+        if options.fuse
+            && let Some(group) = rows::group(stmts.make_contiguous(), function, facts, target, options)
+        {
+            stmts.drain(..group.n_stmts);
+            let scalars = group.scalars.into_iter().map(Operand::Var).collect();
+            let launch = Launch { nest: nests.add(group.nest), buffers: group.buffers, scalars };
+            block.0.push(Stmt::Launch(launch));
+            continue;
+        }
+        let Some(mut stmt) = stmts.pop_front() else { break };
         match &mut stmt {
             Stmt::Kernel(kernel) => {
                 let launch = lower_kernel(kernel, function, target, options, nests)?;
@@ -143,10 +158,10 @@ fn lower_block(
                 continue;
             }
             Stmt::If(_, then_body, else_body) => {
-                lower_block(then_body, function, target, options, nests)?;
-                lower_block(else_body, function, target, options, nests)?;
+                lower_block(then_body, function, facts, target, options, nests)?;
+                lower_block(else_body, function, facts, target, options, nests)?;
             }
-            Stmt::While(_, body) => lower_block(body, function, target, options, nests)?,
+            Stmt::While(_, body) => lower_block(body, function, facts, target, options, nests)?,
             _ => {}
         }
         block.0.push(stmt);

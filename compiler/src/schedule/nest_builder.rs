@@ -11,7 +11,7 @@ use super::flat::{Flat, FlatStore, VOLATILE, combine};
 use super::linear::{Atom, Extent, Linear};
 use super::plan::Prefetch;
 use crate::index::Id as _;
-use crate::loops::nest::{Memory, Nest, NestBuffer, NestStmt, Op, Reg, RegType, Val};
+use crate::loops::nest::{Local, Memory, Nest, NestBuffer, NestStmt, Op, Reg, RegType, Val};
 use crate::loops::{BinaryOp, BufferId, Const, Expr, ExprId, Function, ReduceOp, StoreMode, VarId};
 use crate::types::DType;
 use std::collections::HashMap;
@@ -69,6 +69,8 @@ pub(crate) struct NestBuilder<'a> {
     pub(crate) flat: &'a Flat,
     nest: Nest,
     buffers: Vec<BufferId>,
+    /// Buffers that are local arrays of the nest.
+    locals: Vec<BufferId>,
     scalars: Vec<VarId>,
     frames: Vec<Frame>,
     reg_levels: Vec<usize>,
@@ -97,6 +99,7 @@ impl<'a> NestBuilder<'a> {
             flat,
             nest: Nest { name: name.to_owned(), ..Nest::default() },
             buffers: Vec::new(),
+            locals: Vec::new(),
             scalars: Vec::new(),
             frames: Vec::new(),
             reg_levels: Vec::new(),
@@ -108,6 +111,24 @@ impl<'a> NestBuilder<'a> {
         };
         builder.open_scope();
         builder
+    }
+
+    /// Says that these buffers are local arrays of so many elements.
+    pub(crate) fn set_locals(&mut self, locals: &[(BufferId, usize)]) {
+        for &(buffer, len) in locals {
+            self.locals.push(buffer);
+            self.nest.locals.push(Local { dtype: carrier(self.function.buffers[buffer].dtype), len });
+        }
+    }
+
+    /// Goes on with another kernel, whose axes are to be set.
+    pub(crate) fn switch(&mut self, flat: &'a Flat) {
+        let n_axes = flat.kinds.len();
+        self.flat = flat;
+        self.axes = vec![AxisState { counter: int(0), level: 0 }; n_axes];
+        self.pos = vec![0; n_axes];
+        self.accs.clear();
+        self.frames.iter_mut().for_each(|frame| frame.values.clear());
     }
 
     /// The nest with its buffers and scalars, once every frame but the first is closed.
@@ -245,6 +266,9 @@ impl<'a> NestBuilder<'a> {
     }
 
     fn memory(&mut self, buffer: BufferId, is_written: bool) -> Memory {
+        if let Some(number) = self.locals.iter().position(|&b| b == buffer) {
+            return Memory::Local(number);
+        }
         let number = self.buffers.iter().position(|&b| b == buffer).unwrap_or_else(|| {
             let dtype = carrier(self.function.buffers[buffer].dtype);
             self.buffers.push(buffer);

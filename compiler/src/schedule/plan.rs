@@ -43,13 +43,19 @@ pub(crate) struct Prefetch {
 /// What an extent unknown when compiling counts as in estimates.
 const ASSUMED_EXTENT: i64 = 64;
 /// Scalar operations below which starting threads is not worth it (some 20 µs of vector code).
-const PARALLEL_COST: u64 = 250_000;
+pub(crate) const PARALLEL_COST: u64 = 250_000;
 
 impl Plan {
     /// Chooses by a simple model: operations and loads for each point, counted in vectors where they are.
     pub(crate) fn choose(flat: &Flat, target: &ScheduleTarget, options: &Options) -> Self {
+        Self::within_rows(flat, &[], target, options)
+    }
+
+    /// A plan for a point of these axes, around which others loop.
+    pub(crate) fn within_rows(flat: &Flat, rows: &[usize], target: &ScheduleTarget, options: &Options) -> Self {
         let cost = cost(flat);
         let mut order = flat.axes_of(AxisKind::Parallel);
+        order.retain(|axis| !rows.contains(axis));
         let is_scan = flat.kinds.contains(&AxisKind::Scan);
         let mut best: Option<(f64, usize, u16)> = None;
         if !flat.is_ordered && target.vector_bytes > 0 {
