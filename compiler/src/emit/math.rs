@@ -364,7 +364,10 @@ fn erf(x: V<'_>) -> V<'_> {
     let square = x * x;
     let small = square.poly(&ERF_SMALL).fma(x, x);
     let at = clamp(size, 0.9, 4.0);
-    let large = -expm1(-at.poly(&ERF_LARGE));
+    // At most e^-1.5 and not tiny, so that the difference from 1 is exact enough and one factor scales.
+    let exponent = -at.poly(&ERF_LARGE);
+    let (n, int) = nearest(exponent, LOG2_E);
+    let large = -((reduce_exp(exponent, n) + 1.0) * power(int) - 1.0);
     let is_small = size.is(Cmp::FLt, x.constant(0.9));
     let result = is_small.choose(small, large.sign_of(x));
     x.is(Cmp::FUnordered, x).choose(x, result)
