@@ -1,14 +1,16 @@
 //! Times a model and each of its launches on their own, so that the slow ones show. Usage: `nests MODEL INPUT.npz [MIN_US]`.
 //!
-//! A launch is timed by a function that consists of it, many times over; what it works on is whatever lies there. The list
-//! has each launch of the function's body (those in branches and loops too) that takes at least MIN_US.
+//! A launch is timed by a function that consists of it, several times over; what it works on is whatever lies there, so
+//! launches that read whole numbers are left out: those may be indices. The list has each launch of the function's body (those
+//! in branches and loops too) that takes at least MIN_US.
 #![allow(clippy::print_stdout, reason = "a report is what this program is for")]
 
-use aot::driver::{self, Backend, Timings};
+use aot::driver::{self, Timings};
 use aot::emit::target::Target;
 use aot::link::metadata::Facts;
 use aot::loops::{Block, Launch, Program, Stmt};
 use aot::lower::{ArgSpec, Request};
+use aot::types::DType;
 use aot::{jit, npy, schedule};
 use aot_runtime::Value;
 use std::path::Path;
@@ -58,7 +60,7 @@ fn main() {
     let args: Vec<Value> = inputs.map(|(_, array)| Value::Tensor(array)).collect();
     let specs = args.iter().map(|arg| ArgSpec::of(arg).expect("has a signature")).collect();
     let mut timings = Timings::default();
-    let request = Request { method: "forward".into(), args: specs };
+    let request = Request { method: "forward".into(), args: specs, likely: Vec::new() };
     let mut program = driver::lower(&module, &[request], &mut timings).expect("lowers");
     let target = jit::Backend::Llvm.target(Target::host());
     let options = schedule::Options::default();
@@ -72,7 +74,6 @@ fn main() {
         println!("{stage:12} {:9.1} ms", time.as_secs_f64() * 1e3);
     }
     println!("whole        {whole:9.1} us");
-    let _ = Backend::Llvm;
     let mut total = 0.0;
     for function in program.methods[0].variants.iter().map(|variant| variant.function) {
         let mut found = Vec::new();
@@ -81,6 +82,9 @@ fn main() {
         let mut known: Vec<(usize, f64)> = Vec::new();
         for (number, launch) in found.iter().enumerate() {
             let nest = &program.nests[launch.nest];
+            if nest.buffers.iter().any(|buffer| buffer.dtype == DType::I64) {
+                continue;
+            }
             let us = known.iter().find(|(n, _)| *n == launch.nest).map(|&(_, us)| us).unwrap_or_else(|| {
                 let mut single = program.clone();
                 single.nests = vec![nest.clone()];

@@ -192,7 +192,8 @@ impl Flat {
     /// Joins neighbouring axes of a kind where each address moves along them as along one.
     fn join_axes(&mut self, apart: &[usize]) {
         let is_direct = |axis: usize| self.used.iter().any(|&id| *self.exprs.get(id) == Expr::Axis(axis));
-        let can_join: Vec<bool> = (0..self.kinds.len()).map(|axis| !is_direct(axis) && !apart.contains(&axis)).collect();
+        let can_join: Vec<bool> =
+            (0..self.kinds.len()).map(|axis| !is_direct(axis) && !apart.contains(&axis)).collect();
         for kind in [AxisKind::Parallel, AxisKind::Reduce] {
             let axes = self.axes_of(kind);
             for pair in axes.windows(2).rev() {

@@ -286,10 +286,8 @@ fn build(
             address.terms.retain(|m, _| !matches!(m.atom, Some(Atom::Axis(a)) if rows.contains(&a)));
         }
     }
-    let plans: Vec<Plan> = members
-        .iter()
-        .map(|member| Plan::within_rows(&member.flat, &member.rows, target, options))
-        .collect();
+    let plans: Vec<Plan> =
+        members.iter().map(|member| Plan::within_rows(&member.flat, &member.rows, target, options)).collect();
     let parts: Vec<generic::Part<'_>> = members
         .iter()
         .zip(&plans)
