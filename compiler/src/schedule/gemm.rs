@@ -222,3 +222,25 @@ fn next_panel(
 fn is_role(roles: &Roles, axis: usize) -> bool {
     roles.rows.contains(&axis) || roles.columns.contains(&axis)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_fit_registers_and_waste_little() {
+        for (vector_bytes, n_registers) in [(64, 32), (32, 16), (16, 16)] {
+            let target =
+                ScheduleTarget { vector_bytes, n_registers, l1_bytes: 32 << 10, l2_bytes: 512 << 10, has_masks: true };
+            for rows in [[1, 1], [1, 128], [7, 7], [56, 56], [1, 13]] {
+                let tile = best_tile(&Shape { rows, vectors: 48, terms: 768 }, &target, None);
+                let (r, c) = (tile.rows[0] * tile.rows[1], tile.vectors);
+                // With one row, vectors are used once, straight from memory.
+                let loaded = if r == 1 { 0 } else { c };
+                assert!(r * c + loaded < i64::try_from(n_registers).unwrap(), "{rows:?}: {tile:?}");
+                let enough = if rows == [1, 1] { 7 } else { 8 };
+                assert!(r * c >= enough, "{rows:?}: {tile:?} leaves the units idle");
+            }
+        }
+    }
+}
