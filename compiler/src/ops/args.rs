@@ -79,10 +79,18 @@ impl Args<'_> {
         known_int(operand).ok_or_else(|| self.must_be_known(b, at))
     }
 
-    /// A boolean that must be known when compiling.
-    pub fn flag(&self, b: &Builder<'_>, at: usize) -> Result<bool> {
+    /// A boolean that decides what the operator is. If only the running program knows it, the operator is lowered once for
+    /// each answer.
+    pub fn flag(&self, b: &mut Builder<'_>, at: usize) -> Result<bool> {
         match self.value(at)? {
-            Value::Bool(o) | Value::Int(o) => known(o).map(|c| c.bits != 0).ok_or_else(|| self.must_be_known(b, at)),
+            Value::Bool(o) | Value::Int(o) => {
+                if let Some(known) = known(o) {
+                    return Ok(known.bits != 0);
+                }
+                let number = b.cast(DType::I64, o.clone());
+                let number = b.dim(number);
+                b.decide_extent(number, 1)
+            }
             _ => Err(self.wrong(at, "a bool")),
         }
     }

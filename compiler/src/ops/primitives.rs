@@ -226,6 +226,42 @@ impl<'a, 'p> KernelBuilder<'a, 'p> {
         self.and(low, high)
     }
 
+    /// The value of an expression as a host number, if it is made of integers, booleans and host numbers alone: extents that
+    /// programs compute with as tensors stay extents.
+    fn host_value(&mut self, at: ExprId) -> Option<Operand> {
+        let is_whole = |dtype: DType| matches!(dtype, DType::I64 | DType::Bool);
+        if !is_whole(self.exprs.dtype(at)) {
+            return None;
+        }
+        match self.exprs.get(at).clone() {
+            Expr::Const(c) => Some(Operand::Const(c)),
+            Expr::Var(var, _) => Some(Operand::Var(var)),
+            Expr::Unary(op @ (UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Not), a) => {
+                let a = self.host_value(a)?;
+                Some(self.b.unary(op, a))
+            }
+            Expr::Binary(op, a, c) => {
+                let (a, c) = (self.host_value(a)?, self.host_value(c)?);
+                let divides = matches!(op, BinaryOp::Div | BinaryOp::FloorDiv | BinaryOp::FloorMod | BinaryOp::Rem);
+                let is_safe = match op {
+                    _ if divides => known_int(&c).is_some_and(|c| c != 0 && c != -1),
+                    BinaryOp::Pow | BinaryOp::Shl | BinaryOp::Shr => known_int(&a).is_some() && known_int(&c).is_some(),
+                    _ => true,
+                };
+                is_safe.then(|| self.b.binary(op, a, c))
+            }
+            Expr::Select(cond, a, c) => {
+                let (cond, a, c) = (self.host_value(cond)?, self.host_value(a)?, self.host_value(c)?);
+                Some(self.b.select(cond, a, c))
+            }
+            Expr::Cast(dtype, a) => {
+                let a = self.host_value(a)?;
+                Some(self.b.cast(dtype, a))
+            }
+            Expr::Unary(..) | Expr::Axis(_) | Expr::Load { .. } | Expr::Acc(..) => None,
+        }
+    }
+
     // ---- reductions and stores
 
     /// Combines `value` over the reduced (or scanned) axes; the result, for stores.
@@ -286,11 +322,16 @@ impl<'p> Builder<'p> {
         dims: &[Dim],
         f: impl FnOnce(&mut KernelBuilder<'_, 'p>, &[ExprId]) -> ExprId,
     ) -> Tensor {
-        let buffer = self.new_buffer(dtype, dims);
         let mut k = KernelBuilder::new(self);
         let index = k.parallel(dims);
         let value = f(&mut k, &index);
         let value = k.cast(dtype, value);
+        if dims.is_empty() && matches!(dtype, DType::I64 | DType::Bool) {
+            if let Some(number) = k.host_value(value) {
+                return self.splat(number, dtype, dims);
+            }
+        }
+        let buffer = k.b.new_buffer(dtype, dims);
         k.store(buffer, &index, value);
         k.finish();
         self.tensor_of(buffer)
@@ -501,6 +542,8 @@ impl<'p> Builder<'p> {
         let (contents, region) = (entry.contents.clone(), entry.region);
         self.heap.storages[id].contents = contents;
         self.heap.storages[id].region = region;
+        // One value everywhere is written out.
+        self.storage_buffer(id);
     }
 
     /// The one element of a tensor as a host number of its category.
