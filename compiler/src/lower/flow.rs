@@ -31,6 +31,9 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         on_false: &mut Part<'_, 'm, 'p>,
         next: &mut Next<'_, 'm, 'p>,
     ) -> Outcome<()> {
+        if let Some(answer) = self.b.assumed(cond) {
+            return if answer { on_true(self, next) } else { on_false(self, next) };
+        }
         let snapshot = self.snapshot();
         match self.merged(cond, on_true, on_false) {
             Ok(Some(values)) => return next(self, values),
@@ -38,12 +41,20 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             Err(Stop::Incompatible(_)) => self.restore(&snapshot),
             Err(error) => return Err(error),
         }
+        // What follows is walked on each side, where the condition's value is known.
+        let n_decided = self.b.decided.len();
         self.b.open_region();
-        on_true(self, next)?;
+        self.b.assume(cond, true);
+        let result = on_true(self, next);
+        self.b.decided.truncate(n_decided);
+        result?;
         let yes = self.b.close_region();
         self.b.heap = snapshot.heap();
         self.b.open_region();
-        on_false(self, next)?;
+        self.b.assume(cond, false);
+        let result = on_false(self, next);
+        self.b.decided.truncate(n_decided);
+        result?;
         let no = self.b.close_region();
         self.b.push(Stmt::If(cond.clone(), yes, no));
         Ok(())
@@ -76,7 +87,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 Ok(Some(self.go_on(no.stmts, end)))
             }
             (Some(yes_end), Some(no_end)) => {
-                let values = self.merge(before, &base, (&mut yes.stmts, yes_end), (&mut no.stmts, no_end))?;
+                let values = self.merge(cond, before, &base, (&mut yes.stmts, yes_end), (&mut no.stmts, no_end))?;
                 self.b.push(Stmt::If(cond.clone(), yes.stmts, no.stmts));
                 Ok(Some(values))
             }
@@ -105,6 +116,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
     /// Makes places for what differs between the two ends, and stores to them at the end of each way.
     fn merge(
         &mut self,
+        cond: &Operand,
         before: Before,
         base: &Heap,
         yes: (&mut Block, (Vec<Value>, Heap)),
@@ -130,6 +142,9 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         for (i, (x, y)) in yes_facts.iter().zip(&no_facts).enumerate() {
             let fact = if is_same_tensor(&yes_values[i], &no_values[i]) {
                 Fact::Fixed(yes_values[i].clone())
+            } else if yes_values[i] == Value::bool(true) && no_values[i] == Value::bool(false) {
+                // The condition itself, so that what it decides is decided once.
+                Fact::Fixed(Value::Bool(cond.clone()))
             } else {
                 Fact::join(&self.b, x, y)?
             };

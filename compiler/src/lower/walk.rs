@@ -10,7 +10,7 @@ use crate::ir::{BlockId, Graph, Module, NodeId, ValueId};
 use crate::loops::{BinaryOp, Const, Dim, Operand, Stmt, VarId};
 use crate::ops::builder::{Builder, Heap};
 use crate::ops::value::{CellId, Value, known};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// What follows a block: receives its results. Not called if the block never ends normally.
@@ -39,6 +39,8 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) paths: HashMap<usize, String>,
     n_nodes: usize,
     pub(super) n_copies: usize,
+    /// Nested parts that did not have one end: graph, node and the number of assumptions.
+    forks: HashSet<(usize, NodeId, usize)>,
     /// Integer arguments by their variable.
     pub(super) int_args: HashMap<VarId, usize>,
     /// Values that integer arguments are compared with: worth code of their own.
@@ -72,7 +74,19 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         let (objects, paths) = (HashMap::new(), HashMap::new());
         let (int_args, compared) = (HashMap::new(), BTreeSet::new());
         let activations = Vec::new();
-        Self { module, b, activations, objects, paths, n_nodes: 0, n_copies: 0, int_args, compared, first_error: None }
+        Self {
+            module,
+            b,
+            activations,
+            objects,
+            paths,
+            n_nodes: 0,
+            n_copies: 0,
+            forks: HashSet::new(),
+            int_args,
+            compared,
+            first_error: None,
+        }
     }
 
     // ---- values of SSA names
@@ -268,6 +282,11 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         part: &mut Part<'_, 'm, 'p>,
         next: &mut Next<'_, 'm, 'p>,
     ) -> Outcome<bool> {
+        // What was seen not to have one end is not tried again under the same assumptions: a try walks all of it.
+        let key = (Arc::as_ptr(&self.graph(act)) as usize, node, self.b.decided.len());
+        if self.forks.contains(&key) {
+            return self.forked(act, block, at, node, part, next);
+        }
         let snapshot = self.snapshot();
         match self.straight(part) {
             Ok(Some(values)) => {
@@ -283,14 +302,28 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                     let message = "the method's paths hold values of too many different kinds";
                     return Err(self.b.unsupported(message).note(format!("for one: {why}")).into());
                 }
-                part(self, &mut |lw: &mut Self, values| {
-                    lw.bind(act, node, values);
-                    lw.run_block(act, block, at + 1, next)
-                })?;
-                Ok(true)
+                self.forks.insert(key);
+                self.forked(act, block, at, node, part, next)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Walks a nested part and, after each of its ends, everything that follows.
+    fn forked(
+        &mut self,
+        act: usize,
+        block: BlockId,
+        at: usize,
+        node: NodeId,
+        part: &mut Part<'_, 'm, 'p>,
+        next: &mut Next<'_, 'm, 'p>,
+    ) -> Outcome<bool> {
+        part(self, &mut |lw: &mut Self, values| {
+            lw.bind(act, node, values);
+            lw.run_block(act, block, at + 1, next)
+        })?;
+        Ok(true)
     }
 
     /// A condition as a boolean operand: tensors of one element and numbers test against zero.

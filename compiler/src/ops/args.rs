@@ -87,6 +87,9 @@ impl Args<'_> {
                 if let Some(known) = known(o) {
                     return Ok(known.bits != 0);
                 }
+                if let Some(assumed) = b.assumed(o) {
+                    return Ok(assumed);
+                }
                 let number = b.cast(DType::I64, o.clone());
                 let number = b.dim(number);
                 b.decide_extent(number, 1)

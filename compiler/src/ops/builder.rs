@@ -327,6 +327,19 @@ impl<'p> Builder<'p> {
         Err(self.unsupported(format!("{} of an extent known only when running", self.op_name)))
     }
 
+    /// Notes the value that a condition has in the code that follows.
+    pub fn assume(&mut self, cond: &Operand, value: bool) {
+        if let Operand::Var(var) = cond {
+            self.decided.push((Dim::Var(*var), 1, value));
+        }
+    }
+
+    /// The value that a condition has in this code.
+    pub fn assumed(&self, cond: &Operand) -> Option<bool> {
+        let Operand::Var(var) = cond else { return None };
+        self.decided.iter().find(|(dim, value, _)| (*dim, *value) == (Dim::Var(*var), 1)).map(|found| found.2)
+    }
+
     /// Calls a run-time routine that gives values of these types.
     pub fn call(&mut self, routine: &'static str, args: Vec<Arg>, results: &[VarType]) -> Vec<VarId> {
         let results: Vec<_> = results.iter().map(|ty| self.new_var(*ty, "")).collect();
