@@ -539,7 +539,67 @@ fn softmax_reads_what_was_a_map() {
     let value = case.kernel.exprs.binary(BinaryOp::Div, value, s);
     case.store(out, &[i, j], value);
     next(&mut case, &mut kernels);
-    check_function(&mut case, kernels, &[out]);
+    assert_eq!(check_function(&mut case, kernels, &[out]), 1);
+}
+
+/// A kernel that puts the sum of each row of `x` (less `mean`, squared, where that is given) into `out`.
+fn row_sums(case: &mut Case, x: BufferId, mean: Option<BufferId>, [rows, cols]: [Dim; 2], out: BufferId) {
+    case.axes(AxisKind::Parallel, &[rows]);
+    case.axes(AxisKind::Reduce, &[cols]);
+    let (i, j) = (case.axis(0), case.axis(1));
+    let mut value = case.load(x, &[i, j]);
+    if let Some(mean) = mean {
+        let mean = case.load(mean, &[i]);
+        let less = case.kernel.exprs.binary(BinaryOp::Sub, value, mean);
+        value = case.kernel.exprs.binary(BinaryOp::Mul, less, less);
+    }
+    let acc = case.reduce(ReduceOp::Sum, value);
+    case.store(out, &[i], acc);
+}
+
+#[test]
+fn a_row_goes_through_all_kernels_of_a_normalisation() {
+    let mut case = Case::new();
+    let (rows, cols) = (Dim::Const(6), Dim::Const(45));
+    let x = case.buffer(DType::F32, &[rows, cols]);
+    case.function.buffers[x].class = BufferClass::Input(0);
+    let (mean, squares) = (case.buffer(DType::F32, &[rows]), case.buffer(DType::F32, &[rows]));
+    let out = case.buffer(DType::F32, &[rows, cols]);
+    let mut kernels = Vec::new();
+    row_sums(&mut case, x, None, [rows, cols], mean);
+    next(&mut case, &mut kernels);
+    row_sums(&mut case, x, Some(mean), [rows, cols], squares);
+    next(&mut case, &mut kernels);
+    case.axes(AxisKind::Parallel, &[rows, cols]);
+    let (i, j) = (case.axis(0), case.axis(1));
+    let (value, m, s) = (case.load(x, &[i, j]), case.load(mean, &[i]), case.load(squares, &[i]));
+    let value = case.kernel.exprs.binary(BinaryOp::Sub, value, m);
+    let value = case.kernel.exprs.binary(BinaryOp::Div, value, s);
+    case.store(out, &[i, j], value);
+    next(&mut case, &mut kernels);
+    // Somebody else wants the means too.
+    assert_eq!(check_function(&mut case, kernels, &[out, mean]), 1);
+}
+
+#[test]
+fn kernels_that_read_other_rows_stay_apart() {
+    let mut case = Case::new();
+    let (rows, cols) = (Dim::Const(6), Dim::Const(45));
+    let x = case.buffer(DType::F32, &[rows, cols]);
+    case.function.buffers[x].class = BufferClass::Input(0);
+    let (sum, out) = (case.buffer(DType::F32, &[rows]), case.buffer(DType::F32, &[rows, cols]));
+    let mut kernels = Vec::new();
+    row_sums(&mut case, x, None, [rows, cols], sum);
+    next(&mut case, &mut kernels);
+    case.axes(AxisKind::Parallel, &[rows, cols]);
+    let (i, j) = (case.axis(0), case.axis(1));
+    let last = case.kernel.exprs.int(5);
+    let other = case.kernel.exprs.binary(BinaryOp::Sub, last, i);
+    let (value, s) = (case.load(x, &[i, j]), case.load(sum, &[other]));
+    let value = case.kernel.exprs.binary(BinaryOp::Sub, value, s);
+    case.store(out, &[i, j], value);
+    next(&mut case, &mut kernels);
+    assert_eq!(check_function(&mut case, kernels, &[out]), 2);
 }
 
 #[test]
