@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// The files that may hold unsafe code: where memory, foreign code and compiled code are handled.
-const UNSAFE: [&str; 22] = [
+const UNSAFE: [&str; 24] = [
     "compiler/src/archive/storage.rs",
     "compiler/src/emit/cranelift.rs",
     "compiler/src/emit/llvm.rs",
@@ -39,9 +39,11 @@ const UNSAFE: [&str; 22] = [
     "runtime/src/object.rs",
     "runtime/src/pool.rs",
     "runtime/src/routines/containers.rs",
+    "runtime/src/routines/ctc.rs",
     "runtime/src/routines/mod.rs",
     "runtime/src/routines/numeric.rs",
     "runtime/src/routines/order.rs",
+    "runtime/src/routines/vision.rs",
     "runtime/src/tensor.rs",
 ];
 

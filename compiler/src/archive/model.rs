@@ -202,8 +202,14 @@ impl Folder {
         let prefix = self.full("");
         for full in self.container.names() {
             let Some(member) = full.strip_prefix(&prefix) else { continue };
-            if !member.starts_with("code/") || Path::new(member).extension().is_none_or(|e| e != "py") {
+            if !member.starts_with("code/") || member.ends_with('/') {
                 continue;
+            }
+            match Path::new(member).extension().and_then(|e| e.to_str()) {
+                Some("py") => {}
+                Some("debug_pkl") => continue,
+                // Nothing else is ever written here; a name that was cut or made up should not pass for code.
+                _ => return Err(self.fault(Fault::bad("neither source nor debug information".to_owned()), member)),
             }
             let bytes = self.read(member, MAX_SOURCE_BYTES)?;
             let text = std::str::from_utf8(bytes.as_ref())

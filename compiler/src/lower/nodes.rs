@@ -4,8 +4,9 @@ use super::facts::Outcome;
 use super::walk::Lowerer;
 use crate::diag::Diagnostic;
 use crate::ir::{Attr, Graph, Node};
-use crate::loops::{Arg, Const, Operand, Stmt};
+use crate::loops::{Arg, Const, Dim, Operand, Stmt};
 use crate::ops::value::{Cell, ObjectCell, Value, known_int};
+use crate::ops::views;
 use crate::types::{DType, IValue, Object, TensorData, Type};
 use std::sync::Arc;
 
@@ -322,6 +323,14 @@ impl Lowerer<'_, '_> {
         if data.quantizer.is_some() {
             return Err(self.b.unsupported("quantised weights").into());
         }
+        // A transposed or expanded tensor stays a view, so that its strides are what PyTorch says they are.
+        if let Some((lying, order)) = lying_row_major(data) {
+            let buffer = self.b.weight(&lying, name);
+            let whole = self.b.tensor_of(buffer);
+            let whole = views::permute(&mut self.b, &whole, &order);
+            let dims: Vec<Dim> = data.sizes().iter().map(|n| Dim::Const(*n)).collect();
+            return Ok(views::expand_to(&mut self.b, &whole, &dims)?);
+        }
         let buffer = self.b.weight(data, name);
         Ok(self.b.tensor_of(buffer))
     }
@@ -388,4 +397,28 @@ fn element(data: &TensorData) -> Option<Const> {
         DType::Bool => Const::bool(bytes[0] != 0),
         _ => return None,
     })
+}
+
+/// For a tensor whose elements lie without gaps, but in another order or repeated: a row-major tensor of the same memory, and
+/// for each dimension of the former the dimension of the latter it is.
+fn lying_row_major(data: &TensorData) -> Option<(Arc<TensorData>, Vec<usize>)> {
+    if data.is_contiguous() || data.numel() == 0 {
+        return None;
+    }
+    let mut by_stride: Vec<usize> = (0..data.sizes().len()).collect();
+    let stride = |i: usize| if data.sizes()[i] == 1 { 0 } else { data.strides()[i] };
+    by_stride.sort_by_key(|&i| std::cmp::Reverse(data.strides()[i]));
+    let size = |i: usize| if stride(i) == 0 { 1 } else { data.sizes()[i] };
+    let sizes: Vec<i64> = by_stride.iter().map(|&i| size(i)).collect();
+    let mut strides = vec![1i64; sizes.len()];
+    for dim in (0..sizes.len().saturating_sub(1)).rev() {
+        strides[dim] = strides[dim + 1] * sizes[dim + 1];
+    }
+    let lies_so = by_stride.iter().zip(&strides).all(|(&i, &s)| size(i) == 1 || stride(i) == s);
+    let lying = TensorData::new(data.dtype(), sizes, strides, data.offset(), data.storage().clone()).ok()?;
+    let mut order = vec![0; by_stride.len()];
+    for (at, &dim) in by_stride.iter().enumerate() {
+        order[dim] = at;
+    }
+    lies_so.then(|| (Arc::new(lying), order))
 }
