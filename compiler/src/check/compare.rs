@@ -109,14 +109,12 @@ fn tensor_difference(found: &Tensor, expected: &TensorData, tolerance: Tolerance
         return Some(format!("{name}: element {wrong} of {:?} differs", expected.sizes()));
     }
     let (x, y) = (floats(dtype, &x), floats(dtype, &y));
-    let excess = |(a, b): (&f64, &f64)| (a - b).abs() - tolerance.atol - tolerance.rtol * b.abs();
     let bad = x.iter().zip(&y).filter(|(a, b)| !is_close(**a, **b, tolerance)).count();
     if bad == 0 {
         return None;
     }
     let first = x.iter().zip(&y).position(|(a, b)| !is_close(*a, *b, tolerance)).expect("one is bad");
     let worst = x.iter().zip(&y).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    let _ = excess;
     Some(format!(
         "{name}: {bad} of {} elements differ; the first is element {first}: expected {}, found {}; the largest difference \
          is {worst:e}",

@@ -3,7 +3,7 @@
 use super::facts::Outcome;
 use super::walk::Lowerer;
 use crate::diag::Diagnostic;
-use crate::ir::{Attr, Graph, Node};
+use crate::ir::{Attr, Function, Graph, Node};
 use crate::loops::{Arg, Const, Dim, Operand, Stmt};
 use crate::ops::value::{Cell, ObjectCell, Value, known_int};
 use crate::ops::views;
@@ -34,11 +34,11 @@ impl Lowerer<'_, '_> {
     /// The graph that a call runs, and its arguments.
     pub(super) fn callee(&mut self, act: usize, node: &Node) -> Outcome<(Arc<Graph>, Vec<Value>)> {
         let mut inputs = self.inputs(act, node)?;
-        let method = |lw: &Self, inputs: &[Value], method: &str| -> Outcome<Arc<Graph>> {
+        let method = |lw: &mut Self, inputs: &[Value], method: &str| -> Outcome<Arc<Graph>> {
             let class = lw.class_of(&inputs[0])?;
             let found = lw.module.method(&class, method);
             let function = found.ok_or_else(|| Diagnostic::internal(format!("{class} has no method {method}")))?;
-            Ok(Arc::new(function.graph.clone()))
+            Ok(lw.graph_of(function))
         };
         match &*node.op.name {
             "prim::CallMethod" => {
@@ -60,9 +60,14 @@ impl Lowerer<'_, '_> {
                 };
                 let found = self.module.functions.get(&*name);
                 let function = found.ok_or_else(|| Diagnostic::internal(format!("there is no function {name}")))?;
-                Ok((Arc::new(function.graph.clone()), inputs))
+                Ok((self.graph_of(function), inputs))
             }
         }
+    }
+
+    fn graph_of(&mut self, function: &Function) -> Arc<Graph> {
+        let make = || Arc::new(function.graph.clone());
+        Arc::clone(self.graphs.entry(Arc::clone(&function.name)).or_insert_with(make))
     }
 
     fn class_of(&self, value: &Value) -> Outcome<Arc<str>> {

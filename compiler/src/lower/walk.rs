@@ -31,6 +31,8 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) module: &'m Module,
     /// The function under construction.
     pub(super) b: Builder<'p>,
+    /// Graphs of the functions called so far, by name: a call costs no copy of the callee.
+    pub(super) graphs: HashMap<Arc<str>, Arc<Graph>>,
     /// Graphs being walked, with the values of their SSA names.
     activations: Vec<Activation>,
     /// Objects of the archive by address.
@@ -77,6 +79,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         Self {
             module,
             b,
+            graphs: HashMap::new(),
             activations,
             objects,
             paths,

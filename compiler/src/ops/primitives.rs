@@ -591,8 +591,3 @@ impl Tensor {
         (0..rank).contains(&wrapped).then(|| usize::try_from(wrapped).expect("not negative"))
     }
 }
-
-/// The integer an extent is known to be, for readability at call sites.
-pub fn known_dim(dim: Dim) -> Option<i64> {
-    known_int(&dim.into())
-}
