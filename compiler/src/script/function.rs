@@ -1,9 +1,9 @@
 //! One function: its parameters, its body, its result; and the small tools every part of the emitter uses.
 
-use super::expr::Sugared;
+use super::exits::{Exits, Flow};
 use super::names::{Definition, MAX_CALL_DEPTH, Param, Program};
 use super::ssa::{Binding, Scope, V};
-use super::stmt::{Exits, Flow};
+use super::sugar::Sugared;
 use super::typing::{is_subtype, unshaped};
 use super::{classes, names};
 use crate::diag::{Diagnostic, Result};

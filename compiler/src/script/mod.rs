@@ -1,22 +1,36 @@
 //! The front end: the parsed source of an archive becomes the SSA IR.
 //!
 //! ```text
-//! archive -> names (files, classes, signatures on demand) -> function (one body) -> stmt, expr, call -> ir::Module
+//! archive ─► names (files, classes, signatures on demand) ─► function (one body at a time) ─► ir::Module
+//!                                                                │
+//!       statements: stmt  assign  branch  repeat  exits ◄────────┴───────► expressions: expr  sugar  attribute  index
+//!                                                                           operator  refine  iterate  call  form  overload
 //! ```
 //!
 //! A body is turned into SSA while it is walked: [`ssa`] keeps what each name means, an `if` merges what its branches
 //! assigned into outputs, a loop carries what its body assigns. `return`, `break` and `continue` inside blocks
-//! become flags (see `stmt`). Every `aten::` node has all arguments of its schema, defaults as constants.
+//! become flags (see [`exits`]). Every `aten::` node has all arguments of its schema, defaults as constants.
 //! Whatever the input, the result is a module whose graphs the verifier accepts, or a diagnostic.
 
+mod assign;
+mod attribute;
+mod branch;
 mod call;
 mod classes;
+mod exits;
 mod expr;
+mod form;
 mod function;
 mod index;
+mod iterate;
 mod names;
+mod operator;
+mod overload;
+mod refine;
+mod repeat;
 mod ssa;
 mod stmt;
+mod sugar;
 #[cfg(test)]
 mod tests;
 mod typing;

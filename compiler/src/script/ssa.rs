@@ -4,7 +4,7 @@
 //! names it assigned meant before. Closing a frame hands back the block's last bindings and restores the old ones,
 //! so a branch costs what it assigns, however many names are visible.
 
-use super::expr::Sugared;
+use super::sugar::Sugared;
 use crate::ir::ValueId;
 use crate::types::Type;
 use indexmap::IndexMap;

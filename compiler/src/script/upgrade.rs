@@ -3,9 +3,9 @@
 //! `div` divided integers like C before version 4; `full` always made floats before 5; `linspace` and `logspace` had
 //! 100 steps by default before 8 and 9; `gelu` had no `approximate` before 10, which its default covers.
 
-use super::expr::Sugared;
 use super::function::Emitter;
 use super::ssa::V;
+use super::sugar::Sugared;
 use crate::diag::Result;
 use crate::ir::Attr;
 use crate::syntax::ast::TextRange;

@@ -1,0 +1,127 @@
+//! Assignments: names, tuples of targets, attributes and subscripts; plain, annotated and augmented.
+
+use super::function::Emitter;
+use super::ssa::{Binding, V};
+use super::sugar::Sugared;
+use crate::diag::Result;
+use crate::syntax::ast::{BinaryOp, Expr, ExprKind, TextRange};
+use crate::types::Type;
+use std::sync::Arc;
+
+impl Emitter<'_, '_> {
+    /// `target = ... = value`.
+    pub(crate) fn assign_stmt(&mut self, targets: &[Expr], value: &Expr) -> Result<()> {
+        let hint = match targets {
+            [Expr { kind: ExprKind::Attribute { .. }, .. }] => self.attribute_type(&targets[0])?,
+            _ => None,
+        };
+        let made = self.expr_sugar(value, hint.as_ref())?;
+        for target in targets {
+            self.assign(target, made.clone())?;
+        }
+        Ok(())
+    }
+
+    /// `target op= value`.
+    pub(crate) fn aug_assign(&mut self, target: &Expr, op: BinaryOp, value: &Expr, range: TextRange) -> Result<()> {
+        let current = match &target.kind {
+            ExprKind::Subscript { value: object, items } => {
+                let object = self.expr(object)?;
+                if let Type::Tensor(_) = object.ty {
+                    let view = self.subscript_value(object, items, range)?;
+                    let rhs = self.expr(value)?;
+                    self.in_place(op, view, rhs, range)?;
+                    return Ok(());
+                }
+                self.subscript_value(object, items, range)?
+            }
+            _ => self.expr(target)?,
+        };
+        let rhs = self.expr(value)?;
+        let made = if matches!(current.ty, Type::Tensor(_)) {
+            self.in_place(op, current, rhs, range)?
+        } else if matches!((&current.ty, op), (Type::List(_), BinaryOp::Add)) {
+            self.builtin_value("aten::add_", vec![current, rhs], range)?
+        } else {
+            self.binary(op, current, rhs, range)?
+        };
+        self.assign(target, Sugared::Value(made))
+    }
+
+    /// Makes the target mean the value.
+    pub(crate) fn assign(&mut self, target: &Expr, value: Sugared) -> Result<()> {
+        let range = target.range;
+        match &target.kind {
+            ExprKind::Name(name) => self.assign_name(name, value, range),
+            ExprKind::Tuple(targets) | ExprKind::List(targets) => {
+                let star = targets.iter().position(|t| matches!(t.kind, ExprKind::Starred(_)));
+                let items = self.unpack(value, targets.len(), star.is_some(), range)?;
+                let n_rest = (items.len() + 1).saturating_sub(targets.len());
+                let mut items = items.into_iter();
+                for target in targets {
+                    match &target.kind {
+                        ExprKind::Starred(inner) => {
+                            let rest: Vec<V> = items.by_ref().take(n_rest).collect();
+                            let tuple = self.tuple(rest, range);
+                            self.assign(inner, Sugared::Value(tuple))?;
+                        }
+                        _ => {
+                            let item = items.next().expect("unpack gives an item for each target");
+                            self.assign(target, Sugared::Value(item))?;
+                        }
+                    }
+                }
+                Ok(())
+            }
+            ExprKind::Attribute { value: object, name } => {
+                let object = self.expr(object)?;
+                let value = self.value_of(value, range)?;
+                self.set_attribute(&object, &name.text, value, range)
+            }
+            ExprKind::Subscript { value: object, items } => {
+                let value = self.value_of(value, range)?;
+                self.assign_subscript(object, items, value, range)
+            }
+            _ => Err(self.error(range, "unexpected expression on the left side of an assignment")),
+        }
+    }
+
+    fn assign_name(&mut self, name: &Arc<str>, value: Sugared, range: TextRange) -> Result<()> {
+        let value = match value {
+            Sugared::Value(value) => value,
+            multi @ Sugared::Multi(..) => self.value_of(multi, range)?,
+            other => {
+                self.scope.set(Arc::clone(name), Some(Binding::Sugar(other)));
+                return Ok(());
+            }
+        };
+        if let Some(Binding::Value { value: outer, .. }) = self.scope.outer(name)
+            && !self.is_subtype(&value.ty, &Self::stored_type(&outer.ty))
+        {
+            return Err(self.error(
+                range,
+                format!(
+                    "Variable '{name}' previously had type {} but is now being assigned to a value of type {}",
+                    outer.ty, value.ty
+                ),
+            ));
+        }
+        self.name_value(&value, name);
+        self.scope.set(Arc::clone(name), Some(Binding::Value { value, is_refined: false }));
+        Ok(())
+    }
+
+    /// Gives the SSA value the name it is assigned to, unless it has one.
+    pub(crate) fn name_value(&mut self, value: &V, name: &Arc<str>) {
+        let slot = &mut self.graph.values[value.id].name;
+        if slot.is_none() && is_meaningful(name) {
+            *slot = Some(Arc::clone(name));
+        }
+    }
+}
+
+/// Whether a variable's name tells a reader something: not a temporary of printed code (`_12`), not one of this compiler's.
+pub(crate) fn is_meaningful(name: &str) -> bool {
+    let is_temporary = name.strip_prefix('_').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+    !name.is_empty() && !name.starts_with('$') && !is_temporary
+}

@@ -1,0 +1,158 @@
+//! Attributes of values: `object.name` read, assigned, or in front of a call.
+
+use super::classes;
+use super::function::Emitter;
+use super::ssa::{Binding, V};
+use super::sugar::Sugared;
+use crate::diag::Result;
+use crate::ir::{Attr, OpName};
+use crate::syntax::ast::{Expr, ExprKind, TextRange};
+use crate::types::Type;
+use std::sync::Arc;
+
+/// The operator that reads a tensor's property.
+fn tensor_property(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "dtype" => "prim::dtype",
+        "device" => "prim::device",
+        "layout" => "prim::layout",
+        "grad" => "prim::grad",
+        "data" => "prim::data",
+        "shape" => "aten::size",
+        "ndim" => "aten::dim",
+        "is_cuda" => "prim::is_cuda",
+        "is_cpu" => "prim::is_cpu",
+        "is_xpu" => "prim::is_xpu",
+        "is_sparse" => "prim::is_sparse",
+        "is_sparse_csr" => "prim::is_sparse_csr",
+        "is_mkldnn" => "prim::is_mkldnn",
+        "is_mps" => "prim::is_mps",
+        "is_meta" => "prim::is_meta",
+        "is_quantized" => "prim::is_quantized",
+        "is_nested" => "prim::is_nested",
+        "requires_grad" => "prim::requires_grad",
+        "is_leaf" => "aten::is_leaf",
+        "name" => "prim::name",
+        "itemsize" => "prim::itemsize",
+        "nbytes" => "prim::nbytes",
+        "T" => "aten::numpy_T",
+        "mT" => "aten::mT",
+        "H" => "aten::matrix_H",
+        "mH" => "aten::mH",
+        "real" => "aten::real",
+        "imag" => "aten::imag",
+        _ => return None,
+    })
+}
+
+impl Emitter<'_, '_> {
+    /// `value.name`.
+    pub(crate) fn value_attribute(&mut self, value: V, name: &Arc<str>, range: TextRange) -> Result<Sugared> {
+        match &value.ty {
+            Type::Class(class) => {
+                let class = Arc::clone(class);
+                if let Some(declared) = self.program.classes.get(&class) {
+                    if let Some(ty) = declared.class.attrs.get(name) {
+                        let ty = ty.clone();
+                        let made = self.prim_attr(
+                            "prim::GetAttr",
+                            ("name", Attr::Name(Arc::clone(name))),
+                            &[&value],
+                            ty,
+                            range,
+                        );
+                        self.graph.values[made.id].name.get_or_insert_with(|| Arc::clone(name));
+                        return Ok(Sugared::Value(made));
+                    }
+                    if let Some(constant) = declared.class.constants.get(name).cloned() {
+                        let ty = classes::type_of(&constant);
+                        return Ok(Sugared::Value(self.constant(constant, ty, range)));
+                    }
+                    let getter: Arc<str> = format!("__{name}_getter").into();
+                    if declared.methods.contains_key(&getter) {
+                        return self.call_method(&value, &getter, Vec::new(), Vec::new(), range);
+                    }
+                    if !declared.methods.contains_key(name) {
+                        return Err(self.error(
+                            range,
+                            format!(
+                                "'{class}' object has no attribute or method '{name}'. Did you forget to initialize an attribute in __init__()?"
+                            ),
+                        ));
+                    }
+                }
+                Ok(Sugared::Method(value, Arc::clone(name)))
+            }
+            Type::NamedTuple(named) if named.fields.iter().any(|(field, _)| field == name) => {
+                let at = named.fields.iter().position(|(field, _)| field == name).expect("checked by the guard");
+                Ok(Sugared::Value(self.tuple_index(&value, at, range)))
+            }
+            Type::Enum(named) if matches!(&**name, "value" | "name") => {
+                let (kind, ty) = if &**name == "value" {
+                    ("prim::EnumValue", named.value.clone())
+                } else {
+                    ("prim::EnumName", Type::Str)
+                };
+                if kind == "prim::EnumName" {
+                    return Ok(Sugared::Value(self.prim(kind, &[&value], ty, range)));
+                }
+                let overload = ty.annotation();
+                let node =
+                    self.node(OpName::with_overload(kind, &overload), vec![value.id], std::slice::from_ref(&ty), range);
+                Ok(Sugared::Value(V { id: self.graph.nodes[node].outputs[0], ty }))
+            }
+            Type::Tensor(_) => match tensor_property(name) {
+                Some(op) => self.builtin(op, vec![value], Vec::new(), range),
+                None => self.method_of_value(value, name, range),
+            },
+            Type::Device if matches!(&**name, "type" | "index") => {
+                self.builtin(&format!("prim::{name}"), vec![value], Vec::new(), range)
+            }
+            _ => self.method_of_value(value, name, range),
+        }
+    }
+
+    fn method_of_value(&mut self, value: V, name: &Arc<str>, range: TextRange) -> Result<Sugared> {
+        let is_known = matches!(value.ty, Type::Interface(_) | Type::Future(_))
+            || &**name == "tolist"
+            || !crate::ops::schema::overloads(&format!("aten::{name}")).is_empty();
+        if is_known {
+            return Ok(Sugared::Method(value, Arc::clone(name)));
+        }
+        Err(self.error(range, format!("'{}' object has no attribute or method '{name}'.", value.ty)))
+    }
+
+    /// The declared type of `object.name`, for the right side of an assignment to it.
+    pub(crate) fn attribute_type(&mut self, target: &Expr) -> Result<Option<Type>> {
+        let ExprKind::Attribute { value, name } = &target.kind else { return Ok(None) };
+        let ExprKind::Name(object) = &value.kind else { return Ok(None) };
+        let Some(Binding::Value { value, .. }) = self.scope.get(object) else { return Ok(None) };
+        let Type::Class(class) = &value.ty else { return Ok(None) };
+        Ok(self.program.classes.get(class).and_then(|c| c.class.attrs.get(&name.text)).cloned())
+    }
+
+    /// `object.name = value`.
+    pub(crate) fn set_attribute(&mut self, object: &V, name: &Arc<str>, value: V, range: TextRange) -> Result<()> {
+        let Type::Class(class) = object.ty.clone() else {
+            return Err(self.error(range, format!("Tried to set an attribute: {name} on a non-class: {}", object.ty)));
+        };
+        let declared = self.program.classes.get(&class);
+        let Some(ty) = declared.and_then(|c| c.class.attrs.get(name)).cloned() else {
+            let setter: Arc<str> = format!("__{name}_setter").into();
+            if declared.is_some_and(|c| c.methods.contains_key(&setter)) {
+                self.call_method(object, &setter, vec![value], Vec::new(), range)?;
+                return Ok(());
+            }
+            return Err(self.error(
+                range,
+                format!("Tried to set nonexistent attribute: {name}. Did you forget to initialize it in __init__()?"),
+            ));
+        };
+        let value = self.convert(value, &ty, true, range).map_err(|v| {
+            self.error(range, format!("Wrong type for attribute assignment. Expected {ty} but got {}", v.ty))
+        })?;
+        let node = self.node(OpName::new("prim::SetAttr"), vec![object.id, value.id], &[], range);
+        self.graph.nodes[node].attrs.push(("name", Attr::Name(Arc::clone(name))));
+        Ok(())
+    }
+}

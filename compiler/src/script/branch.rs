@@ -1,0 +1,229 @@
+//! Branches in SSA form: an `if` with its refinements, and the join of what its two sides assigned.
+
+use super::exits::Flow;
+use super::function::{Emitter, MAX_DEPTH};
+use super::ssa::{Binding, Changed, V};
+use super::typing::unify;
+use crate::diag::Result;
+use crate::ir::{BlockId, OpName, ValueId};
+use crate::syntax::ast::{Expr, Stmt, StmtId, TextRange};
+use crate::types::Type;
+use indexmap::IndexSet;
+use std::sync::Arc;
+
+/// One finished branch.
+pub(crate) struct Branch {
+    block: BlockId,
+    flow: Flow,
+    changed: Changed,
+}
+
+impl Emitter<'_, '_> {
+    /// Emits an `if`; the flag says whether it took the statements after it into a branch.
+    pub(crate) fn if_stmt(
+        &mut self,
+        id: StmtId,
+        stmt: &Stmt,
+        cond: &Expr,
+        then: &[StmtId],
+        orelse: &[StmtId],
+        rest: &[StmtId],
+    ) -> Result<(Flow, bool)> {
+        let range = stmt.range;
+        let condition = self.condition(cond)?;
+        let value = match condition.value {
+            Ok(value) => value,
+            Err(truth) => {
+                let (refined, live) = if truth { (condition.then, then) } else { (condition.orelse, orelse) };
+                for (name, ty) in refined {
+                    self.refine(&name, ty, range);
+                }
+                return Ok((self.stmts(live)?, false));
+            }
+        };
+        let moves_rest = self.exits.holds_exit(id) && !rest.is_empty();
+        let (then_leaves, else_leaves) = (self.exits.always(then), self.exits.always(orelse));
+        let (rest_in_then, rest_in_else) =
+            (moves_rest && else_leaves && !then_leaves, moves_rest && then_leaves && !else_leaves);
+        let then = self.branch(&condition.then, range, |e| e.stmts_then(then, rest_in_then.then_some(rest), range))?;
+        let orelse =
+            self.branch(&condition.orelse, range, |e| e.stmts_then(orelse, rest_in_else.then_some(rest), range))?;
+        let flow = self.merge(&value, then, orelse, range)?;
+        Ok((flow, rest_in_then || rest_in_else))
+    }
+
+    fn stmts_then(&mut self, body: &[StmtId], rest: Option<&[StmtId]>, range: TextRange) -> Result<Flow> {
+        let flow = self.stmts(body)?;
+        match (flow, rest) {
+            (Flow::Falls, Some(rest)) => self.stmts(rest),
+            (Flow::Maybe, Some(rest)) => self.guarded(rest, range),
+            (flow, _) => Ok(flow),
+        }
+    }
+
+    /// A branch of its own block, in which names have narrower types.
+    pub(crate) fn branch(
+        &mut self,
+        refined: &[(Arc<str>, Type)],
+        range: TextRange,
+        body: impl FnOnce(&mut Self) -> Result<Flow>,
+    ) -> Result<Branch> {
+        let block = self.graph.add_block();
+        self.in_block(block, range, |e| {
+            for (name, ty) in refined {
+                e.refine(name, ty.clone(), range);
+            }
+            body(e)
+        })
+        .map(|(flow, changed)| Branch { block, flow, changed })
+    }
+
+    /// Runs `body` with nodes going to `block`, inside a new frame of names.
+    pub(crate) fn in_block<T>(
+        &mut self,
+        block: BlockId,
+        range: TextRange,
+        body: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<(T, Changed)> {
+        if self.program.depth >= MAX_DEPTH {
+            return Err(self.unsupported(range, format!("blocks are nested more than {MAX_DEPTH} deep")));
+        }
+        self.program.depth += 1;
+        let outside = std::mem::replace(&mut self.block, block);
+        self.scope.open();
+        let made = body(self);
+        let changed = self.scope.close();
+        self.block = outside;
+        self.program.depth -= 1;
+        Ok((made?, changed))
+    }
+
+    /// Joins two branches into a `prim::If` with an output for each name they leave different.
+    pub(crate) fn merge(&mut self, cond: &V, then: Branch, orelse: Branch, range: TextRange) -> Result<Flow> {
+        let node = self.node(OpName::new("prim::If"), vec![cond.id], &[], range);
+        self.graph.nodes[node].blocks = vec![then.block, orelse.block];
+        let flow = then.flow.join(orelse.flow);
+        let names: IndexSet<Arc<str>> = then.changed.keys().chain(orelse.changed.keys()).cloned().collect();
+        for name in names {
+            let is_hidden = name.starts_with('$');
+            let side = |branch: &Branch, other: &Branch, e: &Self| -> Option<Binding> {
+                match branch.changed.get(&name) {
+                    // A refinement ends with its block, unless the other branch never gets here.
+                    Some(Some(Binding::Value { is_refined: true, .. })) if !other.flow.leaves() => {
+                        e.scope.get(&name).cloned()
+                    }
+                    Some(binding) => binding.clone(),
+                    None => e.scope.get(&name).cloned(),
+                }
+            };
+            let (a, b) = (side(&then, &orelse, self), side(&orelse, &then, self));
+            // What a loop carries keeps its value through `break` and `continue`.
+            let is_carried = self.carried.contains(&name);
+            let leaves = |flow: Flow, side: &Option<Binding>| match flow {
+                Flow::Raises => true,
+                Flow::Exits => !is_carried || side.is_none(),
+                Flow::Falls | Flow::Maybe => false,
+            };
+            let (mut a_leaves, mut b_leaves) = (leaves(then.flow, &a), leaves(orelse.flow, &b));
+            if is_hidden {
+                // Flags and results count on every path; only a missing one is made up.
+                (a_leaves, b_leaves) = (a.is_none(), b.is_none());
+            }
+            if a_leaves && b_leaves {
+                continue;
+            }
+            let (a, b) = match (a, b) {
+                (Some(a), _) if b_leaves => (Some(a.clone()), Some(a)),
+                (_, Some(b)) if a_leaves => (Some(b.clone()), Some(b)),
+                sides => sides,
+            };
+            let merged = match (a, b) {
+                (Some(Binding::Value { value: a, is_refined }), Some(Binding::Value { value: b, .. })) => {
+                    if a.id == b.id && !a_leaves && !b_leaves {
+                        if a.ty == b.ty {
+                            self.scope.set(name, Some(Binding::Value { value: a, is_refined }));
+                            continue;
+                        }
+                    }
+                    let declared = if is_hidden {
+                        None
+                    } else {
+                        self.scope.get(&name).and_then(|outer| match outer {
+                            Binding::Value { value, .. } => Some(value.ty.clone()),
+                            Binding::Sugar(_) | Binding::Conflict(_) => None,
+                        })
+                    };
+                    let ty = unify(&a.ty, &b.ty, self.program)
+                        .or(declared.filter(|ty| self.is_subtype(&a.ty, ty) && self.is_subtype(&b.ty, ty)));
+                    match ty {
+                        Some(ty) => {
+                            let a_id = if a_leaves { self.uninitialized_in(then.block, &ty, range) } else { a.id };
+                            let b_id = if b_leaves { self.uninitialized_in(orelse.block, &ty, range) } else { b.id };
+                            self.graph.blocks[then.block].returns.push(a_id);
+                            self.graph.blocks[orelse.block].returns.push(b_id);
+                            let id = self.graph.add_output(node, ty.clone());
+                            let value = V { id, ty };
+                            if !is_hidden {
+                                self.name_value(&value, &name);
+                            }
+                            Some(Binding::Value { value, is_refined: is_refined && (a_leaves || b_leaves) })
+                        }
+                        None => Some(Binding::Conflict(
+                            format!(
+                                "Type mismatch: {name} is set to type {} in the true branch and type {} in the false branch",
+                                a.ty, b.ty
+                            )
+                            .into(),
+                        )),
+                    }
+                }
+                (Some(Binding::Sugar(a)), Some(Binding::Sugar(_))) => Some(Binding::Sugar(a)),
+                (Some(Binding::Conflict(text)), _) | (_, Some(Binding::Conflict(text))) => {
+                    Some(Binding::Conflict(text))
+                }
+                (Some(_), None) => Some(Binding::Conflict(format!("{name} is not defined in the false branch").into())),
+                (None, Some(_)) => Some(Binding::Conflict(format!("{name} is not defined in the true branch").into())),
+                (Some(_), Some(_)) => {
+                    Some(Binding::Conflict(format!("{name} is set to different kinds of things").into()))
+                }
+                (None, None) => None,
+            };
+            self.scope.set(name, merged);
+        }
+        Ok(flow)
+    }
+
+    /// A value chosen by a condition; both sides are compiled, one runs.
+    pub(crate) fn select(
+        &mut self,
+        cond: &V,
+        then_types: Vec<(Arc<str>, Type)>,
+        else_types: Vec<(Arc<str>, Type)>,
+        range: TextRange,
+        then: impl FnOnce(&mut Self) -> Result<V>,
+        orelse: impl FnOnce(&mut Self) -> Result<V>,
+    ) -> Result<V> {
+        let run = |e: &mut Self, types: &[(Arc<str>, Type)], body: &mut dyn FnMut(&mut Self) -> Result<V>| {
+            e.branch(types, range, |e| {
+                let value = body(e)?;
+                e.set_hidden("$value", value);
+                Ok(Flow::Falls)
+            })
+        };
+        let (mut then, mut orelse) = (Some(then), Some(orelse));
+        let mut run_then = |e: &mut Self| then.take().expect("run once")(e);
+        let mut run_else = |e: &mut Self| orelse.take().expect("run once")(e);
+        let a = run(self, &then_types, &mut run_then)?;
+        let b = run(self, &else_types, &mut run_else)?;
+        self.scope.set("$value".into(), None);
+        self.merge(cond, a, b, range)?;
+        self.hidden("$value", range)
+    }
+
+    fn uninitialized_in(&mut self, block: BlockId, ty: &Type, range: TextRange) -> ValueId {
+        let outside = std::mem::replace(&mut self.block, block);
+        let made = self.uninitialized(ty, range);
+        self.block = outside;
+        made.id
+    }
+}

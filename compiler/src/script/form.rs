@@ -1,0 +1,257 @@
+//! Forms: calls that the language itself gives a meaning, such as `annotate`, `isinstance`, `int` and `fork`.
+
+use super::classes;
+use super::function::Emitter;
+use super::ssa::{Binding, V};
+use super::sugar::Sugared;
+use crate::diag::Result;
+use crate::ir::Attr;
+use crate::syntax::ast::{self, Expr, ExprKind, FormatPiece, StmtId, StmtKind, TextRange};
+use crate::types::{IValue, Type};
+use indexmap::IndexSet;
+use std::sync::Arc;
+
+impl Emitter<'_, '_> {
+    /// `form(args)`.
+    pub(crate) fn form(&mut self, form: &'static str, args: &[ast::Arg], range: TextRange) -> Result<Sugared> {
+        let file = Arc::clone(&self.file);
+        let arg = |at: usize| args.get(at).map(|arg| &arg.value);
+        let need = |e: &Self, at: usize| {
+            arg(at).ok_or_else(|| {
+                e.error(range, format!("{form} expected at least {} arguments but found {}", at + 1, args.len()))
+            })
+        };
+        Ok(match form {
+            "annotate" => {
+                let ty = self.program.ty(need(self, 0)?, &file)?;
+                let expr = need(self, 1)?;
+                let made = self.expr_sugar(expr, Some(&ty))?;
+                let made = self.value_of(made, expr.range)?;
+                let made = self.convert(made, &ty, true, range).map_err(|v| {
+                    self.error(range, format!("expected an expression of type {ty} but found {}", v.ty))
+                })?;
+                Sugared::Value(V { id: made.id, ty })
+            }
+            "unchecked_cast" => {
+                let ty = self.program.ty(need(self, 0)?, &file)?;
+                let value = self.expr(need(self, 1)?)?;
+                Sugared::Value(self.prim("prim::unchecked_cast", &[&value], ty, range))
+            }
+            "uninitialized" => {
+                let ty = self.program.ty(need(self, 0)?, &file)?;
+                Sugared::Value(self.uninitialized(&ty, range))
+            }
+            "_unwrap_optional" => {
+                let value = self.expr(need(self, 0)?)?;
+                self.builtin("aten::_unwrap_optional", vec![value], Vec::new(), range)?
+            }
+            "fork" => self.fork(need(self, 0)?, range)?,
+            "isinstance" | "hasattr" => {
+                let call = Expr {
+                    kind: ExprKind::Call {
+                        callee: Box::new(Expr { kind: ExprKind::Name(form.into()), range }),
+                        args: args.to_vec(),
+                    },
+                    range,
+                };
+                Sugared::Value(self.condition_value(&call)?)
+            }
+            "getattr" => {
+                let object = self.expr_sugar(need(self, 0)?, None)?;
+                let ExprKind::Str(name) = &need(self, 1)?.kind else {
+                    return Err(self.error(range, "getattr's second argument must be a string literal"));
+                };
+                self.attribute(object, &classes::string(name), range)?
+            }
+            "is_scripting" => Sugared::Value(self.constant(IValue::Bool(true), Type::Bool, range)),
+            "tuple" => {
+                let value = self.expr(need(self, 0)?)?;
+                match &value.ty {
+                    Type::Tuple(_) => Sugared::Value(value),
+                    ty => return Err(self.error(range, format!("cannot make a tuple of a value of type {ty}"))),
+                }
+            }
+            "range" | "enumerate" | "zip" => {
+                return Err(self.unsupported(range, format!("{form} outside of a for loop")));
+            }
+            _ => {
+                let (op, ty) = match form {
+                    "int" => ("aten::Int", Type::Int),
+                    "float" => ("aten::Float", Type::Float),
+                    "bool" => ("aten::Bool", Type::Bool),
+                    "complex" => ("aten::Complex", Type::Complex),
+                    _ => ("aten::str", Type::Str),
+                };
+                let (positional, named) = self.arguments(args)?;
+                match (positional.as_slice(), &ty) {
+                    ([one], _) if one.ty == ty => Sugared::Value(one.clone()),
+                    ([], Type::Str) => Sugared::Value(self.constant(IValue::Str("".into()), Type::Str, range)),
+                    ([one], Type::Str | Type::Bool | Type::Int | Type::Float) if matches!(one.ty, Type::Class(_)) => {
+                        let one = one.clone();
+                        self.call_method(&one, &format!("__{form}__").into(), Vec::new(), Vec::new(), range)?
+                    }
+                    ([one], Type::Bool) if !matches!(one.ty, Type::Tensor(_) | Type::Int | Type::Float) => {
+                        let (one, zero) = (one.clone(), self.int(0, range));
+                        let len = self.builtin_value("aten::len", vec![one], range)?;
+                        self.builtin("aten::gt", vec![len, zero], Vec::new(), range)?
+                    }
+                    _ => self.builtin(op, positional, named, range)?,
+                }
+            }
+        })
+    }
+
+    fn fork(&mut self, target: &Expr, range: TextRange) -> Result<Sugared> {
+        let target = self.expr_sugar(target, None)?;
+        let Sugared::Closure(stmt) = target else {
+            return Err(self.unsupported(range, "fork of anything but a nested function"));
+        };
+        let file = Arc::clone(&self.file);
+        let StmtKind::Def(def) = &file.stmts[stmt].kind else {
+            return Err(self.error(range, "fork expects a function"));
+        };
+        let mut names = IndexSet::new();
+        read_names(&file, &def.body.stmts, &mut names);
+        let mut captured = Vec::new();
+        let mut sugar = Vec::new();
+        for name in names {
+            match self.scope.get(&name) {
+                Some(Binding::Value { value, .. }) => captured.push((name, value.clone())),
+                Some(Binding::Sugar(other)) => sugar.push((name, other.clone())),
+                Some(Binding::Conflict(_)) | None => {}
+            }
+        }
+        let name: Arc<str> = format!("{}.{}", self.name, def.name.text).into();
+        let mut inner = Emitter::new(self.program, Arc::clone(&file), name);
+        for (name, value) in &captured {
+            let top = inner.graph.top;
+            let id = inner.graph.add_param(top, value.ty.clone(), Some(Arc::clone(name)));
+            let value = V { id, ty: value.ty.clone() };
+            inner.scope.set(Arc::clone(name), Some(Binding::Value { value, is_refined: false }));
+        }
+        for (name, other) in sugar {
+            inner.scope.set(name, Some(Binding::Sugar(other)));
+        }
+        let ty = inner.body(&def.body, def.head)?;
+        let graph = inner.finish();
+        let inputs: Vec<&V> = captured.iter().map(|(_, v)| v).collect();
+        let made = self.prim_attr(
+            "prim::fork",
+            ("Subgraph", Attr::Graph(Arc::new(graph))),
+            &inputs,
+            Type::Future(Arc::new(ty)),
+            range,
+        );
+        Ok(Sugared::Value(made))
+    }
+}
+
+/// Adds every name that the statements read.
+fn read_names(file: &ast::File, body: &[StmtId], out: &mut IndexSet<Arc<str>>) {
+    for &id in body {
+        // Names are taken from the text, which is more than is read but never less.
+        let stmt = &file.stmts[id];
+        let mut exprs: Vec<&Expr> = Vec::new();
+        match &stmt.kind {
+            StmtKind::Expr(e) => exprs.push(e),
+            StmtKind::Assign { targets, value } => {
+                exprs.extend(targets);
+                exprs.push(value);
+            }
+            StmtKind::AnnAssign { target, value, .. } => {
+                exprs.push(target);
+                exprs.extend(value);
+            }
+            StmtKind::AugAssign { target, value, .. } => exprs.extend([target, value]),
+            StmtKind::If { cond, then, orelse } => {
+                exprs.push(cond);
+                read_names(file, &then.stmts, out);
+                read_names(file, &orelse.stmts, out);
+            }
+            StmtKind::For { iter, body, .. } => {
+                exprs.push(iter);
+                read_names(file, &body.stmts, out);
+            }
+            StmtKind::While { cond, body, .. } => {
+                exprs.push(cond);
+                read_names(file, &body.stmts, out);
+            }
+            StmtKind::With { items, body } => {
+                exprs.extend(items.iter().map(|item| &item.context));
+                read_names(file, &body.stmts, out);
+            }
+            StmtKind::Return(value) => exprs.extend(value),
+            StmtKind::Raise { error, .. } => exprs.extend(error),
+            StmtKind::Assert { cond, message } => {
+                exprs.push(cond);
+                exprs.extend(message);
+            }
+            StmtKind::Delete(targets) => exprs.extend(targets),
+            StmtKind::Def(def) => read_names(file, &def.body.stmts, out),
+            StmtKind::Break
+            | StmtKind::Continue
+            | StmtKind::Pass
+            | StmtKind::Import(_)
+            | StmtKind::Class(_)
+            | StmtKind::Unsupported { .. } => {}
+        }
+        exprs.into_iter().for_each(|e| expr_names(e, out));
+    }
+}
+
+fn expr_names(expr: &Expr, out: &mut IndexSet<Arc<str>>) {
+    match &expr.kind {
+        ExprKind::Name(name) => _ = out.insert(Arc::clone(name)),
+        ExprKind::Attribute { value, .. } | ExprKind::Starred(value) => expr_names(value, out),
+        ExprKind::Subscript { value, items } => {
+            expr_names(value, out);
+            items.iter().for_each(|e| expr_names(e, out));
+        }
+        ExprKind::Slice { start, stop, step } => {
+            [start, stop, step].into_iter().flatten().for_each(|e| expr_names(e, out));
+        }
+        ExprKind::Call { callee, args } => {
+            expr_names(callee, out);
+            args.iter().for_each(|arg| expr_names(&arg.value, out));
+        }
+        ExprKind::Tuple(items) | ExprKind::List(items) | ExprKind::Set(items) => {
+            items.iter().for_each(|e| expr_names(e, out));
+        }
+        ExprKind::Dict(entries) => entries.iter().for_each(|(k, v)| {
+            expr_names(k, out);
+            expr_names(v, out);
+        }),
+        ExprKind::ListComp { element, generators } => {
+            expr_names(element, out);
+            generators.iter().for_each(|g| expr_names(&g.iter, out));
+        }
+        ExprKind::DictComp { key, value, generators } => {
+            expr_names(key, out);
+            expr_names(value, out);
+            generators.iter().for_each(|g| expr_names(&g.iter, out));
+        }
+        ExprKind::Unary { operand, .. } => expr_names(operand, out),
+        ExprKind::Binary { lhs, rhs, .. } => {
+            expr_names(lhs, out);
+            expr_names(rhs, out);
+        }
+        ExprKind::Compare { first, rest } => {
+            expr_names(first, out);
+            rest.iter().for_each(|(_, e)| expr_names(e, out));
+        }
+        ExprKind::Ternary { cond, then, orelse } => [cond, then, orelse].into_iter().for_each(|e| expr_names(e, out)),
+        ExprKind::Format(pieces) => pieces.iter().for_each(|piece| {
+            if let FormatPiece::Value(e) = piece {
+                expr_names(e, out);
+            }
+        }),
+        ExprKind::Int(_)
+        | ExprKind::Float(_)
+        | ExprKind::Imaginary(_)
+        | ExprKind::Str(_)
+        | ExprKind::Bool(_)
+        | ExprKind::None
+        | ExprKind::Ellipsis
+        | ExprKind::Unsupported(_) => {}
+    }
+}

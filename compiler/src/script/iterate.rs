@@ -1,0 +1,239 @@
+//! What a `for` runs over and what a tuple of targets takes apart: lengths and items, known from the types or computed.
+
+use super::function::Emitter;
+use super::ssa::V;
+use super::sugar::Sugared;
+use crate::diag::Result;
+use crate::ir::OpName;
+use crate::syntax::ast::{Expr, ExprKind, TextRange};
+use crate::types::{IValue, Type};
+
+/// What a `for` runs over.
+pub(crate) enum Iterable {
+    /// `range(lo, hi, step)`.
+    Range(V, V, V),
+    /// A list, tensor, string or the keys of a dictionary.
+    Items(V),
+    /// A tuple.
+    Fixed(Vec<V>),
+    /// `enumerate(x, start)`.
+    Enumerate(Box<Iterable>, V),
+    /// `zip(a, b, ...)`.
+    Zip(Vec<Iterable>),
+}
+
+impl Emitter<'_, '_> {
+    /// What a `for` runs over.
+    pub(crate) fn iterable(&mut self, expr: &Expr) -> Result<Iterable> {
+        if let ExprKind::Call { callee, args } = &expr.kind
+            && let ExprKind::Name(name) = &callee.kind
+            && self.scope.get(name).is_none()
+        {
+            match &**name {
+                "range" => {
+                    let mut values = args.iter().map(|arg| self.expr(&arg.value)).collect::<Result<Vec<_>>>()?;
+                    for value in &mut values {
+                        let converted = self.convert(value.clone(), &Type::Int, true, expr.range);
+                        *value = converted.map_err(|v| {
+                            self.error(
+                                expr.range,
+                                format!("Expected a value of type 'int' for range but found '{}'", v.ty),
+                            )
+                        })?;
+                    }
+                    let (zero, one) = (self.int(0, expr.range), self.int(1, expr.range));
+                    let mut values = values.into_iter();
+                    return match (values.next(), values.next(), values.next(), values.next()) {
+                        (Some(hi), None, ..) => Ok(Iterable::Range(zero, hi, one)),
+                        (Some(lo), Some(hi), step, None) => Ok(Iterable::Range(lo, hi, step.unwrap_or(one))),
+                        _ => Err(self.error(expr.range, "range expects 1 to 3 arguments")),
+                    };
+                }
+                "enumerate" => {
+                    let Some(first) = args.first() else {
+                        return Err(self.error(expr.range, "enumerate expects an argument"));
+                    };
+                    let inner = self.iterable(&first.value)?;
+                    let start = match args.get(1) {
+                        Some(start) => self.expr(&start.value)?,
+                        None => self.int(0, expr.range),
+                    };
+                    return Ok(Iterable::Enumerate(Box::new(inner), start));
+                }
+                "zip" => {
+                    let parts = args.iter().map(|arg| self.iterable(&arg.value)).collect::<Result<Vec<_>>>()?;
+                    if parts.is_empty() {
+                        return Err(self.error(expr.range, "zip expects at least one argument"));
+                    }
+                    return Ok(Iterable::Zip(parts));
+                }
+                _ => {}
+            }
+        }
+        let made = self.expr_sugar(expr, None)?;
+        let value = self.value_of(made, expr.range)?;
+        match &value.ty {
+            Type::Tuple(items) => {
+                let n = items.len();
+                Ok(Iterable::Fixed(self.unpack(Sugared::Value(value), n, false, expr.range)?))
+            }
+            Type::Dict(..) => Ok(Iterable::Items(self.builtin_value("aten::keys", vec![value], expr.range)?)),
+            Type::List(_) | Type::Tensor(_) | Type::Str => Ok(Iterable::Items(value)),
+            ty => Err(self.error(expr.range, format!("'{ty}' object is not iterable"))),
+        }
+    }
+
+    /// The items, if their number is known from the types.
+    pub(crate) fn unrolled(&mut self, items: &Iterable, range: TextRange) -> Result<Option<Vec<V>>> {
+        Ok(match items {
+            Iterable::Fixed(values) => Some(values.clone()),
+            Iterable::Enumerate(inner, start) => match self.unrolled(inner, range)? {
+                None => None,
+                Some(values) => {
+                    let start = match self.known(start) {
+                        Some(IValue::Int(start)) => start,
+                        _ => return Err(self.unsupported(range, "enumerate over a tuple from a computed start")),
+                    };
+                    let mut all = Vec::with_capacity(values.len());
+                    for (value, at) in values.into_iter().zip(start..) {
+                        let at = self.int(at, range);
+                        all.push(self.tuple(vec![at, value], range));
+                    }
+                    Some(all)
+                }
+            },
+            Iterable::Zip(parts) => {
+                let mut columns = Vec::new();
+                for part in parts {
+                    match self.unrolled(part, range)? {
+                        Some(values) => columns.push(values),
+                        None => return Ok(None),
+                    }
+                }
+                let n = columns.iter().map(Vec::len).min().unwrap_or(0);
+                let rows = (0..n).map(|at| {
+                    let row = columns.iter().map(|column| column[at].clone()).collect();
+                    self.tuple(row, range)
+                });
+                Some(rows.collect())
+            }
+            Iterable::Range(..) | Iterable::Items(_) => None,
+        })
+    }
+
+    /// How often the loop runs.
+    pub(crate) fn iterable_len(&mut self, items: &Iterable, range: TextRange) -> Result<V> {
+        match items {
+            Iterable::Range(lo, hi, step) => {
+                let is = |e: &Self, v: &V, n: i64| matches!(e.known(v), Some(IValue::Int(x)) if x == n);
+                if is(self, lo, 0) && is(self, step, 1) {
+                    return Ok(hi.clone());
+                }
+                let args = vec![lo.clone(), hi.clone(), step.clone()];
+                self.builtin_value("aten::__range_length", args, range)
+            }
+            Iterable::Items(value) => self.builtin_value("aten::len", vec![value.clone()], range),
+            Iterable::Fixed(values) => Ok(self.int(i64::try_from(values.len()).unwrap_or(i64::MAX), range)),
+            Iterable::Enumerate(inner, _) => self.iterable_len(inner, range),
+            Iterable::Zip(parts) => {
+                let lens = parts.iter().map(|part| self.iterable_len(part, range)).collect::<Result<Vec<_>>>()?;
+                let inputs: Vec<&V> = lens.iter().collect();
+                let list = self.prim("prim::ListConstruct", &inputs, Type::list(Type::Int), range);
+                self.builtin_value("prim::min", vec![list], range)
+            }
+        }
+    }
+
+    /// The item of iteration `index`.
+    pub(crate) fn iterable_item(&mut self, items: &Iterable, index: &V, range: TextRange) -> Result<Sugared> {
+        Ok(match items {
+            Iterable::Range(lo, _, step) => {
+                let is = |e: &Self, v: &V, n: i64| matches!(e.known(v), Some(IValue::Int(x)) if x == n);
+                if is(self, lo, 0) && is(self, step, 1) {
+                    return Ok(Sugared::Value(index.clone()));
+                }
+                let args = vec![index.clone(), lo.clone(), step.clone()];
+                Sugared::Value(self.builtin_value("aten::__derive_index", args, range)?)
+            }
+            Iterable::Items(value) if matches!(value.ty, Type::Tensor(_)) => {
+                let zero = self.int(0, range);
+                Sugared::Value(self.builtin_value("aten::select", vec![value.clone(), zero, index.clone()], range)?)
+            }
+            Iterable::Items(value) => {
+                Sugared::Value(self.builtin_value("aten::__getitem__", vec![value.clone(), index.clone()], range)?)
+            }
+            Iterable::Fixed(_) => {
+                return Err(self.unsupported(range, "a tuple zipped with something of unknown length"));
+            }
+            Iterable::Enumerate(inner, start) => {
+                let is_zero = matches!(self.known(start), Some(IValue::Int(0)));
+                let at = if is_zero {
+                    index.clone()
+                } else {
+                    self.builtin_value("aten::add", vec![index.clone(), start.clone()], range)?
+                };
+                let item = self.iterable_item(inner, index, range)?;
+                let item = self.value_of(item, range)?;
+                Sugared::Value(self.tuple(vec![at, item], range))
+            }
+            Iterable::Zip(parts) => {
+                let mut row = Vec::with_capacity(parts.len());
+                for part in parts {
+                    let item = self.iterable_item(part, index, range)?;
+                    row.push(self.value_of(item, range)?);
+                }
+                Sugared::Value(self.tuple(row, range))
+            }
+        })
+    }
+
+    /// How many values a starred value stands for.
+    pub(crate) fn n_unpacked(&self, value: &Sugared, range: TextRange) -> Result<usize> {
+        match value {
+            Sugared::Multi(values, _) => Ok(values.len()),
+            Sugared::Value(V { ty: Type::Tuple(items), .. }) => Ok(items.len()),
+            Sugared::Value(V { ty: Type::NamedTuple(named), .. }) => Ok(named.fields.len()),
+            _ => Err(self.error(range, "cannot statically infer the expected size of a list in this context")),
+        }
+    }
+
+    /// The values for `n` targets (one of them starred, perhaps).
+    pub(crate) fn unpack(&mut self, value: Sugared, n: usize, has_star: bool, range: TextRange) -> Result<Vec<V>> {
+        let values = match value {
+            Sugared::Multi(values, _) => values,
+            other => {
+                let value = self.value_of(other, range)?;
+                let types: Vec<Type> = match &value.ty {
+                    Type::Tuple(items) => items.to_vec(),
+                    Type::NamedTuple(named) => named.fields.iter().map(|(_, ty)| ty.clone()).collect(),
+                    Type::List(elem) if !has_star => {
+                        let types = vec![(**elem).clone(); n];
+                        let node = self.node(OpName::new("prim::ListUnpack"), vec![value.id], &types, range);
+                        let outputs = self.graph.nodes[node].outputs.clone();
+                        return Ok(outputs.into_iter().zip(types).map(|(id, ty)| V { id, ty }).collect());
+                    }
+                    Type::List(_) => {
+                        return Err(
+                            self.error(range, "cannot statically infer the expected size of a list in this context")
+                        );
+                    }
+                    Type::Tensor(_) if !has_star => {
+                        let zero = self.int(0, range);
+                        let list = self.builtin_value("aten::unbind", vec![value, zero], range)?;
+                        return self.unpack(Sugared::Value(list), n, false, range);
+                    }
+                    ty => return Err(self.error(range, format!("{ty} cannot be used as a tuple"))),
+                };
+                let node = self.node(OpName::new("prim::TupleUnpack"), vec![value.id], &types, range);
+                let outputs = self.graph.nodes[node].outputs.clone();
+                outputs.into_iter().zip(types).map(|(id, ty)| V { id, ty }).collect()
+            }
+        };
+        let have = values.len();
+        if (has_star && have + 1 < n) || (!has_star && have != n) {
+            let word = if have < n { "need" } else { "too many values to unpack: need" };
+            return Err(self.error(range, format!("{word} {n} values to unpack, but found {have}")));
+        }
+        Ok(values)
+    }
+}

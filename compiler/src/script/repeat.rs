@@ -1,0 +1,265 @@
+//! Loops in SSA form: `while`, `for` and comprehensions. A loop carries what its body assigns.
+
+use super::assign::is_meaningful;
+use super::exits::Flow;
+use super::function::Emitter;
+use super::ssa::{Binding, V};
+use super::sugar::Sugared;
+use crate::diag::Result;
+use crate::ir::OpName;
+use crate::syntax::ast::{self, Expr, ExprKind, File, StmtId, StmtKind, TextRange};
+use crate::types::{IValue, Type};
+use indexmap::IndexSet;
+use std::sync::Arc;
+
+impl Emitter<'_, '_> {
+    /// `while cond: body`.
+    pub(crate) fn while_stmt(&mut self, cond: &Expr, body: &[StmtId], range: TextRange) -> Result<Flow> {
+        let trip = self.int(i64::MAX, range);
+        let first = self.condition_value(cond)?;
+        self.loop_node(&trip, &first, Some(cond), &[], body, range, |_, _| Ok(()))
+    }
+
+    /// `for target in iter: body`; unrolled if the items are known.
+    pub(crate) fn for_stmt(&mut self, target: &Expr, iter: &Expr, body: &[StmtId], range: TextRange) -> Result<Flow> {
+        let items = self.iterable(iter)?;
+        if let Some(items) = self.unrolled(&items, iter.range)? {
+            for item in items {
+                self.assign(target, Sugared::Value(item))?;
+                let flow = self.stmts(body)?;
+                if flow != Flow::Falls {
+                    return Err(self.unsupported(
+                        range,
+                        "Because we emit iteration over modulelists or tuples as unrolled loops, we do not support break or continue inside the body of these loops",
+                    ));
+                }
+            }
+            return Ok(Flow::Falls);
+        }
+        let trip = self.iterable_len(&items, iter.range)?;
+        let first = self.constant(IValue::Bool(true), Type::Bool, range);
+        self.loop_node(&trip, &first, None, &[target], body, range, |e, index| {
+            let item = e.iterable_item(&items, index, iter.range)?;
+            e.assign(target, item)
+        })
+    }
+
+    /// Emits a `prim::Loop`. `start` binds the loop's own names from the iteration number.
+    #[allow(clippy::too_many_arguments, reason = "the parts of a loop")]
+    fn loop_node(
+        &mut self,
+        trip: &V,
+        first: &V,
+        cond: Option<&Expr>,
+        targets: &[&Expr],
+        body: &[StmtId],
+        range: TextRange,
+        start: impl FnOnce(&mut Self, &V) -> Result<()>,
+    ) -> Result<Flow> {
+        let mut assigned = IndexSet::new();
+        targets.iter().for_each(|target| target_names(target, &mut assigned));
+        assigned_names(&self.file, body, &mut assigned);
+        let returns = self.exits.holds_return(body);
+        let exits = body.iter().any(|&id| self.exits.holds_exit(id));
+        if returns {
+            let no = self.constant(IValue::Bool(false), Type::Bool, range);
+            self.set_hidden("$returned", no);
+            if self.scope.get("$ret").is_none() {
+                let Some(ty) = self.result.clone() else {
+                    return Err(self.unsupported(range, "return inside a loop of a function without a result type"));
+                };
+                let none = self.uninitialized(&ty, range);
+                self.set_hidden("$ret", none);
+            }
+            assigned.extend(["$returned".into(), "$ret".into()]);
+        }
+        let block = self.graph.add_block();
+        let index = self.graph.add_param(block, Type::Int, None);
+        let mut carried: Vec<(Arc<str>, V, V)> = Vec::new();
+        for name in assigned {
+            if let Some(Binding::Value { value, .. }) = self.scope.get(&name) {
+                let value = value.clone();
+                let debug = is_meaningful(&name).then(|| Arc::clone(&name));
+                let id = self.graph.add_param(block, value.ty.clone(), debug);
+                let inner = V { id, ty: value.ty.clone() };
+                carried.push((name, value, inner));
+            }
+        }
+        let saved: Vec<_> = carried
+            .iter()
+            .map(|(name, _, inner)| {
+                let binding = Binding::Value { value: inner.clone(), is_refined: false };
+                (Arc::clone(name), self.scope.swap(name, binding).expect("a carried name is bound"))
+            })
+            .collect();
+        self.n_loops += 1;
+        let n_carried = self.carried.len();
+        self.carried.extend(carried.iter().map(|(name, ..)| Arc::clone(name)));
+        let ends = self.in_block(block, range, |e| {
+            if exits {
+                let no = e.constant(IValue::Bool(false), Type::Bool, range);
+                e.set_hidden("$did", no.clone());
+                e.set_hidden("$stop", no);
+            }
+            let index = V { id: index, ty: Type::Int };
+            start(e, &index)?;
+            e.stmts(body)?;
+            let stop = if exits { Some(e.hidden("$stop", range)?) } else { None };
+            let next = match (cond, stop) {
+                (None, None) => e.constant(IValue::Bool(true), Type::Bool, range),
+                (None, Some(stop)) => e.builtin_value("aten::__not__", vec![stop], range)?,
+                (Some(cond), None) => e.condition_value(cond)?,
+                (Some(cond), Some(stop)) => {
+                    let then = e.branch(&[], range, |e| {
+                        let no = e.constant(IValue::Bool(false), Type::Bool, range);
+                        e.set_hidden("$next", no);
+                        Ok(Flow::Falls)
+                    })?;
+                    let orelse = e.branch(&[], range, |e| {
+                        let next = e.condition_value(cond)?;
+                        e.set_hidden("$next", next);
+                        Ok(Flow::Falls)
+                    })?;
+                    e.merge(&stop, then, orelse, range)?;
+                    e.hidden("$next", range)?
+                }
+            };
+            e.graph.blocks[block].returns.push(next.id);
+            for (name, _, inner) in &carried {
+                let value = match e.scope.get(name) {
+                    Some(Binding::Value { value, .. }) => value.clone(),
+                    Some(Binding::Conflict(text)) => return Err(e.error(range, text.to_string())),
+                    Some(Binding::Sugar(_)) | None => {
+                        return Err(e.error(range, format!("{name} is not a value at the end of the loop")));
+                    }
+                };
+                if !e.is_subtype(&value.ty, &inner.ty) {
+                    return Err(e.error(
+                        range,
+                        format!(
+                            "Variable '{name}' previously had type {} but is now being assigned to a value of type {}",
+                            inner.ty, value.ty
+                        ),
+                    ));
+                }
+                e.graph.blocks[block].returns.push(value.id);
+            }
+            Ok(())
+        });
+        self.n_loops -= 1;
+        self.carried.truncate(n_carried);
+        for (name, binding) in saved {
+            self.scope.swap(&name, binding);
+        }
+        ends?;
+        let mut inputs = vec![trip.id, first.id];
+        inputs.extend(carried.iter().map(|(_, outer, _)| outer.id));
+        let types: Vec<Type> = carried.iter().map(|(_, _, inner)| inner.ty.clone()).collect();
+        let node = self.node(OpName::new("prim::Loop"), inputs, &types, range);
+        self.graph.nodes[node].blocks.push(block);
+        let outputs = self.graph.nodes[node].outputs.clone();
+        for ((name, _, inner), id) in carried.into_iter().zip(outputs) {
+            let value = V { id, ty: inner.ty };
+            if !name.starts_with('$') {
+                self.name_value(&value, &name);
+            }
+            self.scope.set(name, Some(Binding::Value { value, is_refined: false }));
+        }
+        if returns {
+            let returned = self.hidden("$returned", range)?;
+            self.set_hidden("$did", returned.clone());
+            if self.n_loops > 0 {
+                self.set_hidden("$stop", returned);
+            }
+            return Ok(Flow::Maybe);
+        }
+        Ok(Flow::Falls)
+    }
+
+    /// A list comprehension: a loop that appends.
+    pub(crate) fn comprehension(
+        &mut self,
+        generator: &ast::Generator,
+        range: TextRange,
+        element_ty: impl FnOnce(&mut Self, &Expr) -> Result<V>,
+        element: &Expr,
+        hint: Option<&Type>,
+    ) -> Result<V> {
+        if let Some(condition) = generator.conditions.first() {
+            return Err(self.error(condition.range, "Comprehension ifs are not supported yet"));
+        }
+        let items = self.iterable(&generator.iter)?;
+        if let Some(items) = self.unrolled(&items, range)? {
+            self.scope.open();
+            let mut made = Vec::new();
+            for item in items {
+                self.assign(&generator.target, Sugared::Value(item))?;
+                made.push(self.expr(element)?);
+            }
+            self.scope.close();
+            let ty = made.first().map_or_else(Type::tensor, |v| v.ty.clone());
+            let inputs: Vec<&V> = made.iter().collect();
+            return Ok(self.prim("prim::ListConstruct", &inputs, Type::list(ty), range));
+        }
+        let trip = self.iterable_len(&items, range)?;
+        let first = self.constant(IValue::Bool(true), Type::Bool, range);
+        let elem = match hint {
+            Some(Type::List(elem)) => Some((**elem).clone()),
+            _ => None,
+        };
+        let list = self.node(OpName::new("prim::ListConstruct"), Vec::new(), &[Type::list(Type::tensor())], range);
+        let list = self.graph.nodes[list].outputs[0];
+        let block = self.graph.add_block();
+        let index = V { id: self.graph.add_param(block, Type::Int, None), ty: Type::Int };
+        let (ty, _) = self.in_block(block, range, |e| {
+            let item = e.iterable_item(&items, &index, range)?;
+            e.assign(&generator.target, item)?;
+            let made = element_ty(e, element)?;
+            let ty = Type::list(elem.unwrap_or_else(|| made.ty.clone()));
+            e.graph.values[list].ty = ty.clone();
+            let append = OpName::with_overload("aten::append", "t");
+            e.node(append, vec![list, made.id], std::slice::from_ref(&ty), range);
+            let again = e.constant(IValue::Bool(true), Type::Bool, range);
+            e.graph.blocks[block].returns.push(again.id);
+            Ok(ty)
+        })?;
+        let node = self.node(OpName::new("prim::Loop"), vec![trip.id, first.id], &[], range);
+        self.graph.nodes[node].blocks.push(block);
+        Ok(V { id: list, ty })
+    }
+}
+
+/// Adds the names a target binds.
+fn target_names(target: &Expr, out: &mut IndexSet<Arc<str>>) {
+    match &target.kind {
+        ExprKind::Name(name) => _ = out.insert(Arc::clone(name)),
+        ExprKind::Tuple(items) | ExprKind::List(items) => items.iter().for_each(|item| target_names(item, out)),
+        ExprKind::Starred(inner) => target_names(inner, out),
+        _ => {}
+    }
+}
+
+/// Adds the names that statements assign at any depth.
+fn assigned_names(file: &File, body: &[StmtId], out: &mut IndexSet<Arc<str>>) {
+    let mut todo: Vec<&[StmtId]> = vec![body];
+    while let Some(ids) = todo.pop() {
+        for &id in ids {
+            match &file.stmts[id].kind {
+                StmtKind::Assign { targets, .. } => targets.iter().for_each(|target| target_names(target, out)),
+                StmtKind::AnnAssign { target, .. } | StmtKind::AugAssign { target, .. } => target_names(target, out),
+                StmtKind::If { then, orelse, .. } => todo.extend([&*then.stmts, &*orelse.stmts]),
+                StmtKind::For { target, body, .. } => {
+                    target_names(target, out);
+                    todo.push(&body.stmts);
+                }
+                StmtKind::While { body, .. } => todo.push(&body.stmts),
+                StmtKind::With { items, body } => {
+                    items.iter().filter_map(|item| item.target.as_ref()).for_each(|target| target_names(target, out));
+                    todo.push(&body.stmts);
+                }
+                StmtKind::Delete(targets) => targets.iter().for_each(|target| target_names(target, out)),
+                _ => {}
+            }
+        }
+    }
+}
