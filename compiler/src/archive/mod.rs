@@ -14,6 +14,8 @@ mod debug;
 mod model;
 mod pickle;
 mod storage;
+mod storages;
+mod tensors;
 mod values;
 mod zip;
 

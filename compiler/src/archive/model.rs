@@ -1,7 +1,8 @@
 //! The archive as the compiler uses it: root object, constants, sources, recorded inputs and extra files.
 
 use super::pickle::Pickle;
-use super::values::{self, ByteOrder, EmptyMember, Storages, Vocabulary};
+use super::storages::{ByteOrder, EmptyMember, Storages};
+use super::values::{self, Vocabulary};
 use super::{Bytes, Container, Fault, classes, debug};
 use crate::diag::{Blame, Diagnostic, Result};
 use crate::source::Source;

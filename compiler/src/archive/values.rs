@@ -1,36 +1,25 @@
-//! Pickle nodes to values: objects, containers with their type tags, tensors over storages.
+//! Pickle nodes to values: objects, enums, containers with their type tags.
 //!
 //! What a pickle shares stays shared: a node that is referred to twice becomes one `Arc`, tensors of one storage key look
 //! at one `Storage`. The value is a tree for those who do not look at identity, so its size *as a tree* is limited.
 
+use super::Fault;
 use super::pickle::{Global, Id, Node, Pickle};
-use super::storage::Bytes;
-use super::zip::Container;
-use super::{Fault, storage};
-use crate::types::{ChannelQuantizer, DType, IValue, Object, Storage, TensorData, Type};
+use super::storages::Storages;
+use super::tensors::check_device;
+use crate::types::{IValue, Object, Type};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Deepest nesting of containers and objects. Later stages recurse over values, so this bounds their stack too.
 const MAX_DEPTH: usize = 256;
+
 /// Most values of one pickle, counting shared ones as often as they are referred to.
 const MAX_VALUES: usize = 1 << 20;
+
 /// Most dimensions of a tensor.
 const MAX_RANK: usize = 64;
-/// Largest tensor whose conjugate or negative bit is resolved, which copies it.
-const MAX_RESOLVED_BYTES: usize = 256 << 20;
-/// Most bytes of zeros made up for tensors of which only type and shape were recorded.
-const MAX_ZERO_BYTES: u64 = 256 << 20;
-/// Class name of the object that stands for a sparse COO tensor, with attributes `size`, `indices` and `values`.
-const SPARSE_COO_CLASS: &str = "torch.sparse_coo_tensor";
-
-/// Byte order of the tensor elements in storages.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum ByteOrder {
-    Little,
-    Big,
-}
 
 /// What a pickle may contain besides plain data.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,82 +30,6 @@ pub(super) enum Vocabulary {
     Plain,
 }
 
-/// What an empty storage member with a declared length means.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum EmptyMember {
-    /// The file is broken.
-    Refused,
-    /// Only type and shape were recorded: elements read as zero.
-    Zeros,
-}
-
-/// Where the tensors of a pickle find their bytes.
-pub(super) struct Storages<'a> {
-    container: &'a Container,
-    /// Members are `FOLDER/KEY`.
-    folder: String,
-    order: ByteOrder,
-    empty: EmptyMember,
-    /// Bytes of zeros that may still be made up for empty members.
-    zeros_left: u64,
-    loaded: HashMap<Arc<str>, Storage>,
-}
-
-impl<'a> Storages<'a> {
-    pub(super) fn new(container: &'a Container, folder: String, order: ByteOrder, empty: EmptyMember) -> Self {
-        Self { container, folder, order, empty, zeros_left: MAX_ZERO_BYTES, loaded: HashMap::new() }
-    }
-
-    /// The storage of `key`, which must have at least `size_bytes`; `unit_bytes` is what byte order is about.
-    fn load(&mut self, key: &Arc<str>, size_bytes: u64, unit_bytes: usize) -> Result<Storage, Fault> {
-        let member = format!("{}/{key}", self.folder);
-        let short = |have: u64| {
-            Fault::bad(format!("storage {member} is declared with {size_bytes} bytes but its member has {have}"))
-        };
-        let storage = if let Some(storage) = self.loaded.get(key) {
-            storage.clone()
-        } else {
-            let bytes = match self.container.size_bytes(&member) {
-                None if size_bytes == 0 => Bytes::new(Vec::new()),
-                Some(0) if self.empty == EmptyMember::Zeros => self.zeros(size_bytes)?,
-                None => return Err(Fault::bad(format!("the storage member {member} is not found"))),
-                Some(have) if have < size_bytes => return Err(short(have)),
-                Some(have) if have > size_bytes && self.container.is_deflated(&member) => {
-                    return Err(Fault::bad(format!(
-                        "compressed storage {member} inflates to {have} bytes where {size_bytes} are declared"
-                    )));
-                }
-                Some(_) => self.container.content(&member)?,
-            };
-            let storage = Storage::new(self.native(bytes, unit_bytes)?);
-            self.loaded.insert(key.clone(), storage.clone());
-            storage
-        };
-        let have = u64::try_from(storage.bytes().len()).unwrap_or(u64::MAX);
-        if have < size_bytes { Err(short(have)) } else { Ok(storage) }
-    }
-
-    fn zeros(&mut self, size_bytes: u64) -> Result<Bytes, Fault> {
-        let too_large = || Fault::Unsupported(format!("a tensor without data has {size_bytes} bytes"));
-        self.zeros_left = self.zeros_left.checked_sub(size_bytes).ok_or_else(too_large)?;
-        Ok(Bytes::new(vec![0; usize::try_from(size_bytes).map_err(|_| too_large())?]))
-    }
-
-    /// The bytes in this machine's order, which is little-endian on every target.
-    fn native(&self, bytes: Bytes, unit_bytes: usize) -> Result<Bytes, Fault> {
-        if self.order == ByteOrder::Little || unit_bytes == 1 {
-            return Ok(bytes.aligned());
-        }
-        let bytes = bytes.as_ref();
-        if bytes.len() % unit_bytes != 0 {
-            return Err(Fault::bad("a big-endian storage is not a whole number of elements"));
-        }
-        let mut out = storage::AlignedBuffer::with_capacity(bytes.len());
-        bytes.chunks_exact(unit_bytes).for_each(|unit| out.bytes.extend(unit.iter().rev()));
-        Ok(out.finish())
-    }
-}
-
 /// The value of a whole pickle.
 pub(super) fn read(pickle: &Pickle, storages: Option<Storages<'_>>, vocabulary: Vocabulary) -> Result<IValue, Fault> {
     let mut reader = Reader { pickle, storages, vocabulary, done: HashMap::new(), open: 0 };
@@ -125,14 +38,14 @@ pub(super) fn read(pickle: &Pickle, storages: Option<Storages<'_>>, vocabulary: 
 
 /// A value with its size as a tree.
 #[derive(Clone)]
-struct Counted {
-    value: IValue,
-    n_values: usize,
+pub(super) struct Counted {
+    pub(super) value: IValue,
+    pub(super) n_values: usize,
 }
 
-struct Reader<'a> {
-    pickle: &'a Pickle,
-    storages: Option<Storages<'a>>,
+pub(super) struct Reader<'a> {
+    pub(super) pickle: &'a Pickle,
+    pub(super) storages: Option<Storages<'a>>,
     vocabulary: Vocabulary,
     /// Values of the nodes that have parts; `None` while they are being made.
     done: HashMap<Id, Option<Counted>>,
@@ -141,7 +54,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn value(&mut self, id: Id) -> Result<Counted, Fault> {
+    pub(super) fn value(&mut self, id: Id) -> Result<Counted, Fault> {
         let leaf = |value| Ok(Counted { value, n_values: 1 });
         match self.pickle.node(id) {
             Node::None => return leaf(IValue::None),
@@ -345,14 +258,14 @@ impl Reader<'_> {
         tagged(sized, Type::list(elem))
     }
 
-    fn int(&self, id: Id) -> Result<i64, Fault> {
+    pub(super) fn int(&self, id: Id) -> Result<i64, Fault> {
         match self.pickle.node(id) {
             Node::Int(n) => Ok(*n),
             _ => Err(Fault::bad("an integer is expected in a tensor's description")),
         }
     }
 
-    fn ints(&self, id: Id) -> Result<Vec<i64>, Fault> {
+    pub(super) fn ints(&self, id: Id) -> Result<Vec<i64>, Fault> {
         let Node::Tuple(items) = self.pickle.node(id) else {
             return Err(Fault::bad("a tuple of integers is expected in a tensor's description"));
         };
@@ -360,145 +273,6 @@ impl Reader<'_> {
             return Err(Fault::bad(format!("a tensor has {} dimensions; at most {MAX_RANK} are read", items.len())));
         }
         items.iter().map(|&item| self.int(item)).collect()
-    }
-
-    /// A tensor of a storage; `dtype` is given where the storage is untyped.
-    fn tensor(
-        &mut self,
-        storage: Id,
-        offset: Id,
-        sizes: Id,
-        strides: Id,
-        dtype: Option<DType>,
-    ) -> Result<TensorData, Fault> {
-        let (dtype, storage) = self.storage(storage, dtype)?;
-        let (offset, sizes, strides) = (self.int(offset)?, self.ints(sizes)?, self.ints(strides)?);
-        TensorData::new(dtype, sizes, strides, offset, storage).map_err(|e| Fault::bad(format!("Tensor: {e}")))
-    }
-
-    /// The storage of a persistent id `("storage", torch.XStorage, key, device, number of elements)`.
-    fn storage(&mut self, id: Id, dtype: Option<DType>) -> Result<(DType, Storage), Fault> {
-        let pickle = self.pickle;
-        let malformed =
-            || Fault::bad("a tensor's storage is not described by (\"storage\", type, key, device, length)");
-        let Node::Persistent(description) = pickle.node(id) else { return Err(malformed()) };
-        let Node::Tuple(parts) = pickle.node(*description) else { return Err(malformed()) };
-        let [tag, class, key, device, numel] = **parts else { return Err(malformed()) };
-        let (Node::Str(tag), Node::Global(Global::Storage(class))) = (pickle.node(tag), pickle.node(class)) else {
-            return Err(malformed());
-        };
-        let (Node::Str(key), Node::Str(device)) = (pickle.node(key), pickle.node(device)) else {
-            return Err(malformed());
-        };
-        if &**tag != "storage" {
-            return Err(malformed());
-        }
-        check_device(device)?;
-        if device.split(':').next() == Some("meta") {
-            return Err(Fault::Unsupported("tensors on the device 'meta' have no data".into()));
-        }
-        let numel = self.int(numel)?;
-        let numel = u64::try_from(numel)
-            .map_err(|_| Fault::bad(format!("Numel can not be negative: storage length {numel}")))?;
-        let dtype = dtype.or(*class).ok_or_else(malformed)?;
-        let element_bytes = class.map_or(1, DType::size_bytes);
-        let size_bytes = u64::try_from(element_bytes).ok().and_then(|n| n.checked_mul(numel));
-        let size_bytes = size_bytes.ok_or_else(|| Fault::bad(format!("the storage length {numel} overflows")))?;
-        let unit_bytes = if dtype.is_complex() { dtype.size_bytes() / 2 } else { dtype.size_bytes() };
-        let storages = self.storages.as_mut().ok_or_else(|| Fault::bad("a tensor is not expected here"))?;
-        Ok((dtype, storages.load(key, size_bytes, unit_bytes)?))
-    }
-
-    /// Applies the conjugate and negative bits of a tensor's metadata dict.
-    fn resolve_bits(&mut self, tensor: TensorData, metadata: Option<Id>) -> Result<TensorData, Fault> {
-        let Some(metadata) = metadata else { return Ok(tensor) };
-        let IValue::Dict(_, entries) = self.value(metadata)?.value else {
-            return Err(Fault::bad("a tensor's metadata is not a dict"));
-        };
-        let (mut is_conj, mut is_neg) = (false, false);
-        for (key, value) in entries.iter() {
-            match (key, value) {
-                (IValue::Str(key), IValue::Bool(on)) if &**key == "conj" => is_conj = *on,
-                (IValue::Str(key), IValue::Bool(on)) if &**key == "neg" => is_neg = *on,
-                _ => return Err(Fault::Unsupported("tensor metadata other than conj and neg is not supported".into())),
-            }
-        }
-        if !is_conj && !is_neg {
-            return Ok(tensor);
-        }
-        let dtype = tensor.dtype();
-        if !(dtype.is_complex() || (is_neg && !is_conj && dtype.is_floating_point())) {
-            return Err(Fault::bad(format!("a tensor of type {dtype} has a conjugate or negative bit")));
-        }
-        let n_bytes = usize::try_from(tensor.numel()).ok().and_then(|n| n.checked_mul(dtype.size_bytes()));
-        if n_bytes.is_none_or(|n| n > MAX_RESOLVED_BYTES) {
-            return Err(Fault::bad("a tensor with a conjugate or negative bit is too large"));
-        }
-        let mut bytes = tensor.contiguous_bytes().into_owned();
-        let part_bytes = if dtype.is_complex() { dtype.size_bytes() / 2 } else { dtype.size_bytes() };
-        for (i, part) in bytes.chunks_exact_mut(part_bytes).enumerate() {
-            let is_imaginary = dtype.is_complex() && i % 2 == 1;
-            if let Some(sign) = part.last_mut().filter(|_| is_neg != (is_conj && is_imaginary)) {
-                *sign ^= 0x80;
-            }
-        }
-        TensorData::from_bytes(dtype, tensor.sizes(), bytes).map_err(Fault::Bad)
-    }
-
-    fn set_quantizer(&mut self, tensor: &mut TensorData, quantizer: Id) -> Result<(), Fault> {
-        let pickle = self.pickle;
-        let wrong = || Fault::bad("a quantised tensor's quantizer is malformed");
-        let Node::Tuple(parts) = pickle.node(quantizer) else { return Err(wrong()) };
-        match (parts.first().map(|&scheme| pickle.node(scheme)), &**parts) {
-            (Some(Node::Global(Global::PerTensorAffine)), [_, scale, zero_point]) => {
-                let Node::Float(scale) = pickle.node(*scale) else { return Err(wrong()) };
-                tensor.quantizer = Some((*scale, self.int(*zero_point)?));
-            }
-            (Some(Node::Global(Global::PerChannelAffine)), [_, scales, zero_points, axis]) => {
-                let (scales, zero_points) = (self.value(*scales)?.value, self.value(*zero_points)?.value);
-                let (IValue::Tensor(scales), IValue::Tensor(zero_points)) = (scales, zero_points) else {
-                    return Err(wrong());
-                };
-                let axis = usize::try_from(self.int(*axis)?).map_err(|_| wrong())?;
-                let extent = tensor.sizes().get(axis).copied().ok_or_else(wrong)?;
-                if [&scales, &zero_points].iter().any(|t| t.sizes() != [extent]) {
-                    return Err(Fault::bad("a quantised tensor does not have one scale and zero point a channel"));
-                }
-                tensor.channel_quantizer = Some(Arc::new(ChannelQuantizer { scales, zero_points, axis }));
-            }
-            (Some(Node::Global(Global::PerTensorAffine | Global::PerChannelAffine)), _) => return Err(wrong()),
-            _ => return Err(Fault::Unsupported("quantization schemes other than affine are not supported".into())),
-        }
-        Ok(())
-    }
-
-    /// A sparse COO tensor as an object of class [`SPARSE_COO_CLASS`]. TorchScript writes (layout, sizes, `requires_grad`,
-    /// indices, values, hooks), Python's pickler (layout, (indices, values, sizes, `is_coalesced`)).
-    fn sparse(&mut self, args: &[Id]) -> Result<Counted, Fault> {
-        let pickle = self.pickle;
-        let wrong = || Fault::bad("a sparse tensor's description is malformed");
-        let (layout, size, indices, values) = match *args {
-            [layout, size, _grad, indices, values, _hooks] => (layout, size, indices, values),
-            [layout, data] => match pickle.node(data) {
-                Node::Tuple(parts) => match **parts {
-                    [indices, values, size] | [indices, values, size, _] => (layout, size, indices, values),
-                    _ => return Err(wrong()),
-                },
-                _ => return Err(wrong()),
-            },
-            _ => return Err(wrong()),
-        };
-        if !matches!(self.value(layout)?.value, IValue::Int(1)) {
-            return Err(Fault::Unsupported("sparse tensors of layouts other than COO are not supported".into()));
-        }
-        let mut attrs = IndexMap::new();
-        for (name, id) in [("size", size), ("indices", indices), ("values", values)] {
-            attrs.insert(Arc::from(name), self.value(id)?.value);
-        }
-        if !matches!((attrs.get("indices"), attrs.get("values")), (Some(IValue::Tensor(_)), Some(IValue::Tensor(_)))) {
-            return Err(wrong());
-        }
-        Ok(Counted { value: IValue::Object(Arc::new(Object { class: SPARSE_COO_CLASS.into(), attrs })), n_values: 4 })
     }
 }
 
@@ -570,42 +344,10 @@ impl Key {
     }
 }
 
-/// Refuses device texts that name no device type. Where the data was saved from does not matter to us: it is read to
-/// memory.
-fn check_device(text: &str) -> Result<(), Fault> {
-    const TYPES: [&str; 20] = [
-        "cpu",
-        "cuda",
-        "ipu",
-        "xpu",
-        "mkldnn",
-        "opengl",
-        "opencl",
-        "ideep",
-        "hip",
-        "ve",
-        "fpga",
-        "maia",
-        "xla",
-        "lazy",
-        "vulkan",
-        "mps",
-        "meta",
-        "hpu",
-        "mtia",
-        "privateuseone",
-    ];
-    let (kind, index) = text.split_once(':').map_or((text, None), |(kind, index)| (kind, Some(index)));
-    if TYPES.contains(&kind) && index.is_none_or(|i| i.parse::<u8>().is_ok()) {
-        return Ok(());
-    }
-    let shown: String = text.chars().take(60).collect();
-    Err(Fault::bad(format!("Expected one of {} device type at start of device string: {shown}", TYPES.join(", "))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::Bytes;
     use crate::archive::load_data;
     use crate::archive::zip::tests::stored;
 

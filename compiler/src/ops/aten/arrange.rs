@@ -1,6 +1,7 @@
 //! New tensors whose elements are others', moved: joined, repeated, reversed, shuffled.
 
-use super::view::{cast, dim_arg, flat, tensor_list, wrap_all};
+use super::copy::cast;
+use super::view::{dim_arg, flat, tensor_list, wrap_all};
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Const, Dim, Operand};
 use crate::ops::OpDef;

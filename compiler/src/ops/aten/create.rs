@@ -1,7 +1,7 @@
 //! New tensors: constants, ranges, masks of triangles. Layouts, devices and pinning are accepted and change nothing.
 
+use super::copy::cast;
 use super::pointwise::unary;
-use super::view::cast;
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Const, Dim, Operand, ReduceOp, UnaryOp};
 use crate::ops::OpDef;

@@ -7,6 +7,7 @@ pub mod attention;
 pub mod compare;
 pub mod contraction;
 pub mod conv;
+pub mod copy;
 pub mod create;
 pub mod distributions;
 pub mod embedding;
@@ -16,6 +17,7 @@ pub mod loss;
 pub mod nonzero;
 pub mod norm;
 pub mod pad;
+pub mod part;
 pub mod pointwise;
 pub mod pool;
 pub mod random;
@@ -25,6 +27,7 @@ pub mod rnn;
 pub mod sample;
 pub mod scatter;
 pub mod sets;
+pub mod shape;
 pub mod sort;
 pub mod unary;
 pub mod view;
@@ -40,6 +43,7 @@ pub const FAMILIES: &[&[OpDef]] = &[
     compare::DEFS,
     contraction::DEFS,
     conv::DEFS,
+    copy::DEFS,
     create::DEFS,
     distributions::DEFS,
     embedding::DEFS,
@@ -49,6 +53,7 @@ pub const FAMILIES: &[&[OpDef]] = &[
     nonzero::DEFS,
     norm::DEFS,
     pad::DEFS,
+    part::DEFS,
     pointwise::DEFS,
     pool::DEFS,
     random::DEFS,
@@ -56,9 +61,10 @@ pub const FAMILIES: &[&[OpDef]] = &[
     resize::DEFS,
     rnn::DEFS,
     sample::DEFS,
-    sort::DEFS,
     scatter::DEFS,
     sets::DEFS,
+    shape::DEFS,
+    sort::DEFS,
     unary::DEFS,
     unary::FLOAT_DEFS,
     view::DEFS,

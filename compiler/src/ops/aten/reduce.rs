@@ -1,7 +1,8 @@
 //! Reductions and scans: sums, means, extremes, norms, softmax, cumulative sums.
 
+use super::copy::cast;
 use super::pointwise::{number, unary};
-use super::view::{cast, dim_arg, wrap_all};
+use super::view::{dim_arg, wrap_all};
 use crate::diag::Result;
 use crate::loops::{AxisKind, BinaryOp, Const, Dim, ExprId, Operand, ReduceOp, UnaryOp};
 use crate::ops::OpDef;

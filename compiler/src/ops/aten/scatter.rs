@@ -7,7 +7,8 @@
 use super::index::{
     Bounds, Indexing, at_least_1d, check_fits, check_positions, index_list, index_vector, position, require_long,
 };
-use super::view::{diagonal_of, dim_arg, flat, slice_dim};
+use super::part::{diagonal_of, slice_dim};
+use super::view::{dim_arg, flat};
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Const, Dim, ExprId, Operand, ReduceOp, StoreMode};
 use crate::ops::OpDef;

@@ -1,6 +1,8 @@
 //! Operators on numbers, strings, lists and dicts, and the `prim::` ones that are plain functions of their arguments.
 
 pub mod container;
+pub mod dict;
+pub mod list;
 pub mod scalar;
 pub mod tensor_props;
 pub mod text;
@@ -12,8 +14,9 @@ pub const FAMILIES: &[&[OpDef]] = &[
     scalar::BINARY_DEFS,
     scalar::UNARY_DEFS,
     scalar::DEFS,
-    container::LIST_DEFS,
-    container::DICT_DEFS,
+    container::DEFS,
+    list::DEFS,
+    dict::DEFS,
     tensor_props::DEFS,
     text::DEFS,
 ];

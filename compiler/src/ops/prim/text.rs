@@ -289,7 +289,7 @@ fn slice(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         if matches!(args.value(at)?, Value::None) { Ok(None) } else { args.known_int(b, at).map(Some) }
     };
     let letters: Vec<char> = text.chars().collect();
-    let chosen = super::container::slice_positions(letters.len(), bound(b, 1)?, bound(b, 2)?, args.known_int(b, 3)?);
+    let chosen = super::list::slice_positions(letters.len(), bound(b, 1)?, bound(b, 2)?, args.known_int(b, 3)?);
     let Some(chosen) = chosen else { return Err(b.user("slice step cannot be zero")) };
     Ok(Value::text(&chosen.into_iter().map(|i| letters[i]).collect::<String>()))
 }
@@ -398,7 +398,7 @@ pub fn to_float(b: &mut Builder<'_>, text: &Operand) -> Result<Value> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::container::slice_positions;
+    use super::super::list::slice_positions;
     use super::float_text;
 
     #[test]

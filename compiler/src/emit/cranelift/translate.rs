@@ -1,386 +1,15 @@
-//! The Cranelift backend: code in this process, compiled in milliseconds. Translation of [`Builder`] calls only.
-//!
-//! Cranelift's vectors have 16 bytes. A value is held in pieces: whole vectors of 16 bytes where its lanes fill them, else one
-//! scalar a lane. Masks of four lanes and more are vectors of `i32`, all bits set where true; of two lanes, vectors of `i64`.
-//! Conditions of one lane are `i8`. Where no instruction does a whole vector, lanes are taken apart.
-#![allow(unsafe_code, reason = "frees the memory of code")]
+//! Each call of the [`Builder`] as Cranelift's instructions.
 
-use super::builder::{self, Builder, Cmp, Conv, Func, Inst1, Inst2, Label, Lane, Linkage, Signature, Ty};
-use super::target::Target;
-use crate::diag::{Diagnostic, Result};
+use super::module::{Cranelift, Under, piece, scalar_type, types_of};
+use crate::emit::builder::{self, Builder, Cmp, Conv, Func, Inst1, Inst2, Label, Lane, Linkage, Signature, Ty};
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::immediates::{Ieee32, Ieee64, Offset32};
 use cranelift_codegen::ir::{
-    self, AbiParam, Block, Endianness, FuncRef, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Type, Value,
-    types,
+    self, AbiParam, Endianness, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Type, Value, types,
 };
-use cranelift_codegen::settings::{self, Configurable};
-use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
-use cranelift_jit::{JITBuilder, JITModule};
+use cranelift_frontend::FunctionBuilder;
 use cranelift_module::{DataDescription, FuncId, Module};
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::mem::ManuallyDrop;
-
-/// Code in this process; freed when dropped.
-pub struct CraneliftCode {
-    module: ManuallyDrop<JITModule>,
-}
-
-// SAFETY: after loading, the module is only kept for its memory, which is not changed.
-unsafe impl Send for CraneliftCode {}
-// SAFETY: shared references give access to nothing.
-unsafe impl Sync for CraneliftCode {}
-
-impl std::fmt::Debug for CraneliftCode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("CraneliftCode")
-    }
-}
-
-impl Drop for CraneliftCode {
-    fn drop(&mut self) {
-        // SAFETY: taken once, here.
-        let module = unsafe { ManuallyDrop::take(&mut self.module) };
-        // SAFETY: who owns this runs no code of it any more.
-        unsafe { module.free_memory() };
-    }
-}
-
-/// Addresses of imported functions by name.
-pub type Resolve = fn(&str) -> Option<*const u8>;
-
-impl CraneliftCode {
-    /// Compiles a module into this process, for the host's processor. The result has the addresses of the functions named
-    /// in `exports`.
-    ///
-    /// # Errors
-    /// Internal ones of the emitter or Cranelift; imports that `resolve` does not know.
-    pub fn load(
-        emit: &dyn Fn(&dyn Builder) -> Result<()>,
-        target: &Target,
-        resolve: Resolve,
-        exports: &[String],
-    ) -> Result<(Self, Vec<*const u8>)> {
-        let failed = |error: &dyn std::fmt::Display| Diagnostic::internal(format!("Cranelift: {error}"));
-        let mut flags = settings::builder();
-        for (name, value) in [("opt_level", "speed"), ("enable_verifier", "false"), ("is_pic", "false")] {
-            flags.set(name, value).map_err(|e| failed(&e))?;
-        }
-        let isa = cranelift_native::builder().map_err(|e| failed(&e))?;
-        let isa = isa.finish(settings::Flags::new(flags)).map_err(|e| failed(&e))?;
-        let mut builder = JITBuilder::with_isa(isa, cranelift_module::default_libcall_names());
-        builder.symbol_lookup_fn(Box::new(resolve));
-        let cranelift = Cranelift::new(JITModule::new(builder), target, resolve);
-        let emitted = emit(&cranelift);
-        let Cranelift { module, error, .. } = cranelift;
-        let mut code = Self { module: ManuallyDrop::new(module.into_inner()) };
-        emitted?;
-        if let Some(error) = error.into_inner() {
-            return Err(error);
-        }
-        code.module.finalize_definitions().map_err(|e| failed(&e))?;
-        let address = |name: &String| match code.module.get_name(name) {
-            Some(cranelift_module::FuncOrDataId::Func(id)) => Ok(code.module.get_finalized_function(id)),
-            _ => Err(failed(&format!("no function '{name}'"))),
-        };
-        let addresses = exports.iter().map(address).collect::<Result<_>>()?;
-        Ok((code, addresses))
-    }
-}
-
-/// A module under construction.
-struct Cranelift {
-    module: RefCell<JITModule>,
-    resolve: Resolve,
-    has_fma: bool,
-    error: RefCell<Option<Box<Diagnostic>>>,
-    funcs: RefCell<Vec<(FuncId, Option<Ty>, Vec<Ty>)>>,
-    known: RefCell<HashMap<String, Func>>,
-    texts: RefCell<HashMap<Vec<u8>, cranelift_module::DataId>>,
-    current: Cell<Option<Func>>,
-    builder: RefCell<Option<Under>>,
-    values: RefCell<Vec<Vec<Value>>>,
-    /// Integer constants by value, for shifts by constant amounts.
-    ints: RefCell<HashMap<u32, i64>>,
-    labels: RefCell<Vec<Block>>,
-    variables: RefCell<Vec<Vec<Variable>>>,
-}
-
-/// The function under construction; `builder` borrows the two boxes, which are freed after it.
-struct Under {
-    builder: ManuallyDrop<FunctionBuilder<'static>>,
-    function: *mut ir::Function,
-    context: *mut FunctionBuilderContext,
-}
-
-impl Under {
-    fn new(function: ir::Function) -> Self {
-        let function = Box::into_raw(Box::new(function));
-        let context = Box::into_raw(Box::new(FunctionBuilderContext::new()));
-        // SAFETY: the boxes are freed in `finish` or leaked, after the builder's last use.
-        let builder = unsafe { FunctionBuilder::new(&mut *function, &mut *context) };
-        Self { builder: ManuallyDrop::new(builder), function, context }
-    }
-
-    fn finish(self, config: cranelift_codegen::isa::TargetFrontendConfig) -> ir::Function {
-        let mut builder = ManuallyDrop::into_inner(self.builder);
-        builder.seal_all_blocks();
-        builder.finalize(config);
-        // SAFETY: made by `Box::into_raw` in `new`; the builder is gone.
-        drop(unsafe { Box::from_raw(self.context) });
-        // SAFETY: as above.
-        *unsafe { Box::from_raw(self.function) }
-    }
-}
-
-fn scalar_type(lane: Lane) -> Type {
-    match lane {
-        Lane::I1 | Lane::I8 => types::I8,
-        Lane::I16 => types::I16,
-        Lane::I32 => types::I32,
-        Lane::I64 | Lane::Ptr => types::I64,
-        Lane::F32 => types::F32,
-        Lane::F64 => types::F64,
-    }
-}
-
-/// The type of a piece, and how many lanes it has.
-fn piece(ty: Ty) -> (Type, u16) {
-    let (lane, size) = match (ty.lane, ty.lanes) {
-        (Lane::I1, 2) => (types::I64, 8),
-        (Lane::I1, 4..) => (types::I32, 4),
-        (lane, _) => (scalar_type(lane), u16::try_from(lane.size_bytes()).unwrap_or(8)),
-    };
-    if ty.lanes > 1 && ty.lanes * size >= 16 {
-        let n = 16 / size;
-        (lane.by(u32::from(n)).unwrap_or(lane), n)
-    } else {
-        (lane, 1)
-    }
-}
-
-fn types_of(ty: Ty) -> Vec<Type> {
-    let (piece, n) = piece(ty);
-    vec![piece; usize::from(ty.lanes / n)]
-}
-
-fn memory() -> MemFlagsData {
-    MemFlagsData::new().with_notrap().with_endianness(Endianness::Little)
-}
-
-impl Cranelift {
-    fn new(module: JITModule, target: &Target, resolve: Resolve) -> Self {
-        Self {
-            module: RefCell::new(module),
-            resolve,
-            has_fma: target.has_fma,
-            error: RefCell::default(),
-            funcs: RefCell::default(),
-            known: RefCell::default(),
-            texts: RefCell::default(),
-            current: Cell::default(),
-            builder: RefCell::default(),
-            values: RefCell::default(),
-            ints: RefCell::default(),
-            labels: RefCell::default(),
-            variables: RefCell::default(),
-        }
-    }
-
-    fn fail(&self, error: &dyn std::fmt::Display) {
-        self.error.borrow_mut().get_or_insert_with(|| Diagnostic::internal(format!("Cranelift: {error}")));
-    }
-
-    fn with<R>(&self, f: impl FnOnce(&mut FunctionBuilder<'static>) -> R) -> R {
-        let mut under = self.builder.borrow_mut();
-        f(&mut under.as_mut().expect("instructions are built between begin and end").builder)
-    }
-
-    fn pieces(&self, value: builder::Value) -> Vec<Value> {
-        self.values.borrow()[value.id as usize].clone()
-    }
-
-    fn one(&self, value: builder::Value) -> Value {
-        self.values.borrow()[value.id as usize][0]
-    }
-
-    fn add(&self, pieces: Vec<Value>, ty: Ty) -> builder::Value {
-        let mut values = self.values.borrow_mut();
-        values.push(pieces);
-        builder::Value { id: u32::try_from(values.len() - 1).expect("fewer than 2^32 values"), ty }
-    }
-
-    /// The lanes as scalars; conditions as `i8`.
-    fn lanes(&self, value: builder::Value) -> Vec<Value> {
-        let (_, n) = piece(value.ty);
-        let pieces = self.pieces(value);
-        if n == 1 {
-            return pieces;
-        }
-        self.with(|b| {
-            let lane = |(piece, lane)| {
-                let scalar = b.ins().extractlane(piece, lane);
-                if value.ty.lane == Lane::I1 { b.ins().icmp_imm_s(IntCC::NotEqual, scalar, 0) } else { scalar }
-            };
-            pieces.iter().flat_map(|&piece| (0..n as u8).map(move |lane| (piece, lane))).map(lane).collect()
-        })
-    }
-
-    fn from_lanes(&self, lanes: &[Value], ty: Ty) -> builder::Value {
-        let (piece, n) = piece(ty);
-        if n == 1 {
-            return self.add(lanes.to_vec(), ty);
-        }
-        let pieces = self.with(|b| {
-            let part = |part: &[Value]| {
-                let mask = |b: &mut FunctionBuilder<'static>, v| {
-                    if ty.lane == Lane::I1 { b.ins().bmask(piece.lane_type(), v) } else { v }
-                };
-                let first = mask(b, part[0]);
-                let first = b.ins().splat(piece, first);
-                (1..).zip(&part[1..]).fold(first, |vector, (lane, &v)| {
-                    let v = mask(b, v);
-                    b.ins().insertlane(vector, v, lane)
-                })
-            };
-            lanes.chunks(usize::from(n)).map(part).collect()
-        });
-        self.add(pieces, ty)
-    }
-
-    fn bitcast(&self, value: Value, ty: Type) -> Value {
-        self.with(|b| {
-            if b.func.dfg.value_type(value) == ty {
-                value
-            } else {
-                b.ins().bitcast(ty, MemFlagsData::new().with_endianness(Endianness::Little), value)
-            }
-        })
-    }
-
-    /// Four-byte lanes of two vectors chosen by number: 0..4 of the first, 4..8 of the second.
-    fn words(&self, a: Value, c: Value, words: [u8; 4], ty: Type) -> Value {
-        let (a, c) = (self.bitcast(a, types::I8X16), self.bitcast(c, types::I8X16));
-        let bytes: Vec<u8> = words.iter().flat_map(|word| (0..4).map(move |byte| word * 4 + byte)).collect();
-        let result = self.with(|b| {
-            let mask = b.func.dfg.immediates.push(ir::ConstantData::from(bytes));
-            b.ins().shuffle(a, c, mask)
-        });
-        self.bitcast(result, ty)
-    }
-
-    fn each(
-        &self,
-        values: &[builder::Value],
-        f: impl Fn(&mut FunctionBuilder<'static>, &[Value]) -> Value,
-    ) -> Vec<Value> {
-        let pieces: Vec<Vec<Value>> = values.iter().map(|&value| self.pieces(value)).collect();
-        self.with(|b| {
-            (0..pieces[0].len()).map(|i| f(b, &pieces.iter().map(|piece| piece[i]).collect::<Vec<_>>())).collect()
-        })
-    }
-
-    /// Lane by lane, whatever the pieces.
-    fn each_lane(
-        &self,
-        values: &[builder::Value],
-        ty: Ty,
-        f: impl Fn(&mut FunctionBuilder<'static>, &[Value]) -> Value,
-    ) -> builder::Value {
-        let lanes: Vec<Vec<Value>> = values.iter().map(|&value| self.lanes(value)).collect();
-        let results: Vec<Value> = self.with(|b| {
-            (0..lanes[0].len()).map(|i| f(b, &lanes.iter().map(|lane| lane[i]).collect::<Vec<_>>())).collect()
-        });
-        self.from_lanes(&results, ty)
-    }
-
-    fn func_ref(&self, func: Func) -> FuncRef {
-        let id = self.funcs.borrow()[func.0 as usize].0;
-        let mut module = self.module.borrow_mut();
-        self.with(|b| module.declare_func_in_func(id, b.func))
-    }
-
-    /// Masks in the width of a value's pieces.
-    fn mask_for(&self, mask: builder::Value, ty: Ty) -> Option<Vec<Value>> {
-        let (to, n) = piece(ty);
-        let (from, _) = piece(mask.ty);
-        let masks = self.pieces(mask);
-        if n == 1 {
-            return None;
-        }
-        if to.lane_bits() == from.lane_bits() {
-            return Some(masks);
-        }
-        if to.lane_bits() == 64 && from.lane_bits() == 32 {
-            let wide = |b: &mut FunctionBuilder<'static>, v| [b.ins().swiden_low(v), b.ins().swiden_high(v)];
-            return Some(self.with(|b| masks.into_iter().flat_map(|v| wide(b, v)).collect()));
-        }
-        None
-    }
-}
-
-fn int_cc(cmp: Cmp) -> Option<IntCC> {
-    Some(match cmp {
-        Cmp::Eq => IntCC::Equal,
-        Cmp::Ne => IntCC::NotEqual,
-        Cmp::SLt => IntCC::SignedLessThan,
-        Cmp::SLe => IntCC::SignedLessThanOrEqual,
-        Cmp::SGt => IntCC::SignedGreaterThan,
-        Cmp::SGe => IntCC::SignedGreaterThanOrEqual,
-        Cmp::ULt => IntCC::UnsignedLessThan,
-        Cmp::ULe => IntCC::UnsignedLessThanOrEqual,
-        Cmp::UGt => IntCC::UnsignedGreaterThan,
-        Cmp::UGe => IntCC::UnsignedGreaterThanOrEqual,
-        Cmp::FEq | Cmp::FNe | Cmp::FLt | Cmp::FLe | Cmp::FGt | Cmp::FGe | Cmp::FUnordered => return None,
-    })
-}
-
-fn float_cc(cmp: Cmp) -> FloatCC {
-    match cmp {
-        Cmp::FNe => FloatCC::NotEqual,
-        Cmp::FLt => FloatCC::LessThan,
-        Cmp::FLe => FloatCC::LessThanOrEqual,
-        Cmp::FGt => FloatCC::GreaterThan,
-        Cmp::FGe => FloatCC::GreaterThanOrEqual,
-        Cmp::FUnordered => FloatCC::Unordered,
-        Cmp::FEq
-        | Cmp::Eq
-        | Cmp::Ne
-        | Cmp::SLt
-        | Cmp::SLe
-        | Cmp::SGt
-        | Cmp::SGe
-        | Cmp::ULt
-        | Cmp::ULe
-        | Cmp::UGt
-        | Cmp::UGe => FloatCC::Equal,
-    }
-}
-
-fn inst2(b: &mut FunctionBuilder<'static>, inst: Inst2, x: Value, y: Value) -> Value {
-    let ins = b.ins();
-    match inst {
-        Inst2::Add => ins.iadd(x, y),
-        Inst2::Sub => ins.isub(x, y),
-        Inst2::Mul => ins.imul(x, y),
-        Inst2::SDiv => ins.sdiv(x, y),
-        Inst2::UDiv => ins.udiv(x, y),
-        Inst2::SRem => ins.srem(x, y),
-        Inst2::URem => ins.urem(x, y),
-        Inst2::And => ins.band(x, y),
-        Inst2::Or => ins.bor(x, y),
-        Inst2::Xor => ins.bxor(x, y),
-        Inst2::Shl => ins.ishl(x, y),
-        Inst2::LShr => ins.ushr(x, y),
-        Inst2::AShr => ins.sshr(x, y),
-        Inst2::FAdd => ins.fadd(x, y),
-        Inst2::FSub => ins.fsub(x, y),
-        Inst2::FMul => ins.fmul(x, y),
-        Inst2::FDiv => ins.fdiv(x, y),
-    }
-}
 
 impl Builder for Cranelift {
     fn declare(&self, name: &str, signature: &Signature, linkage: Linkage) -> Func {
@@ -820,4 +449,69 @@ impl Builder for Cranelift {
         let scalars: Vec<Value> = lanes.iter().map(|&lane| self.one(lane)).collect();
         self.from_lanes(&scalars, ty)
     }
+}
+
+fn inst2(b: &mut FunctionBuilder<'static>, inst: Inst2, x: Value, y: Value) -> Value {
+    let ins = b.ins();
+    match inst {
+        Inst2::Add => ins.iadd(x, y),
+        Inst2::Sub => ins.isub(x, y),
+        Inst2::Mul => ins.imul(x, y),
+        Inst2::SDiv => ins.sdiv(x, y),
+        Inst2::UDiv => ins.udiv(x, y),
+        Inst2::SRem => ins.srem(x, y),
+        Inst2::URem => ins.urem(x, y),
+        Inst2::And => ins.band(x, y),
+        Inst2::Or => ins.bor(x, y),
+        Inst2::Xor => ins.bxor(x, y),
+        Inst2::Shl => ins.ishl(x, y),
+        Inst2::LShr => ins.ushr(x, y),
+        Inst2::AShr => ins.sshr(x, y),
+        Inst2::FAdd => ins.fadd(x, y),
+        Inst2::FSub => ins.fsub(x, y),
+        Inst2::FMul => ins.fmul(x, y),
+        Inst2::FDiv => ins.fdiv(x, y),
+    }
+}
+
+fn int_cc(cmp: Cmp) -> Option<IntCC> {
+    Some(match cmp {
+        Cmp::Eq => IntCC::Equal,
+        Cmp::Ne => IntCC::NotEqual,
+        Cmp::SLt => IntCC::SignedLessThan,
+        Cmp::SLe => IntCC::SignedLessThanOrEqual,
+        Cmp::SGt => IntCC::SignedGreaterThan,
+        Cmp::SGe => IntCC::SignedGreaterThanOrEqual,
+        Cmp::ULt => IntCC::UnsignedLessThan,
+        Cmp::ULe => IntCC::UnsignedLessThanOrEqual,
+        Cmp::UGt => IntCC::UnsignedGreaterThan,
+        Cmp::UGe => IntCC::UnsignedGreaterThanOrEqual,
+        Cmp::FEq | Cmp::FNe | Cmp::FLt | Cmp::FLe | Cmp::FGt | Cmp::FGe | Cmp::FUnordered => return None,
+    })
+}
+
+fn float_cc(cmp: Cmp) -> FloatCC {
+    match cmp {
+        Cmp::FNe => FloatCC::NotEqual,
+        Cmp::FLt => FloatCC::LessThan,
+        Cmp::FLe => FloatCC::LessThanOrEqual,
+        Cmp::FGt => FloatCC::GreaterThan,
+        Cmp::FGe => FloatCC::GreaterThanOrEqual,
+        Cmp::FUnordered => FloatCC::Unordered,
+        Cmp::FEq
+        | Cmp::Eq
+        | Cmp::Ne
+        | Cmp::SLt
+        | Cmp::SLe
+        | Cmp::SGt
+        | Cmp::SGe
+        | Cmp::ULt
+        | Cmp::ULe
+        | Cmp::UGt
+        | Cmp::UGe => FloatCC::Equal,
+    }
+}
+
+fn memory() -> MemFlagsData {
+    MemFlagsData::new().with_notrap().with_endianness(Endianness::Little)
 }

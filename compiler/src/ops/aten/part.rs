@@ -1,0 +1,337 @@
+//! Parts of tensors, as views: slices, rows, pieces, windows and diagonals.
+
+use super::view::{dim_arg, int, tensor_list};
+use crate::diag::Result;
+use crate::loops::{BinaryOp, Dim, Operand};
+use crate::ops::OpDef;
+use crate::ops::args::Args;
+use crate::ops::builder::Builder;
+use crate::ops::value::{Affine, Tensor, Value, known_int};
+use crate::ops::views;
+
+/// The definitions of this family.
+pub const DEFS: &[OpDef] = &[
+    OpDef { name: "aten::slice.Tensor", lower: slice },
+    OpDef { name: "aten::select.int", lower: select },
+    OpDef { name: "aten::narrow", lower: narrow },
+    OpDef { name: "aten::split.Tensor", lower: split },
+    OpDef { name: "aten::split", lower: split_with_sizes },
+    OpDef { name: "aten::split.sizes", lower: split_with_sizes },
+    OpDef { name: "aten::split_with_sizes", lower: split_with_sizes },
+    OpDef { name: "aten::unsafe_split.Tensor", lower: split },
+    OpDef { name: "aten::unsafe_split_with_sizes", lower: split_with_sizes },
+    OpDef { name: "aten::chunk", lower: chunk },
+    OpDef { name: "aten::unsafe_chunk", lower: chunk },
+    OpDef { name: "aten::tensor_split.sections", lower: tensor_split },
+    OpDef { name: "aten::tensor_split.indices", lower: tensor_split_indices },
+    OpDef { name: "aten::unbind", lower: unbind },
+    OpDef { name: "aten::as_strided", lower: as_strided },
+    OpDef { name: "aten::unfold", lower: unfold },
+    OpDef { name: "aten::diagonal", lower: diagonal },
+];
+
+/// A bound of a slice: wrapped once and clamped to `0..=extent`.
+pub fn slice_bound(b: &mut Builder<'_>, bound: &Operand, extent: Dim) -> Operand {
+    let n: Operand = extent.into();
+    match (known_int(bound), extent.known()) {
+        (Some(i), Some(n)) => int(if i < 0 { (i.saturating_add(n)).max(0) } else { i.min(n) }),
+        (Some(0), None) => int(0),
+        (Some(i64::MAX), None) => n,
+        (Some(i), None) if i >= 0 => b.binary(BinaryOp::Min, n, int(i)),
+        (Some(i), None) => {
+            let moved = b.binary(BinaryOp::Add, n, int(i));
+            b.binary(BinaryOp::Max, moved, int(0))
+        }
+        (None, _) => {
+            let is_negative = b.binary(BinaryOp::Lt, bound.clone(), int(0));
+            let moved = b.binary(BinaryOp::Add, bound.clone(), n.clone());
+            let wrapped = b.select(is_negative, moved, bound.clone());
+            let low = b.binary(BinaryOp::Max, wrapped, int(0));
+            b.binary(BinaryOp::Min, low, n)
+        }
+    }
+}
+
+/// `x[start:end:step]` along a dimension, with Python's rules for bounds.
+pub fn slice_dim(
+    b: &mut Builder<'_>,
+    x: &Tensor,
+    dim: usize,
+    start: Option<&Operand>,
+    end: Option<&Operand>,
+    step: i64,
+) -> Tensor {
+    let extent = x.dims[dim];
+    let start = start.map_or_else(|| int(0), |s| slice_bound(b, s, extent));
+    let end = end.map_or_else(|| extent.into(), |e| slice_bound(b, e, extent));
+    let length = b.binary(BinaryOp::Sub, end.clone(), start.clone());
+    // A start known to be 0 leaves `end`, which is not negative.
+    let length = if known_int(&start) == Some(0) { end } else { b.binary(BinaryOp::Max, length, int(0)) };
+    let more = b.binary(BinaryOp::Add, length, int(step - 1));
+    let count = b.binary(BinaryOp::FloorDiv, more, int(step));
+    let count = b.dim(count);
+    views::slice(b, x, dim, start, count, step)
+}
+
+fn slice(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    if x.rank() == 0 {
+        return Err(b.user("slice() cannot be applied to a 0-dim tensor."));
+    }
+    let dim = dim_arg(b, args, 1, x.rank())?;
+    let (start, end) = (args.optional_int(b, 2)?, args.optional_int(b, 3)?);
+    let step = args.int(b, 4)?;
+    let Some(step) = known_int(&step) else {
+        return Ok(Value::Tensor(strided_copy(b, &x, dim, start.as_ref(), end.as_ref(), step)));
+    };
+    if step <= 0 {
+        return Err(b.user("slice step must be positive"));
+    }
+    Ok(Value::Tensor(slice_dim(b, &x, dim, start.as_ref(), end.as_ref(), step)))
+}
+
+/// A slice whose step only the running program knows. A view cannot say that, so this is a copy: writes to it do not show.
+fn strided_copy(
+    b: &mut Builder<'_>,
+    x: &Tensor,
+    dim: usize,
+    start: Option<&Operand>,
+    end: Option<&Operand>,
+    step: Operand,
+) -> Tensor {
+    let is_fine = b.binary(BinaryOp::Gt, step.clone(), int(0));
+    b.check(is_fine, "slice step must be positive");
+    let rest = slice_dim(b, x, dim, start, end, 1);
+    let less = b.binary(BinaryOp::Sub, step.clone(), int(1));
+    let up = b.binary(BinaryOp::Add, rest.dims[dim].into(), less);
+    let count = b.binary(BinaryOp::FloorDiv, up, step.clone());
+    let mut dims = rest.dims.clone();
+    dims[dim] = b.dim(count);
+    b.map(x.dtype, &dims, |k, i| {
+        let mut at = i.to_vec();
+        let step = k.operand(&step);
+        at[dim] = k.mul(i[dim], step);
+        k.load(&rest, &at)
+    })
+}
+
+fn select(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    if x.rank() == 0 {
+        return Err(b.user("select() cannot be applied to a 0-dim tensor."));
+    }
+    let dim = dim_arg(b, args, 1, x.rank())?;
+    let index = args.int(b, 2)?;
+    let index = views::wrap_index(b, index, x.dims[dim], dim)?;
+    Ok(Value::Tensor(views::select(b, &x, dim, index)))
+}
+
+fn narrow(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let dim = dim_arg(b, args, 1, x.rank())?;
+    let (start, length) = (args.int(b, 2)?, args.int(b, 3)?);
+    let n: Operand = x.dims[dim].into();
+    let is_negative = b.binary(BinaryOp::Lt, start.clone(), int(0));
+    let moved = b.binary(BinaryOp::Add, start.clone(), n.clone());
+    let start = b.select(is_negative, moved, start);
+    let end = b.binary(BinaryOp::Add, start.clone(), length.clone());
+    let fits = b.binary(BinaryOp::Le, end, n);
+    let low = b.binary(BinaryOp::Ge, start.clone(), int(0));
+    let fits = b.binary(BinaryOp::And, fits, low);
+    b.check(fits, "start + length exceeds dimension size");
+    let length = b.dim(length);
+    Ok(Value::Tensor(views::slice(b, &x, dim, start, length, 1)))
+}
+
+/// The extent of a dimension that decides how many tensors there are.
+fn known_extent(b: &Builder<'_>, x: &Tensor, dim: usize) -> Result<i64> {
+    match x.dims.get(dim) {
+        Some(extent) => extent.known().ok_or_else(|| {
+            b.unsupported(format!("{} along a dimension whose extent is known only when running", b.op_name))
+        }),
+        None => Err(b.user(format!("{} expects at least a 1-dimensional tensor", b.op_name))),
+    }
+}
+
+/// Consecutive pieces of these lengths.
+fn pieces(b: &mut Builder<'_>, x: &Tensor, dim: usize, lengths: &[i64]) -> Value {
+    let mut start = 0;
+    let mut parts = Vec::with_capacity(lengths.len());
+    for &length in lengths {
+        parts.push(views::slice(b, x, dim, int(start), Dim::Const(length), 1));
+        start += length;
+    }
+    tensor_list(b, parts)
+}
+
+fn pieces_of(b: &mut Builder<'_>, x: &Tensor, dim: usize, size: i64, n: i64) -> Value {
+    let count = if size == 0 { 1 } else { ((n + size - 1) / size).max(1) };
+    let lengths: Vec<_> = (0..count).map(|i| size.min(n - i * size)).collect();
+    pieces(b, x, dim, &lengths)
+}
+
+fn split(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let dim = dim_arg(b, args, 2, x.rank())?;
+    let n = known_extent(b, &x, dim)?;
+    let size = args.known_int(b, 1)?;
+    if size < 0 || size == 0 && n != 0 {
+        return Err(b.user(format!("split expects split_size be non-negative, but got split_size={size}")));
+    }
+    Ok(pieces_of(b, &x, dim, size, n))
+}
+
+fn chunk(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let dim = dim_arg(b, args, 2, x.rank())?;
+    let n = known_extent(b, &x, dim)?;
+    let chunks = args.known_int(b, 1)?;
+    if chunks <= 0 {
+        return Err(b.user(format!("chunk expects `chunks` to be greater than 0, got: {chunks}")));
+    }
+    if n == 0 {
+        let lengths = vec![0; usize::try_from(chunks).unwrap_or(1)];
+        return Ok(pieces(b, &x, dim, &lengths));
+    }
+    Ok(pieces_of(b, &x, dim, (n + chunks - 1) / chunks, n))
+}
+
+fn split_with_sizes(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let dim = dim_arg(b, args, 2, x.rank())?;
+    let lengths = args.known_ints(b, 1)?;
+    let total: i64 = lengths.iter().sum();
+    let matches = b.binary(BinaryOp::Eq, int(total), x.dims[dim].into());
+    let extent = x.dims[dim].known();
+    if lengths.iter().any(|n| *n < 0) || extent.is_some_and(|n| n != total) {
+        return Err(b.user(format!(
+            "split_with_sizes expects split_sizes to sum exactly to {} (input tensor's size at dimension {dim}), but got \
+             split_sizes={lengths:?}",
+            extent.unwrap_or(total)
+        )));
+    }
+    b.check(matches, "split_with_sizes expects split_sizes to sum exactly to the input tensor's size");
+    Ok(pieces(b, &x, dim, &lengths))
+}
+
+/// As many pieces as asked for, the first ones longer by one.
+fn tensor_split(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let dim = dim_arg(b, args, 2, x.rank())?;
+    let n = known_extent(b, &x, dim)?;
+    let sections = args.known_int(b, 1)?;
+    if sections <= 0 {
+        return Err(b.user(format!("number of sections must be larger than 0, got {sections}")));
+    }
+    let lengths: Vec<_> = (0..sections).map(|i| n / sections + i64::from(i < n % sections)).collect();
+    Ok(pieces(b, &x, dim, &lengths))
+}
+
+fn tensor_split_indices(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let dim = dim_arg(b, args, 2, x.rank())?;
+    let ends = args.int_list(b, 1)?;
+    let mut start = int(0);
+    let mut parts = Vec::with_capacity(ends.len() + 1);
+    for end in &ends {
+        parts.push(slice_dim(b, &x, dim, Some(&start), Some(end), 1));
+        start = end.clone();
+    }
+    parts.push(slice_dim(b, &x, dim, Some(&start), None, 1));
+    Ok(tensor_list(b, parts))
+}
+
+fn unbind(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let dim = dim_arg(b, args, 1, x.rank())?;
+    let n = known_extent(b, &x, dim)?;
+    let parts = (0..n).map(|i| views::select(b, &x, dim, int(i))).collect();
+    Ok(tensor_list(b, parts))
+}
+
+fn as_strided(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let (sizes, strides) = (args.known_ints(b, 1)?, args.known_ints(b, 2)?);
+    if sizes.len() != strides.len() {
+        return Err(b.user("mismatch in length of strides and shape"));
+    }
+    let _ = b.storage_buffer(x.storage);
+    let storage = b.heap.storages[x.storage].dims.clone();
+    let total = b.product(&storage);
+    let known = b.flat_view(&x);
+    let (Some(total), Some((_, own))) = (known_int(&total), known) else {
+        return Err(b.unsupported("as_strided of a tensor whose shape is known only when running"));
+    };
+    let offset = match args.optional_int(b, 3)? {
+        Some(offset) => b.dim(offset),
+        None => own,
+    };
+    let reach: i64 = sizes.iter().zip(&strides).map(|(n, s)| (n - 1) * s).sum();
+    let is_empty = sizes.contains(&0);
+    if let Some(offset) = offset.known() {
+        if !is_empty && (offset < 0 || offset + reach >= total) {
+            return Err(b.user("setStorage: sizes and strides are out of bounds for the storage"));
+        }
+    }
+    let dims = sizes.iter().map(|n| Dim::Const(*n)).collect();
+    Ok(Value::Tensor(views::as_strided_on(&x, total, offset, dims, &strides)))
+}
+
+/// Windows of a dimension as a new last dimension.
+fn unfold(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let dim = dim_arg(b, args, 1, x.rank())?;
+    let (size, step) = (args.known_int(b, 2)?, args.known_int(b, 3)?);
+    if step <= 0 {
+        return Err(b.user(format!("step is {step} but must be > 0")));
+    }
+    if x.rank() == 0 {
+        return Err(b.unsupported("unfold of a 0-dim tensor"));
+    }
+    if let Some(n) = x.dims[dim].known().filter(|n| *n < size) {
+        return Err(b.user(format!("maximum size for tensor at dimension {dim} is {n} but size is {size}")));
+    }
+    let rest = b.binary(BinaryOp::Sub, x.dims[dim].into(), int(size));
+    let steps = b.binary(BinaryOp::FloorDiv, rest, int(step));
+    let count = b.binary(BinaryOp::Add, steps, int(1));
+    let mut axes: Vec<_> = (0..x.rank()).map(Affine::axis).collect();
+    axes[dim] = Affine { offset: int(0), terms: vec![(dim, step), (x.rank(), 1)] };
+    let mut dims = x.dims.clone();
+    dims[dim] = b.dim(count);
+    dims.push(Dim::Const(size));
+    Ok(Value::Tensor(views::remap(b, &x, &axes, dims)))
+}
+
+fn diagonal(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let offset = args.known_int(b, 1)?;
+    let (p, q) = (dim_arg(b, args, 2, x.rank())?, dim_arg(b, args, 3, x.rank())?);
+    if p == q {
+        return Err(b.user(format!("diagonal dimensions cannot be identical {p}, {q}")));
+    }
+    Ok(Value::Tensor(diagonal_of(b, &x, offset, p, q)))
+}
+
+/// The diagonal of two dimensions as a new last one.
+pub fn diagonal_of(b: &mut Builder<'_>, x: &Tensor, offset: i64, p: usize, q: usize) -> Tensor {
+    let (down, right) = ((-offset).max(0), offset.max(0));
+    let rows = b.binary(BinaryOp::Sub, x.dims[p].into(), int(down));
+    let columns = b.binary(BinaryOp::Sub, x.dims[q].into(), int(right));
+    let length = b.binary(BinaryOp::Min, rows, columns);
+    let length = b.binary(BinaryOp::Max, length, int(0));
+    let last = x.rank() - 2;
+    let mut dims = Vec::with_capacity(last + 1);
+    let mut axes = Vec::with_capacity(x.rank());
+    for i in 0..x.rank() {
+        axes.push(if i == p {
+            Affine { offset: int(down), terms: vec![(last, 1)] }
+        } else if i == q {
+            Affine { offset: int(right), terms: vec![(last, 1)] }
+        } else {
+            dims.push(x.dims[i]);
+            Affine::axis(dims.len() - 1)
+        });
+    }
+    dims.push(b.dim(length));
+    views::remap(b, x, &axes, dims)
+}

@@ -1,0 +1,370 @@
+//! Lists: grown, sliced, ordered, searched and summed up.
+
+use super::container::{cell, item_arg, list, object, raise, same, store};
+use super::scalar::number_value;
+use crate::diag::Result;
+use crate::loops::{Arg, BinaryOp, Const, Operand, UnaryOp, VarType};
+use crate::ops::OpDef;
+use crate::ops::args::Args;
+use crate::ops::builder::Builder;
+use crate::ops::value::{Cell, CellId, RunTimeList, Value, known};
+use crate::types::DType;
+
+/// The definitions of this family.
+pub const DEFS: &[OpDef] = &[
+    OpDef { name: "aten::append", lower: append },
+    OpDef { name: "aten::extend", lower: extend },
+    OpDef { name: "aten::insert", lower: insert },
+    OpDef { name: "aten::reverse", lower: reverse },
+    OpDef { name: "aten::sort.int", lower: sort },
+    OpDef { name: "aten::sort.float", lower: sort },
+    OpDef { name: "aten::sort.bool", lower: sort },
+    OpDef { name: "aten::sort.str", lower: sort },
+    OpDef { name: "aten::sorted", lower: sorted },
+    OpDef { name: "aten::slice.t", lower: slice },
+    OpDef { name: "aten::add.t", lower: concat },
+    OpDef { name: "aten::add_.t", lower: extend_same },
+    OpDef { name: "aten::mul.left_t", lower: repeat },
+    OpDef { name: "aten::mul.right_", lower: repeat },
+    OpDef { name: "aten::index.list_int", lower: index },
+    OpDef { name: "aten::index.list_float", lower: index },
+    OpDef { name: "aten::index.list_bool", lower: index },
+    OpDef { name: "aten::index.list_str", lower: index },
+    OpDef { name: "aten::count", lower: count },
+    OpDef { name: "aten::remove", lower: remove },
+    OpDef { name: "aten::eq.int_list", lower: |b, a| equal(b, a, false) },
+    OpDef { name: "aten::eq.float_list", lower: |b, a| equal(b, a, false) },
+    OpDef { name: "aten::eq.bool_list", lower: |b, a| equal(b, a, false) },
+    OpDef { name: "aten::eq.str_list", lower: |b, a| equal(b, a, false) },
+    OpDef { name: "aten::ne.int_list", lower: |b, a| equal(b, a, true) },
+    OpDef { name: "aten::ne.float_list", lower: |b, a| equal(b, a, true) },
+    OpDef { name: "aten::ne.bool_list", lower: |b, a| equal(b, a, true) },
+    OpDef { name: "aten::ne.str_list", lower: |b, a| equal(b, a, true) },
+    OpDef { name: "aten::eq.enum", lower: |_, a| Ok(Value::bool(a.value(0)? == a.value(1)?)) },
+    OpDef { name: "aten::ne.enum", lower: |_, a| Ok(Value::bool(a.value(0)? != a.value(1)?)) },
+    OpDef { name: "prim::min.self_int", lower: |b, a| fold(b, a, BinaryOp::Min) },
+    OpDef { name: "prim::min.self_float", lower: |b, a| fold(b, a, BinaryOp::Min) },
+    OpDef { name: "prim::min.self_bool", lower: |b, a| fold(b, a, BinaryOp::And) },
+    OpDef { name: "prim::max.self_int", lower: |b, a| fold(b, a, BinaryOp::Max) },
+    OpDef { name: "prim::max.self_float", lower: |b, a| fold(b, a, BinaryOp::Max) },
+    OpDef { name: "prim::max.self_bool", lower: |b, a| fold(b, a, BinaryOp::Or) },
+    OpDef { name: "prim::min.int_list", lower: |b, a| extreme_list(b, a, false) },
+    OpDef { name: "prim::min.float_list", lower: |b, a| extreme_list(b, a, false) },
+    OpDef { name: "prim::min.bool_list", lower: |b, a| extreme_list(b, a, false) },
+    OpDef { name: "prim::max.int_list", lower: |b, a| extreme_list(b, a, true) },
+    OpDef { name: "prim::max.float_list", lower: |b, a| extreme_list(b, a, true) },
+    OpDef { name: "prim::max.bool_list", lower: |b, a| extreme_list(b, a, true) },
+    OpDef { name: "aten::sum.int", lower: |b, a| fold(b, a, BinaryOp::Add) },
+    OpDef { name: "aten::sum.float", lower: |b, a| fold(b, a, BinaryOp::Add) },
+    OpDef { name: "aten::all.int", lower: |b, a| truth(b, a, BinaryOp::And) },
+    OpDef { name: "aten::all.float", lower: |b, a| truth(b, a, BinaryOp::And) },
+    OpDef { name: "aten::all.bool", lower: |b, a| truth(b, a, BinaryOp::And) },
+    OpDef { name: "aten::any.int", lower: |b, a| truth(b, a, BinaryOp::Or) },
+    OpDef { name: "aten::any.float", lower: |b, a| truth(b, a, BinaryOp::Or) },
+    OpDef { name: "aten::any.bool", lower: |b, a| truth(b, a, BinaryOp::Or) },
+    OpDef { name: "prim::rangelist", lower: rangelist },
+];
+
+fn int(value: i64) -> Operand {
+    Operand::Const(Const::int(value))
+}
+
+/// Appends an item to whatever kind of list this is.
+fn push(b: &mut Builder<'_>, id: CellId, item: Value) -> Result<()> {
+    match b.heap.cells[id].clone() {
+        Cell::List(mut items) => {
+            items.push(item);
+            store(b, id, Cell::List(items));
+        }
+        Cell::RunTimeList(list) => {
+            let facts = b.run_time_push(list.var, &list.item, &item)?;
+            store(b, id, Cell::RunTimeList(RunTimeList { var: list.var, item: facts }));
+        }
+        Cell::Dict(_) | Cell::Object(_) => return Err(b.user("append needs a list")),
+    }
+    Ok(())
+}
+
+fn append(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (id, _) = cell(b, args, 0)?;
+    push(b, id, args.value(1)?.clone())?;
+    Ok(args.value(0)?.clone())
+}
+
+fn extend(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    extend_same(b, args)?;
+    Ok(Value::None)
+}
+
+fn extend_same(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (id, target) = cell(b, args, 0)?;
+    let (_, source) = cell(b, args, 1)?;
+    if let Cell::RunTimeList(more) = source {
+        let target = match target {
+            Cell::RunTimeList(list) => list,
+            Cell::List(items) => {
+                let (var, item) = b.run_time_list(&items)?;
+                RunTimeList { var, item }
+            }
+            Cell::Dict(_) | Cell::Object(_) => return Err(b.user("extend needs a list")),
+        };
+        let facts = b.join_items(&target.item, &more.item)?;
+        b.call("list_extend", vec![object(&target), object(&more)], &[]);
+        store(b, id, Cell::RunTimeList(RunTimeList { var: target.var, item: facts }));
+    } else {
+        for item in b.items(args.value(1)?)? {
+            push(b, id, item)?;
+        }
+    }
+    Ok(args.value(0)?.clone())
+}
+
+fn insert(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (id, contents) = cell(b, args, 0)?;
+    let value = args.value(2)?.clone();
+    if let Cell::RunTimeList(list) = contents {
+        let at = Arg::Scalar(args.int(b, 1)?);
+        let item = item_arg(b, &value)?;
+        let facts = b.join_item(&list.item, &value)?;
+        b.call("list_insert", vec![object(&list), at, item], &[]);
+        store(b, id, Cell::RunTimeList(RunTimeList { var: list.var, item: facts }));
+        return Ok(Value::None);
+    }
+    let (_, mut items) = list(b, args, 0)?;
+    let n = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    let at = args.known_int(b, 1)?;
+    let at = if at < 0 { (at + n).max(0) } else { at.min(n) };
+    items.insert(usize::try_from(at).unwrap_or(0), value);
+    store(b, id, Cell::List(items));
+    Ok(Value::None)
+}
+
+fn reverse(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if let (_, Cell::RunTimeList(list)) = cell(b, args, 0)? {
+        b.call("list_reverse", vec![object(&list)], &[]);
+        return Ok(Value::None);
+    }
+    let (id, mut items) = list(b, args, 0)?;
+    items.reverse();
+    store(b, id, Cell::List(items));
+    Ok(Value::None)
+}
+
+/// Known numbers or texts in ascending order; stable.
+fn in_order(b: &Builder<'_>, mut items: Vec<Value>, descending: bool) -> Result<Vec<Value>> {
+    let key = |v: &Value| match v {
+        Value::Int(o) | Value::Float(o) | Value::Bool(o) => known(o).map(|c| (c.as_f64(), None)),
+        Value::Str(Operand::Str(text)) => Some((0.0, Some(text.clone()))),
+        _ => None,
+    };
+    if items.iter().any(|v| key(v).is_none()) {
+        return Err(b.unsupported("sorting a list of values known only when running"));
+    }
+    let compare = |x: &Value, y: &Value| {
+        let (x, y) = (key(x), key(y));
+        x.partial_cmp(&y).unwrap_or(std::cmp::Ordering::Equal)
+    };
+    items.sort_by(|x, y| if descending { compare(y, x) } else { compare(x, y) });
+    Ok(items)
+}
+
+fn sort(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let descending = args.values.len() > 1 && args.flag(b, 1)?;
+    if let (_, Cell::RunTimeList(list)) = cell(b, args, 0)? {
+        let flag = Arg::Scalar(Operand::Const(Const::bool(descending)));
+        b.call("list_sort", vec![object(&list), flag], &[]);
+        return Ok(Value::None);
+    }
+    let (id, items) = list(b, args, 0)?;
+    let items = in_order(b, items, descending)?;
+    store(b, id, Cell::List(items));
+    Ok(Value::None)
+}
+
+fn sorted(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (_, items) = list(b, args, 0)?;
+    let items = in_order(b, items, false)?;
+    Ok(b.new_list(items))
+}
+
+fn slice(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (_, contents) = cell(b, args, 0)?;
+    if let Cell::RunTimeList(list) = contents {
+        let mut operands = vec![object(&list)];
+        for (at, default) in [(1, 0), (2, i64::MAX), (3, 1)] {
+            let bound = args.optional_int(b, at)?.unwrap_or_else(|| int(default));
+            operands.push(Arg::Scalar(bound));
+        }
+        let var = b.call("list_slice", operands, &[VarType::Object])[0];
+        let sliced = Cell::RunTimeList(RunTimeList { var, item: list.item });
+        return Ok(Value::Cell(b.heap.cells.push(sliced)));
+    }
+    let items = b.items(args.value(0)?)?;
+    let bound = |b: &mut Builder<'_>, at: usize| -> Result<Option<i64>> {
+        if matches!(args.value(at)?, Value::None) { Ok(None) } else { args.known_int(b, at).map(Some) }
+    };
+    let (start, end) = (bound(b, 1)?, bound(b, 2)?);
+    let step = args.known_int(b, 3)?;
+    let chosen = slice_positions(items.len(), start, end, step);
+    let Some(chosen) = chosen else { return Err(b.user("slice step cannot be zero")) };
+    let items = chosen.into_iter().map(|i| items[i].clone()).collect();
+    Ok(b.new_list(items))
+}
+
+/// The positions Python's slice takes of a sequence; `None` for a step of 0.
+pub fn slice_positions(len: usize, start: Option<i64>, end: Option<i64>, step: i64) -> Option<Vec<usize>> {
+    let n = i64::try_from(len).ok()?;
+    // Going backwards the position before the first is a bound too.
+    let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
+    let clamp = |bound: i64| {
+        let moved = if bound < 0 { bound.saturating_add(n) } else { bound };
+        moved.clamp(low, high)
+    };
+    let (first, last) = if step > 0 { (low, high) } else { (high, low) };
+    let (mut at, end) = (start.map_or(first, clamp), end.map_or(last, clamp));
+    if step == 0 {
+        return None;
+    }
+    let mut positions = Vec::new();
+    while if step > 0 { at < end } else { at > end } {
+        positions.push(usize::try_from(at).ok()?);
+        at = at.saturating_add(step);
+    }
+    Some(positions)
+}
+
+fn concat(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (_, first) = cell(b, args, 0)?;
+    let new = match first {
+        Cell::RunTimeList(list) => {
+            let var = b.call("list_copy", vec![object(&list)], &[VarType::Object])[0];
+            Value::Cell(b.heap.cells.push(Cell::RunTimeList(RunTimeList { var, item: list.item })))
+        }
+        Cell::List(items) => b.new_list(items),
+        Cell::Dict(_) | Cell::Object(_) => return Err(b.user("only lists can be concatenated")),
+    };
+    let both = [new, args.value(1)?.clone()];
+    extend_same(b, &Args { schema: args.schema, values: &both })
+}
+
+fn repeat(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (of, times) = if matches!(args.value(0)?, Value::Cell(_)) { (0, 1) } else { (1, 0) };
+    let (_, items) = list(b, args, of)?;
+    let n = usize::try_from(args.known_int(b, times)?.max(0)).unwrap_or(0);
+    let repeated = std::iter::repeat_n(items, n).flatten().collect();
+    Ok(b.new_list(repeated))
+}
+
+/// The first known position of an item; `None` if it is not there.
+fn find(b: &mut Builder<'_>, args: &Args<'_>, items: &[Value]) -> Result<Option<usize>> {
+    let wanted = args.value(1)?.clone();
+    for (at, item) in items.iter().enumerate() {
+        let is = same(b, item, &wanted);
+        match known(&is) {
+            Some(c) if c.bits != 0 => return Ok(Some(at)),
+            Some(_) => {}
+            None => return Err(b.unsupported("a search among values that are known only when running")),
+        }
+    }
+    Ok(None)
+}
+
+fn index(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (_, items) = list(b, args, 0)?;
+    match find(b, args, &items)? {
+        Some(at) => Ok(Value::int(i64::try_from(at).unwrap_or(i64::MAX))),
+        None => {
+            let text = super::text::constant_text(args.value(1)?).unwrap_or_default();
+            Ok(raise(b, "ValueError", &format!("'{text}' is not in list")))
+        }
+    }
+}
+
+fn count(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (_, items) = list(b, args, 0)?;
+    let wanted = args.value(1)?.clone();
+    let mut total = int(0);
+    for item in &items {
+        let is = same(b, item, &wanted);
+        let one = b.cast(DType::I64, is);
+        total = b.binary(BinaryOp::Add, total, one);
+    }
+    Ok(Value::Int(total))
+}
+
+fn remove(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (id, mut items) = list(b, args, 0)?;
+    let Some(at) = find(b, args, &items)? else {
+        return Ok(raise(b, "ValueError", "list.remove(x): x not in list"));
+    };
+    items.remove(at);
+    store(b, id, Cell::List(items));
+    Ok(Value::None)
+}
+
+fn equal(b: &mut Builder<'_>, args: &Args<'_>, negated: bool) -> Result<Value> {
+    let (x, y) = (b.items(args.value(0)?)?, b.items(args.value(1)?)?);
+    let mut result = Operand::Const(Const::bool(x.len() == y.len()));
+    for (p, q) in x.iter().zip(&y) {
+        let is = same(b, p, q);
+        result = b.binary(BinaryOp::And, result, is);
+    }
+    Ok(Value::Bool(if negated { b.unary(UnaryOp::Not, result) } else { result }))
+}
+
+/// All items of a list combined; an empty one is an error, except that its sum is 0.
+fn fold(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
+    let (_, items) = list(b, args, 0)?;
+    let mut result: Option<Operand> = None;
+    for item in &items {
+        let (Value::Int(o) | Value::Float(o) | Value::Bool(o)) = item else {
+            return Err(b.user(format!("expected a list of numbers in {}", b.op_name)));
+        };
+        result = Some(match result {
+            None => o.clone(),
+            Some(so_far) => b.binary(op, so_far, o.clone()),
+        });
+    }
+    Ok(match result {
+        Some(result) => number_value(b, result),
+        None if op == BinaryOp::Add => Value::int(0),
+        None => {
+            let message = format!("{}() arg is an empty sequence", b.op_name);
+            raise(b, "ValueError", &message)
+        }
+    })
+}
+
+fn truth(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
+    let (_, items) = list(b, args, 0)?;
+    let mut result = Operand::Const(Const::bool(op == BinaryOp::And));
+    for item in &items {
+        if let Value::Int(o) | Value::Float(o) | Value::Bool(o) = item {
+            let one = b.cast(DType::Bool, o.clone());
+            result = b.binary(op, result, one);
+        }
+    }
+    Ok(Value::Bool(result))
+}
+
+/// The lesser or greater of two lists of known numbers, compared item by item.
+fn extreme_list(b: &mut Builder<'_>, args: &Args<'_>, greatest: bool) -> Result<Value> {
+    let numbers = |items: Vec<Value>| -> Option<Vec<f64>> {
+        let number = |v: &Value| match v {
+            Value::Int(o) | Value::Float(o) | Value::Bool(o) => known(o).map(Const::as_f64),
+            _ => None,
+        };
+        items.iter().map(number).collect()
+    };
+    let (x, y) = (list(b, args, 0)?.1, list(b, args, 1)?.1);
+    let (Some(x), Some(y)) = (numbers(x), numbers(y)) else {
+        return Err(b.unsupported("comparing lists of values known only when running"));
+    };
+    let takes_second = if greatest { y > x } else { y < x };
+    Ok(args.value(usize::from(takes_second))?.clone())
+}
+
+fn rangelist(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let n = args.known_int(b, 0)?;
+    Ok(b.new_list((0..n).map(Value::int).collect()))
+}
