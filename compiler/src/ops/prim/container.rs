@@ -174,17 +174,22 @@ fn pick(b: &mut Builder<'_>, items: &[Value], index: Operand) -> Result<Value> {
     let Some(first) = items.first() else { return Ok(Value::Uninitialized) };
     if let Value::Tensor(tensor) = first {
         let same = |v: &Value| matches!(v, Value::Tensor(t) if t.dims == tensor.dims && t.dtype == tensor.dtype);
-        if !items.iter().all(same) {
-            return Err(b.unsupported("a tensor chosen when running from a list of tensors of different shapes"));
-        }
-        let mut rows = Vec::with_capacity(items.len());
-        for item in items {
-            if let Value::Tensor(t) = item {
-                rows.push(views::unsqueeze(b, t, 0));
+        if items.iter().all(same) {
+            let mut rows = Vec::with_capacity(items.len());
+            for item in items {
+                if let Value::Tensor(t) = item {
+                    rows.push(views::unsqueeze(b, t, 0));
+                }
             }
+            let all = arrange::cat(b, &rows, 0)?;
+            return Ok(Value::Tensor(views::select(b, &all, 0, index)));
         }
-        let all = arrange::cat(b, &rows, 0)?;
-        return Ok(Value::Tensor(views::select(b, &all, 0, index)));
+    }
+    // What is not a number has no selection of its own: the running program takes it from a list object.
+    if matches!(first, Value::Tensor(_) | Value::Str(_)) {
+        let (var, facts) = b.run_time_list(items)?;
+        let list = Arg::Scalar(Operand::Var(var));
+        return Ok(fetched(b, "list_get", vec![list, Arg::Scalar(index)], &facts));
     }
     let mut chosen: Option<Operand> = None;
     for (i, item) in (0..).zip(items) {
