@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// The files that may hold unsafe code: where memory, foreign code and compiled code are handled.
-const UNSAFE: [&str; 32] = [
+const UNSAFE: [&str; 33] = [
     "compiler/src/archive/storage.rs",
     "compiler/src/emit/cranelift/mod.rs",
     "compiler/src/emit/cranelift/module.rs",
@@ -48,6 +48,7 @@ const UNSAFE: [&str; 32] = [
     "runtime/src/pool.rs",
     "runtime/src/routines/containers.rs",
     "runtime/src/routines/ctc.rs",
+    "runtime/src/routines/joining.rs",
     "runtime/src/routines/mod.rs",
     "runtime/src/routines/numeric.rs",
     "runtime/src/routines/order.rs",

@@ -128,6 +128,7 @@ pub fn address(name: &str) -> Option<*const u8> {
         "parallel_for" => host::aot_rt_parallel_for as *const u8,
         "retain" => host::aot_rt_retain as *const u8,
         "release" => host::aot_rt_release as *const u8,
+        "keep" => host::aot_rt_keep as *const u8,
         "text" => host::aot_rt_text as *const u8,
         "tensor_data" => host::aot_rt_tensor_data as *const u8,
         "erfinv" => math::aot_rt_erfinv as *const u8,

@@ -129,6 +129,19 @@ pub unsafe extern "C" fn aot_rt_release(object: *mut Object) {
     drop(unsafe { ObjectRef::from_raw(object) });
 }
 
+/// Keeps an object alive until the instance's next call: a result of this one is its tensor. Null is fine.
+///
+/// # Safety
+/// The frame is that of the running call; the object is null or living.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aot_rt_keep(frame: *mut Frame, object: *mut Object) {
+    // SAFETY: by the contract.
+    if let Some(object) = unsafe { ObjectRef::from_borrowed(object) } {
+        // SAFETY: by the contract; no other reference to the runtime data is in use.
+        unsafe { runtime(frame) }.results.push(object);
+    }
+}
+
 /// A new string object.
 ///
 /// # Safety
@@ -164,6 +177,7 @@ pub fn symbols() -> Vec<(&'static str, usize)> {
         ("aot_rt_parallel_for", aot_rt_parallel_for as *const () as usize),
         ("aot_rt_retain", aot_rt_retain as *const () as usize),
         ("aot_rt_release", aot_rt_release as *const () as usize),
+        ("aot_rt_keep", aot_rt_keep as *const () as usize),
         ("aot_rt_text", aot_rt_text as *const () as usize),
         ("aot_rt_tensor_data", aot_rt_tensor_data as *const () as usize),
     ]

@@ -210,6 +210,8 @@ pub struct Runtime {
     pub(crate) pool: Arc<Pool>,
     /// Random numbers of the instance.
     pub(crate) generator: Generator,
+    /// Objects whose tensors are results of the last call; they live until the next one.
+    pub(crate) results: Vec<ObjectRef>,
 }
 
 /// State and working memory of one caller. Calls need it exclusively.
@@ -240,6 +242,7 @@ impl Instance {
             env: shared.env,
             pool: shared.pool.clone(),
             generator: Generator::default(),
+            results: Vec::new(),
         };
         let mut instance = Self {
             state: vec![0; shared.desc.n_state_scalars as usize],
@@ -263,6 +266,7 @@ impl Instance {
             env: self.runtime.env,
             pool: self.shared.pool.clone(),
             generator: self.runtime.generator.clone(),
+            results: Vec::new(),
         };
         let copy = Self {
             state: self.state.clone(),
@@ -392,6 +396,7 @@ impl Instance {
         workspace: *mut u8,
     ) -> Result<usize> {
         self.runtime.error = None;
+        self.runtime.results.clear();
         let runtime: *mut Runtime = &raw mut *self.runtime;
         let mut frame = Frame {
             weights: self.shared.weights.data,

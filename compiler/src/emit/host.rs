@@ -322,6 +322,19 @@ impl Host<'_> {
         })
     }
 
+    /// The variable of the object that a buffer's memory belongs to.
+    fn owner(&self, id: BufferId) -> Option<VarId> {
+        match self.buffer(id).class {
+            BufferClass::Object(var) => Some(var),
+            BufferClass::Alias { of, .. } => self.owner(of),
+            BufferClass::Input(_)
+            | BufferClass::Output(_)
+            | BufferClass::Weight(_)
+            | BufferClass::Temp { .. }
+            | BufferClass::Slot(_) => None,
+        }
+    }
+
     fn weight_offset(&self, weight: WeightId) -> Result<usize> {
         let offset = self.shared.weight_offsets.get(weight.index()).copied();
         offset.ok_or_else(|| Diagnostic::internal("a weight that the program lacks"))
@@ -462,7 +475,13 @@ impl Host<'_> {
     fn result(&self, index: usize, arg: &Arg) -> Result<()> {
         let leaf = self.output(index);
         match arg {
-            Arg::Buffer(id) => self.tensor_leaf(leaf, *id)?,
+            Arg::Buffer(id) => {
+                self.tensor_leaf(leaf, *id)?;
+                if let Some(var) = self.owner(*id) {
+                    let object = self.b.get(self.vars[var]);
+                    self.runtime("aot_rt_keep", &[Ty::PTR, Ty::PTR], None, &[self.frame, object]);
+                }
+            }
             Arg::Scalar(Operand::Str(text)) => {
                 let object = self.object(&Operand::Str(text.clone()))?;
                 self.scalar_leaf(leaf, Tag::Object, self.to_bits(object));

@@ -146,7 +146,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 // The condition itself, so that what it decides is decided once.
                 Fact::Fixed(Value::Bool(cond.clone()))
             } else {
-                Fact::join(&self.b, x, y)?
+                self.join(x, y)?
             };
             places.push(Place::new(&mut self.b, &fact));
         }
@@ -163,7 +163,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 fact
             };
             let (x, y) = (fact(self, &yes_heap), fact(self, &no_heap));
-            let joined = Fact::join(&self.b, &x, &y)?;
+            let joined = self.join(&x, &y)?;
             cells.push((cell, Place::new(&mut self.b, &joined)));
         }
         let mut storages: Vec<(StorageId, BufferId)> = Vec::new();
@@ -223,6 +223,11 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         Ok(places.iter().map(|p| p.value(&mut self.b)).collect())
     }
 
+    /// What is known of a value that has one of two facts where paths meet.
+    fn join(&self, x: &Fact, y: &Fact) -> Outcome<Fact> {
+        if self.grows_lists { Fact::join_growing(&self.b, x, y) } else { Fact::join(&self.b, x, y) }
+    }
+
     // ---- loops
 
     /// Walks `prim::Loop`: unrolled where its course is known and short, else as a loop of the program.
@@ -242,7 +247,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             Unrolled::NeverEnds => return Ok(()),
             Unrolled::NotKnown => self.restore(&snapshot),
         }
-        match self.rolled(act, node, 0, &trip, &cond, &carried, &snapshot) {
+        match self.rolled_somehow(act, node, 0, &trip, &cond, &carried, &snapshot) {
             Err(Stop::Incompatible(_)) => {
                 self.restore(&snapshot);
                 self.peeled(act, node, &trip, &cond, &carried, next)
@@ -304,6 +309,31 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             }
         }
         unreachable!("the count of rounds has no end")
+    }
+
+    /// [`Self::rolled`]; if the paths of a round do not meet, once more with lists that only some of them change as run-time
+    /// lists.
+    #[allow(clippy::too_many_arguments, reason = "the loop's own parts")]
+    fn rolled_somehow(
+        &mut self,
+        act: usize,
+        node: NodeId,
+        first_round: i64,
+        trip: &Operand,
+        cond: &Operand,
+        carried: &[Value],
+        entry: &Snapshot,
+    ) -> Outcome<Vec<Value>> {
+        match self.rolled(act, node, first_round, trip, cond, carried, entry) {
+            Err(Stop::Incompatible(_)) if !self.grows_lists => {
+                self.restore(entry);
+                self.grows_lists = true;
+                let result = self.rolled(act, node, first_round, trip, cond, carried, entry);
+                self.grows_lists = false;
+                result
+            }
+            result => result,
+        }
     }
 
     /// A loop of the program, from this round on. What a round may change is found by trying: facts start out exact and widen until a round
@@ -510,7 +540,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             let Some((again, values)) = lw.round(act, node, Value::int(0), carried)? else { return Ok(()) };
             let again = lw.truth(&again)?;
             let entry = lw.snapshot();
-            let values = lw.rolled(act, node, 1, trip, &again, &values, &entry)?;
+            let values = lw.rolled_somehow(act, node, 1, trip, &again, &values, &entry)?;
             next(lw, values)
         };
         let any = self.b.binary(BinaryOp::Lt, Operand::Const(Const::int(0)), trip.clone());

@@ -41,8 +41,10 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) paths: HashMap<usize, String>,
     n_nodes: usize,
     pub(super) n_copies: usize,
-    /// Nested parts that did not have one end: graph, node and the number of assumptions.
-    forks: HashSet<(usize, NodeId, usize)>,
+    /// Nested parts that did not have one end: graph, node, the number of assumptions and whether lists grew.
+    forks: HashSet<(usize, NodeId, usize, bool)>,
+    /// Whether lists become run-time lists where paths of different lengths meet. Else such paths stay apart.
+    pub(super) grows_lists: bool,
     /// Integer arguments by their variable.
     pub(super) int_args: HashMap<VarId, usize>,
     /// Values that integer arguments are compared with: worth code of their own.
@@ -86,6 +88,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             n_nodes: 0,
             n_copies: 0,
             forks: HashSet::new(),
+            grows_lists: false,
             int_args,
             compared,
             first_error: None,
@@ -286,7 +289,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         next: &mut Next<'_, 'm, 'p>,
     ) -> Outcome<bool> {
         // What was seen not to have one end is not tried again under the same assumptions: a try walks all of it.
-        let key = (Arc::as_ptr(&self.graph(act)) as usize, node, self.b.decided.len());
+        let key = (Arc::as_ptr(&self.graph(act)) as usize, node, self.b.decided.len(), self.grows_lists);
         if self.forks.contains(&key) {
             return self.forked(act, block, at, node, part, next);
         }

@@ -2,7 +2,7 @@
 
 use super::builder::Builder;
 use super::schema::Schema;
-use super::value::{Tensor, Value, known, known_int};
+use super::value::{Cell, RunTimeList, Tensor, Value, known, known_int};
 use crate::diag::{Diagnostic, Result};
 use crate::loops::{Const, Operand};
 use crate::types::DType;
@@ -164,6 +164,17 @@ impl Args<'_> {
             });
         }
         Ok(out)
+    }
+
+    /// The run-time list at this position, if it is one.
+    pub fn run_time_list(&self, b: &Builder<'_>, at: usize) -> Option<RunTimeList> {
+        match self.values.get(at)? {
+            Value::Cell(cell) => match &b.heap.cells[*cell] {
+                Cell::RunTimeList(list) => Some(list.clone()),
+                Cell::List(_) | Cell::Dict(_) | Cell::Object(_) => None,
+            },
+            _ => None,
+        }
     }
 
     /// A list of integers or `None`.

@@ -110,6 +110,16 @@ pub enum ItemFacts {
     Tensor(DType, Vec<Option<i64>>),
 }
 
+impl ItemFacts {
+    /// The rank of tensors; 0 for anything else.
+    pub fn rank(&self) -> usize {
+        match self {
+            Self::Tensor(_, dims) => dims.len(),
+            Self::Empty | Self::Int | Self::Float | Self::Bool | Self::Str => 0,
+        }
+    }
+}
+
 /// A tensor: a view of a storage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {

@@ -7,6 +7,7 @@
 
 mod containers;
 mod ctc;
+mod joining;
 mod numeric;
 mod order;
 pub mod text;
@@ -230,6 +231,12 @@ routines! {
     aot_rt_dict_items "dict_items" = containers::dict_items;
     aot_rt_dict_clear "dict_clear" = containers::dict_clear;
     aot_rt_dict_copy "dict_copy" = containers::dict_copy;
+    aot_rt_list_cat "list_cat" = joining::list_cat;
+    aot_rt_list_stack "list_stack" = joining::list_stack;
+    aot_rt_tensor_split "tensor_split" = joining::tensor_split;
+    aot_rt_tensor_split_sizes "tensor_split_sizes" = joining::tensor_split_sizes;
+    aot_rt_tensor_chunk "tensor_chunk" = joining::tensor_chunk;
+    aot_rt_tensor_unbind "tensor_unbind" = joining::tensor_unbind;
     aot_rt_tensor_new "tensor_new" = containers::tensor_new;
     aot_rt_tensor_dim "tensor_dim" = containers::tensor_dim;
     aot_rt_tensor_rank "tensor_rank" = containers::tensor_rank;

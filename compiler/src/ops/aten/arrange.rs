@@ -3,14 +3,16 @@
 use super::copy::cast;
 use super::view::{dim_arg, flat, tensor_list, wrap_all};
 use crate::diag::Result;
-use crate::loops::{BinaryOp, Const, Dim, Operand};
+use crate::loops::{Arg, BinaryOp, Const, Dim, Operand, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::prim::container::tensor_in;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::result_type;
-use crate::ops::value::{Tensor, Value, known_int};
+use crate::ops::value::{ItemFacts, RunTimeList, Tensor, Value, known_int};
 use crate::ops::views;
+use crate::types::DType;
 
 /// The definitions of this family.
 pub const DEFS: &[OpDef] = &[
@@ -39,7 +41,48 @@ fn int(value: i64) -> Operand {
     Operand::Const(Const::int(value))
 }
 
+/// The tensors of a run-time list as one: `list_cat` along a dimension, or `list_stack` along a new one.
+fn joined(
+    b: &mut Builder<'_>,
+    routine: &'static str,
+    list: &RunTimeList,
+    dim: impl FnOnce(&mut Builder<'_>, usize) -> Result<usize>,
+) -> Result<Value> {
+    let ItemFacts::Tensor(dtype, dims) = &list.item else {
+        return Err(b.user(format!("{} expects a non-empty TensorList", b.op_name)));
+    };
+    let mut dims = dims.clone();
+    if routine == "list_stack" {
+        let at = dim(b, dims.len() + 1)?;
+        dims.insert(at, None);
+        return Ok(Value::Tensor(joined_at(b, routine, list, at, *dtype, &dims)));
+    }
+    let at = dim(b, dims.len())?;
+    match dims.get_mut(at) {
+        Some(extent) => *extent = None,
+        None => return Err(b.user("zero-dimensional tensor (at position 0) cannot be concatenated")),
+    }
+    Ok(Value::Tensor(joined_at(b, routine, list, at, *dtype, &dims)))
+}
+
+fn joined_at(
+    b: &mut Builder<'_>,
+    routine: &'static str,
+    list: &RunTimeList,
+    at: usize,
+    dtype: DType,
+    dims: &[Option<i64>],
+) -> Tensor {
+    let at = int(i64::try_from(at).unwrap_or(i64::MAX));
+    let args = vec![Arg::Scalar(Operand::Var(list.var)), Arg::Scalar(at)];
+    let var = b.call(routine, args, &[VarType::Object])[0];
+    tensor_in(b, var, dtype, dims)
+}
+
 fn cat_op(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if let Some(list) = args.run_time_list(b, 0) {
+        return joined(b, "list_cat", &list, |b, rank| dim_arg(b, args, 1, rank));
+    }
     let tensors = args.tensors(b, 0)?;
     if tensors.is_empty() {
         return Err(b.user("torch.cat(): expected a non-empty list of Tensors"));
@@ -128,6 +171,9 @@ pub fn cat(b: &mut Builder<'_>, tensors: &[Tensor], dim: usize) -> Result<Tensor
 }
 
 fn stack(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if let Some(list) = args.run_time_list(b, 0) {
+        return joined(b, "list_stack", &list, |b, rank| dim_arg(b, args, 1, rank));
+    }
     let tensors = args.tensors(b, 0)?;
     let Some(first) = tensors.first() else {
         return Err(b.user("stack expects a non-empty TensorList"));
@@ -145,12 +191,22 @@ fn stack(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 fn hstack(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if let Some(list) = args.run_time_list(b, 0) {
+        return match list.item.rank() {
+            0 => joined(b, "list_stack", &list, |_, _| Ok(0)),
+            rank => joined(b, "list_cat", &list, |_, _| Ok(usize::from(rank > 1))),
+        };
+    }
     let tensors = at_least(b, args, 1)?;
     let dim = usize::from(tensors[0].rank() > 1);
     Ok(Value::Tensor(cat(b, &tensors, dim)?))
 }
 
 fn vstack(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if let Some(list) = args.run_time_list(b, 0).filter(|list| list.item.rank() > 0) {
+        let routine = if list.item.rank() == 1 { "list_stack" } else { "list_cat" };
+        return joined(b, routine, &list, |_, _| Ok(0));
+    }
     let tensors = at_least(b, args, 2)?;
     Ok(Value::Tensor(cat(b, &tensors, 0)?))
 }

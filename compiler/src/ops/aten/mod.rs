@@ -29,6 +29,7 @@ pub mod scatter;
 pub mod sets;
 pub mod shape;
 pub mod sort;
+pub mod split;
 pub mod unary;
 pub mod view;
 
@@ -65,6 +66,7 @@ pub const FAMILIES: &[&[OpDef]] = &[
     sets::DEFS,
     shape::DEFS,
     sort::DEFS,
+    split::DEFS,
     unary::DEFS,
     unary::FLOAT_DEFS,
     view::DEFS,

@@ -1,6 +1,6 @@
-//! Parts of tensors, as views: slices, rows, pieces, windows and diagonals.
+//! Parts of tensors, as views: slices, rows, windows and diagonals.
 
-use super::view::{dim_arg, int, tensor_list};
+use super::view::{dim_arg, int};
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Dim, Operand};
 use crate::ops::OpDef;
@@ -14,17 +14,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::slice.Tensor", lower: slice },
     OpDef { name: "aten::select.int", lower: select },
     OpDef { name: "aten::narrow", lower: narrow },
-    OpDef { name: "aten::split.Tensor", lower: split },
-    OpDef { name: "aten::split", lower: split_with_sizes },
-    OpDef { name: "aten::split.sizes", lower: split_with_sizes },
-    OpDef { name: "aten::split_with_sizes", lower: split_with_sizes },
-    OpDef { name: "aten::unsafe_split.Tensor", lower: split },
-    OpDef { name: "aten::unsafe_split_with_sizes", lower: split_with_sizes },
-    OpDef { name: "aten::chunk", lower: chunk },
-    OpDef { name: "aten::unsafe_chunk", lower: chunk },
-    OpDef { name: "aten::tensor_split.sections", lower: tensor_split },
-    OpDef { name: "aten::tensor_split.indices", lower: tensor_split_indices },
-    OpDef { name: "aten::unbind", lower: unbind },
     OpDef { name: "aten::as_strided", lower: as_strided },
     OpDef { name: "aten::unfold", lower: unfold },
     OpDef { name: "aten::diagonal", lower: diagonal },
@@ -141,112 +130,6 @@ fn narrow(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     b.check(fits, "start + length exceeds dimension size");
     let length = b.dim(length);
     Ok(Value::Tensor(views::slice(b, &x, dim, start, length, 1)))
-}
-
-/// The extent of a dimension that decides how many tensors there are.
-fn known_extent(b: &Builder<'_>, x: &Tensor, dim: usize) -> Result<i64> {
-    match x.dims.get(dim) {
-        Some(extent) => extent.known().ok_or_else(|| {
-            b.unsupported(format!("{} along a dimension whose extent is known only when running", b.op_name))
-        }),
-        None => Err(b.user(format!("{} expects at least a 1-dimensional tensor", b.op_name))),
-    }
-}
-
-/// Consecutive pieces of these lengths.
-fn pieces(b: &mut Builder<'_>, x: &Tensor, dim: usize, lengths: &[i64]) -> Value {
-    let mut start = 0;
-    let mut parts = Vec::with_capacity(lengths.len());
-    for &length in lengths {
-        parts.push(views::slice(b, x, dim, int(start), Dim::Const(length), 1));
-        start += length;
-    }
-    tensor_list(b, parts)
-}
-
-fn pieces_of(b: &mut Builder<'_>, x: &Tensor, dim: usize, size: i64, n: i64) -> Value {
-    let count = if size == 0 { 1 } else { ((n + size - 1) / size).max(1) };
-    let lengths: Vec<_> = (0..count).map(|i| size.min(n - i * size)).collect();
-    pieces(b, x, dim, &lengths)
-}
-
-fn split(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let x = args.tensor(0)?;
-    let dim = dim_arg(b, args, 2, x.rank())?;
-    let n = known_extent(b, &x, dim)?;
-    let size = args.known_int(b, 1)?;
-    if size < 0 || size == 0 && n != 0 {
-        return Err(b.user(format!("split expects split_size be non-negative, but got split_size={size}")));
-    }
-    Ok(pieces_of(b, &x, dim, size, n))
-}
-
-fn chunk(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let x = args.tensor(0)?;
-    let dim = dim_arg(b, args, 2, x.rank())?;
-    let n = known_extent(b, &x, dim)?;
-    let chunks = args.known_int(b, 1)?;
-    if chunks <= 0 {
-        return Err(b.user(format!("chunk expects `chunks` to be greater than 0, got: {chunks}")));
-    }
-    if n == 0 {
-        let lengths = vec![0; usize::try_from(chunks).unwrap_or(1)];
-        return Ok(pieces(b, &x, dim, &lengths));
-    }
-    Ok(pieces_of(b, &x, dim, (n + chunks - 1) / chunks, n))
-}
-
-fn split_with_sizes(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let x = args.tensor(0)?;
-    let dim = dim_arg(b, args, 2, x.rank())?;
-    let lengths = args.known_ints(b, 1)?;
-    let total: i64 = lengths.iter().sum();
-    let matches = b.binary(BinaryOp::Eq, int(total), x.dims[dim].into());
-    let extent = x.dims[dim].known();
-    if lengths.iter().any(|n| *n < 0) || extent.is_some_and(|n| n != total) {
-        return Err(b.user(format!(
-            "split_with_sizes expects split_sizes to sum exactly to {} (input tensor's size at dimension {dim}), but got \
-             split_sizes={lengths:?}",
-            extent.unwrap_or(total)
-        )));
-    }
-    b.check(matches, "split_with_sizes expects split_sizes to sum exactly to the input tensor's size");
-    Ok(pieces(b, &x, dim, &lengths))
-}
-
-/// As many pieces as asked for, the first ones longer by one.
-fn tensor_split(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let x = args.tensor(0)?;
-    let dim = dim_arg(b, args, 2, x.rank())?;
-    let n = known_extent(b, &x, dim)?;
-    let sections = args.known_int(b, 1)?;
-    if sections <= 0 {
-        return Err(b.user(format!("number of sections must be larger than 0, got {sections}")));
-    }
-    let lengths: Vec<_> = (0..sections).map(|i| n / sections + i64::from(i < n % sections)).collect();
-    Ok(pieces(b, &x, dim, &lengths))
-}
-
-fn tensor_split_indices(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let x = args.tensor(0)?;
-    let dim = dim_arg(b, args, 2, x.rank())?;
-    let ends = args.int_list(b, 1)?;
-    let mut start = int(0);
-    let mut parts = Vec::with_capacity(ends.len() + 1);
-    for end in &ends {
-        parts.push(slice_dim(b, &x, dim, Some(&start), Some(end), 1));
-        start = end.clone();
-    }
-    parts.push(slice_dim(b, &x, dim, Some(&start), None, 1));
-    Ok(tensor_list(b, parts))
-}
-
-fn unbind(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let x = args.tensor(0)?;
-    let dim = dim_arg(b, args, 1, x.rank())?;
-    let n = known_extent(b, &x, dim)?;
-    let parts = (0..n).map(|i| views::select(b, &x, dim, int(i))).collect();
-    Ok(tensor_list(b, parts))
 }
 
 fn as_strided(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
