@@ -118,7 +118,7 @@ fn build(model: &Path, specs: &[(String, String)]) -> Result<(PathBuf, bool)> {
         if output.status.success() {
             return Ok((path, true));
         }
-        message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        String::from_utf8_lossy(&output.stderr).trim().clone_into(&mut message);
     }
     Err(message.into())
 }

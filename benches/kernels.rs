@@ -67,6 +67,7 @@ impl Bench {
     }
 
     /// A contraction from axes, loads and the store's index; `epilogue` makes the stored value.
+    #[allow(clippy::type_complexity, reason = "what is passed is written where it is made")]
     fn contraction(
         &mut self,
         parallel: &[i64],

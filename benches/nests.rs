@@ -2,7 +2,7 @@
 //!
 //! A launch is timed by a function that consists of it, several times over; what it works on is whatever lies there, so
 //! launches that read whole numbers are left out: those may be indices. The list has each launch of the function's body (those
-//! in branches and loops too) that takes at least MIN_US.
+//! in branches and loops too) that takes at least `MIN_US`.
 #![allow(clippy::print_stdout, reason = "a report is what this program is for")]
 
 use aot::driver::{self, Timings};
@@ -85,7 +85,8 @@ fn main() {
             if nest.buffers.iter().any(|buffer| buffer.dtype == DType::I64) {
                 continue;
             }
-            let us = known.iter().find(|(n, _)| *n == launch.nest).map(|&(_, us)| us).unwrap_or_else(|| {
+            let before = known.iter().find(|(n, _)| *n == launch.nest).map(|&(_, us)| us);
+            let us = before.unwrap_or_else(|| {
                 let mut single = program.clone();
                 single.nests = vec![nest.clone()];
                 let body = &mut single.functions[function].body;

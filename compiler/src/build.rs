@@ -149,7 +149,7 @@ pub fn build(
         files.push(place);
     }
     // The caller asked for `out` in these words.
-    files[0] = out.to_owned();
+    out.clone_into(&mut files[0]);
     Ok(files)
 }
 

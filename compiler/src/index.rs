@@ -49,6 +49,7 @@ pub struct IndexVec<I, T> {
     ids: PhantomData<fn(I)>,
 }
 
+#[allow(clippy::iter_without_into_iter, reason = "a loop says whether it runs over items or over ids")]
 impl<I: Id, T> IndexVec<I, T> {
     /// Empty.
     pub const fn new() -> Self {

@@ -405,6 +405,7 @@ fn c_tensor(tensor: &Tensor, strides: &[i64]) -> AotTensor {
 /// What values given to a library point at. Boxes, so that addresses stay.
 #[derive(Default)]
 struct Memory {
+    #[allow(clippy::vec_box, reason = "values point at the boxes, which stay when the list grows")]
     tensors: Vec<Box<AotTensor>>,
     items: Vec<Box<[AotValue]>>,
 }

@@ -130,12 +130,11 @@ fn of_method(
         if input.method.as_ref().is_some_and(|m| m != method) {
             continue;
         }
-        let place = match &input.name {
-            Some(name) => params.iter().position(|p| *p.name == **name),
-            None => {
-                n_unnamed += 1;
-                (n_unnamed <= params.len()).then(|| n_unnamed - 1)
-            }
+        let place = if let Some(name) = &input.name {
+            params.iter().position(|p| *p.name == **name)
+        } else {
+            n_unnamed += 1;
+            (n_unnamed <= params.len()).then(|| n_unnamed - 1)
         };
         if let Some(place) = place {
             used[i] = true;

@@ -62,7 +62,7 @@ impl Memory {
         if data.is_null() {
             return Err(no_memory());
         }
-        if data as usize % ALIGN != 0 {
+        if !(data as usize).is_multiple_of(ALIGN) {
             return Err(Error::new(
                 Status::Memory,
                 "the host's allocator returned memory that is not aligned to 64 bytes",

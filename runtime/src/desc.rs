@@ -213,7 +213,7 @@ impl ModelDesc {
         w.u32(self.n_state_scalars);
         w.list(&self.state_objects, |w, &i| w.u32(i));
         w.u32(self.n_slots);
-        w.option(self.init, |w, f| w.u32(f));
+        w.option(self.init, Writer::u32);
         w.list(&self.functions, Writer::function);
         w.list(&self.methods, |w, method| {
             w.text(&method.name);
@@ -315,7 +315,7 @@ impl Writer {
             w.text(&input.name);
             match &input.kind {
                 InputKind::Tensor { tensor, is_mutated } => {
-                    w.u8(if *is_mutated { 1 } else { 0 });
+                    w.u8(u8::from(*is_mutated));
                     w.tensor(tensor);
                 }
                 InputKind::Int { only } => {

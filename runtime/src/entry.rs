@@ -139,18 +139,18 @@ pub(crate) fn check_leaves(
             }
             InputKind::Tensor { .. } => "Tensor",
             InputKind::Int { only } if leaf.kind() == Tag::Int => {
-                check_only(i, &input.name, only.is_none_or(|n| n as u64 == leaf.bits), only, &(leaf.bits as i64))?;
+                check_only(i, &input.name, only.is_none_or(|n| n as u64 == leaf.bits), *only, &(leaf.bits as i64))?;
                 continue;
             }
             InputKind::Int { .. } => "int",
             InputKind::Float { only } if leaf.kind() == Tag::Float => {
                 let fits = only.is_none_or(|x| x.to_bits() == leaf.bits);
-                check_only(i, &input.name, fits, only, &f64::from_bits(leaf.bits))?;
+                check_only(i, &input.name, fits, *only, &f64::from_bits(leaf.bits))?;
                 continue;
             }
             InputKind::Float { .. } => "float",
             InputKind::Bool { only } if leaf.kind() == Tag::Bool => {
-                check_only(i, &input.name, only.is_none_or(|b| u64::from(b) == leaf.bits), only, &(leaf.bits != 0))?;
+                check_only(i, &input.name, only.is_none_or(|b| u64::from(b) == leaf.bits), *only, &(leaf.bits != 0))?;
                 continue;
             }
             InputKind::Bool { .. } => "bool",
@@ -188,7 +188,7 @@ fn check_only<T: Copy + std::fmt::Display>(
     leaf: usize,
     name: &str,
     is_fitting: bool,
-    only: &Option<T>,
+    only: Option<T>,
     got: &T,
 ) -> std::result::Result<(), (usize, Error)> {
     match only {

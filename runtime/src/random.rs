@@ -84,16 +84,23 @@ impl Generator {
     pub fn fill_normal_f32(&mut self, out: &mut [f32], mean: f32, std: f32) {
         if out.len() < 16 {
             // The scalar path computes in double and rounds.
-            return out.iter_mut().for_each(|x| *x = (self.normal() * f64::from(std) + f64::from(mean)) as f32);
+            for x in out {
+                *x = (self.normal() * f64::from(std) + f64::from(mean)) as f32;
+            }
+            return;
         }
-        out.iter_mut().for_each(|x| *x = self.uniform_f32());
+        for x in &mut *out {
+            *x = self.uniform_f32();
+        }
         let n = out.len();
         for start in (0..n - 15).step_by(16) {
             normal_block_f32(&mut out[start..start + 16], mean, std);
         }
         if !n.is_multiple_of(16) {
             let tail = &mut out[n - 16..];
-            tail.iter_mut().for_each(|x| *x = self.uniform_f32());
+            for x in &mut *tail {
+                *x = self.uniform_f32();
+            }
             normal_block_f32(tail, mean, std);
         }
     }
@@ -101,16 +108,23 @@ impl Generator {
     /// Standard normals in `float64` for a row-major tensor.
     pub fn fill_normal_f64(&mut self, out: &mut [f64], mean: f64, std: f64) {
         if out.len() < 16 {
-            return out.iter_mut().for_each(|x| *x = self.normal() * std + mean);
+            for x in out {
+                *x = self.normal() * std + mean;
+            }
+            return;
         }
-        out.iter_mut().for_each(|x| *x = self.uniform_f64());
+        for x in &mut *out {
+            *x = self.uniform_f64();
+        }
         let n = out.len();
         for start in (0..n - 15).step_by(16) {
             normal_block_f64(&mut out[start..start + 16], mean, std);
         }
         if !n.is_multiple_of(16) {
             let tail = &mut out[n - 16..];
-            tail.iter_mut().for_each(|x| *x = self.uniform_f64());
+            for x in &mut *tail {
+                *x = self.uniform_f64();
+            }
             normal_block_f64(tail, mean, std);
         }
     }

@@ -447,7 +447,7 @@ impl Reader<'_> {
 }
 
 fn pairs(items: &[Id]) -> Result<Vec<(Id, Id)>, Fault> {
-    if items.len() % 2 != 0 {
+    if !items.len().is_multiple_of(2) {
         return Err(Fault::bad("a dict has a key without a value"));
     }
     Ok(items.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?))).collect())

@@ -278,10 +278,10 @@ fn read_directory(bytes: &[u8]) -> std::result::Result<IndexMap<String, Member>,
     }
     extents.sort();
     for pair in extents.windows(2) {
-        if let [(_, first_end, first), (second_start, _, second)] = pair {
-            if first_end > second_start {
-                return Err(format!("members {first:?} and {second:?} overlap"));
-            }
+        if let [(_, first_end, first), (second_start, _, second)] = pair
+            && first_end > second_start
+        {
+            return Err(format!("members {first:?} and {second:?} overlap"));
         }
     }
     if extents.first().is_some_and(|(start, ..)| *start != 0) {

@@ -178,13 +178,14 @@ pub fn value(value: &IValue) -> Result<Value> {
         IValue::Tensor(data) => Value::Tensor(tensor(data)?),
         IValue::Tuple(items) => Value::Tuple(values(items)?),
         IValue::List(_, items) => Value::List(values(items)?),
-        IValue::Dict(_, entries) => match get(value, "__type__") {
-            Some(IValue::Str(kind)) => special(value, kind)?,
-            _ => {
+        IValue::Dict(_, entries) => {
+            if let Some(IValue::Str(kind)) = get(value, "__type__") {
+                special(value, kind)?
+            } else {
                 let entry = |(k, v): &(IValue, IValue)| Ok((self::value(k)?, self::value(v)?));
                 Value::Dict(entries.iter().map(entry).collect::<Result<_>>()?)
             }
-        },
+        }
         IValue::Object(_) | IValue::Enum { .. } => {
             return Err(Diagnostic::unsupported(format!("a {} as an argument", value.kind())));
         }

@@ -47,12 +47,11 @@ pub(super) fn run(args: &BenchArgs, output: &mut Output<'_>) -> Result<Exit> {
     // A function of its own that does not take these arguments is no reason to fail.
     let bound = bound.and_then(|mut bound| bound.run().ok().map(|()| bound));
     let until = Until::Time(time);
-    let times = match bound {
-        Some(mut bound) => measure::measure(until, || bound.run()),
-        None => {
-            let mut instance = executable.instance().map_err(failed)?;
-            measure::measure(until, || instance.call(method, &values).map(drop))
-        }
+    let times = if let Some(mut bound) = bound {
+        measure::measure(until, || bound.run())
+    } else {
+        let mut instance = executable.instance().map_err(failed)?;
+        measure::measure(until, || instance.call(method, &values).map(drop))
     };
     let times = times.map_err(failed)?;
     if args.json {

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 /// Arguments of `aot graph`.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct GraphArgs {
     /// The model.
     model: PathBuf,
@@ -168,9 +169,13 @@ pub(super) fn inspect(args: &InspectArgs, output: &mut Output<'_>) -> Result<Exi
     let _ = writeln!(out, "weights    {} tensors, {n_elements} elements, {}", weights.len(), size_text(n_bytes));
     let _ = writeln!(out, "code       {} functions, {} classes", module.functions.len(), module.classes.len());
     if class.is_some() {
-        methods.iter().for_each(|method| _ = writeln!(out, "method     {method}"));
+        for method in &methods {
+            let _ = writeln!(out, "method     {method}");
+        }
     }
-    traced.iter().for_each(|call| _ = writeln!(out, "recorded   {call}"));
+    for call in &traced {
+        let _ = writeln!(out, "recorded   {call}");
+    }
     describe_extras(&archive, out);
     if args.weights {
         for weight in &weights {
@@ -277,7 +282,9 @@ pub(super) fn ops(args: &OpsArgs, output: &mut Output<'_>) -> Result<Exit> {
         if args.json {
             let _ = writeln!(output.out, "{:#}", serde_json::json!(ops::defined()));
         } else {
-            ops::defined().iter().for_each(|name| _ = writeln!(output.out, "{name}"));
+            for name in ops::defined() {
+                let _ = writeln!(output.out, "{name}");
+            }
         }
         return Ok(Exit::Success);
     };

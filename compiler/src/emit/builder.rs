@@ -65,6 +65,7 @@ impl Ty {
     }
 
     /// As many lanes of another type.
+    #[must_use]
     pub const fn with(self, lane: Lane) -> Self {
         Self { lane, lanes: self.lanes }
     }

@@ -17,7 +17,7 @@ use std::mem::{offset_of, size_of};
 use std::sync::Arc;
 
 /// What functions share.
-pub struct Shared<'a> {
+pub(super) struct Shared<'a> {
     /// The program.
     pub program: &'a Program,
     /// Emitted nests, in order.
@@ -30,7 +30,7 @@ pub struct Shared<'a> {
 ///
 /// # Errors
 /// Internal ones: statements that scheduling should have removed, operands of wrong types.
-pub fn emit(b: &dyn Builder, shared: &Shared<'_>, function: &Function, symbol: &str) -> Result<Func> {
+pub(super) fn emit(b: &dyn Builder, shared: &Shared<'_>, function: &Function, symbol: &str) -> Result<Func> {
     let func = b.declare(symbol, &Signature::new(&[Ty::PTR], Some(Ty::I64)), Linkage::Hidden);
     let frame = b.begin(func)[0];
     let vars = function.vars.iter().map(|var| b.variable(var_ty(var.ty))).collect();
@@ -258,10 +258,10 @@ impl Host<'_> {
                 (result, if result.ty.lane == Lane::I1 { DType::Bool } else { a.dtype })
             }
             HostExpr::Binary(op, a, c) => {
-                if let (true, Operand::Var(var)) = (op.is_comparison(), a) {
-                    if self.var_type(*var) == VarType::Object {
-                        return self.compare_objects(*op, a, c);
-                    }
+                if let (true, Operand::Var(var)) = (op.is_comparison(), a)
+                    && self.var_type(*var) == VarType::Object
+                {
+                    return self.compare_objects(*op, a, c);
                 }
                 let second = if let Operand::Const(c) = c { Some(*c) } else { None };
                 let (a, c) = (self.number(a)?, self.number(c)?);
@@ -525,12 +525,12 @@ impl Host<'_> {
         let mut bytes = self.size(buffer.dtype.size_bytes());
         for (axis, &dim) in buffer.dims.iter().enumerate() {
             let mut extent = self.dim(dim);
-            if let Layout::Blocked { dim, block } = buffer.layout {
-                if dim == axis {
-                    let block = self.size(block);
-                    let up = self.b.inst2(Inst2::Add, extent, self.b.inst2(Inst2::Sub, block, self.int(1)));
-                    extent = self.b.inst2(Inst2::Mul, self.b.inst2(Inst2::SDiv, up, block), block);
-                }
+            if let Layout::Blocked { dim, block } = buffer.layout
+                && dim == axis
+            {
+                let block = self.size(block);
+                let up = self.b.inst2(Inst2::Add, extent, self.b.inst2(Inst2::Sub, block, self.int(1)));
+                extent = self.b.inst2(Inst2::Mul, self.b.inst2(Inst2::SDiv, up, block), block);
             }
             bytes = self.b.inst2(Inst2::Mul, bytes, extent);
         }

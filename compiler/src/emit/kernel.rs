@@ -20,7 +20,7 @@ const MAX_STACK_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// Internal ones: operations on types that do not have them, too large local arrays.
-pub fn emit(b: &dyn Builder, nest: &Nest, symbol: &str) -> Result<Func> {
+pub(super) fn emit(b: &dyn Builder, nest: &Nest, symbol: &str) -> Result<Func> {
     let mut params = vec![Param::from(Ty::PTR)];
     params.extend(buffer_params(nest));
     for &dtype in &nest.scalars {

@@ -91,7 +91,7 @@ impl V<'_> {
 }
 
 /// A function of one float value.
-pub fn unary(b: &dyn Builder, op: UnaryOp, value: Value) -> Result<Value> {
+pub(super) fn unary(b: &dyn Builder, op: UnaryOp, value: Value) -> Result<Value> {
     let x = V { b, v: value };
     let is_single = value.ty.lane == Lane::F32;
     let vector = match op {
@@ -161,13 +161,13 @@ pub fn unary(b: &dyn Builder, op: UnaryOp, value: Value) -> Result<Value> {
 }
 
 /// C's function of two floats by its `double` name, lane by lane.
-pub fn binary(b: &dyn Builder, name: &str, a: Value, c: Value) -> Value {
+pub(super) fn binary(b: &dyn Builder, name: &str, a: Value, c: Value) -> Value {
     let one = Ty::scalar(a.ty.lane);
     call_lanes(b, &c_name(name, a.ty.lane), &Signature::new(&[one, one], Some(one)), &[a, c])
 }
 
 /// `a ^ c`; small constant exponents become products.
-pub fn pow(b: &dyn Builder, a: Value, c: Value, exponent: Option<f64>) -> Value {
+pub(super) fn pow(b: &dyn Builder, a: Value, c: Value, exponent: Option<f64>) -> Value {
     let x = V { b, v: a };
     #[allow(clippy::float_cmp, reason = "exactly these exponents")]
     let product = match exponent {
@@ -186,7 +186,7 @@ pub fn pow(b: &dyn Builder, a: Value, c: Value, exponent: Option<f64>) -> Value 
 }
 
 /// The angle of (c, a).
-pub fn atan2(b: &dyn Builder, a: Value, c: Value) -> Value {
+pub(super) fn atan2(b: &dyn Builder, a: Value, c: Value) -> Value {
     binary(b, "atan2", a, c)
 }
 
@@ -195,7 +195,7 @@ fn c_name(name: &str, lane: Lane) -> String {
 }
 
 /// Calls an imported function of scalars once for each lane.
-pub fn call_lanes(b: &dyn Builder, name: &str, signature: &Signature, args: &[Value]) -> Value {
+pub(super) fn call_lanes(b: &dyn Builder, name: &str, signature: &Signature, args: &[Value]) -> Value {
     let func = b.declare(name, signature, Linkage::Import);
     let lanes: Vec<Value> = (0..args[0].ty.lanes)
         .filter_map(|lane| b.call(func, &args.iter().map(|&arg| b.extract(arg, lane)).collect::<Vec<_>>()))
@@ -219,7 +219,7 @@ fn reduce_exp<'a>(x: V<'a>, n: V<'a>) -> V<'a> {
 }
 
 /// Rounds a float to an integer: as a float and as `i32` lanes.
-fn nearest<'a>(x: V<'a>, scale: f64) -> (V<'a>, V<'a>) {
+fn nearest(x: V<'_>, scale: f64) -> (V<'_>, V<'_>) {
     let shifted = x.fma(x.constant(scale), x.constant(ROUND));
     let n = shifted - ROUND;
     (n, shifted.bits(Lane::I32).int(Inst2::Sub, 0x4b40_0000))
@@ -237,7 +237,7 @@ fn halves(n: V<'_>) -> (V<'_>, V<'_>) {
 }
 
 /// NaN stays.
-fn clamp<'a>(x: V<'a>, low: f64, high: f64) -> V<'a> {
+fn clamp(x: V<'_>, low: f64, high: f64) -> V<'_> {
     let (low, high) = (x.constant(low), x.constant(high));
     let x = x.is(Cmp::FLt, low).choose(low, x);
     x.is(Cmp::FGt, high).choose(high, x)
@@ -428,7 +428,7 @@ fn trigonometric_usual<'a>(x: V<'a>, name: &str) -> V<'a> {
 }
 
 /// Half precision bits to `f32`; exact.
-pub fn half_to_float(b: &dyn Builder, half: Value) -> Value {
+pub(super) fn half_to_float(b: &dyn Builder, half: Value) -> Value {
     let bits = V { b, v: b.convert(Conv::ZExt, half, Lane::I32) };
     let sign = bits.int(Inst2::And, 0x8000).int(Inst2::Shl, 16);
     let rest = bits.int(Inst2::And, 0x7fff).int(Inst2::Shl, 13);
@@ -440,7 +440,7 @@ pub fn half_to_float(b: &dyn Builder, half: Value) -> Value {
 }
 
 /// `f32` to half precision bits, to the nearest, ties to even.
-pub fn float_to_half(b: &dyn Builder, float: Value) -> Value {
+pub(super) fn float_to_half(b: &dyn Builder, float: Value) -> Value {
     let x = V { b, v: float };
     let bits = x.bits(Lane::I32);
     let sign = bits.int(Inst2::LShr, 16).int(Inst2::And, 0x8000);
@@ -456,12 +456,12 @@ pub fn float_to_half(b: &dyn Builder, float: Value) -> Value {
 }
 
 /// Bfloat16 bits to `f32`; exact.
-pub fn bfloat_to_float(b: &dyn Builder, value: Value) -> Value {
+pub(super) fn bfloat_to_float(b: &dyn Builder, value: Value) -> Value {
     V { b, v: b.convert(Conv::ZExt, value, Lane::I32) }.int(Inst2::Shl, 16).bits(Lane::F32).v
 }
 
 /// `f32` to bfloat16 bits, to the nearest, ties to even.
-pub fn float_to_bfloat(b: &dyn Builder, float: Value) -> Value {
+pub(super) fn float_to_bfloat(b: &dyn Builder, float: Value) -> Value {
     let x = V { b, v: float };
     let bits = x.bits(Lane::I32);
     let odd = bits.int(Inst2::LShr, 16).int(Inst2::And, 1);
@@ -472,7 +472,7 @@ pub fn float_to_bfloat(b: &dyn Builder, float: Value) -> Value {
 
 /// The half precision bits of a constant.
 #[allow(clippy::cast_possible_truncation, reason = "rounding and taking low bits are meant")]
-pub fn half_bits(value: f64) -> i16 {
+pub(super) fn half_bits(value: f64) -> i16 {
     let float = value as f32;
     let (bits, size) = (float.to_bits(), float.abs().to_bits());
     let sign = bits >> 16 & 0x8000;
@@ -490,7 +490,7 @@ pub fn half_bits(value: f64) -> i16 {
 
 /// The bfloat16 bits of a constant.
 #[allow(clippy::cast_possible_truncation, reason = "rounding and taking high bits are meant")]
-pub fn bfloat_bits(value: f64) -> i16 {
+pub(super) fn bfloat_bits(value: f64) -> i16 {
     let bits = (value as f32).to_bits();
     let result = if value.is_nan() { 0x7fc0 } else { (bits + 0x7fff + (bits >> 16 & 1)) >> 16 };
     (result as u16).cast_signed()

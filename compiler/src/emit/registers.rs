@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 /// For each register, whether it is set once and read only where that setting reaches, so that its value can be used as
 /// it is.
-pub fn set_once(nest: &Nest) -> Vec<bool> {
+pub(super) fn set_once(nest: &Nest) -> Vec<bool> {
     let mut walk = SetOnce {
         n_sets: vec![0; nest.regs.len()],
         is_visible: vec![false; nest.regs.len()],
@@ -66,7 +66,7 @@ impl SetOnce {
 }
 
 /// Registers that a block reads before (or without) setting them itself, in order, if they are set outside at all.
-pub fn captured(nest: &Nest, body: &[NestStmt], counter: Reg) -> Vec<Reg> {
+pub(super) fn captured(nest: &Nest, body: &[NestStmt], counter: Reg) -> Vec<Reg> {
     let mut read = BTreeSet::new();
     visit(body, &mut |stmt| reads(stmt, &mut |reg| _ = read.insert(reg)));
     let mut set_outside = BTreeSet::new();
@@ -85,7 +85,7 @@ pub fn captured(nest: &Nest, body: &[NestStmt], counter: Reg) -> Vec<Reg> {
 }
 
 /// Local arrays that a block uses, without the parallel loops in it where `skip_parallel` is given.
-pub fn locals(body: &[NestStmt], parallel: Parallel) -> BTreeSet<usize> {
+pub(super) fn locals(body: &[NestStmt], parallel: Parallel) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
     let mut note = |memory: Memory| {
         if let Memory::Local(local) = memory {
@@ -109,7 +109,7 @@ pub fn locals(body: &[NestStmt], parallel: Parallel) -> BTreeSet<usize> {
 
 /// Whether bodies of parallel loops count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Parallel {
+pub(super) enum Parallel {
     /// They are functions of their own.
     Skip,
     /// They count.

@@ -11,7 +11,7 @@ use crate::types::DType;
 ///
 /// # Errors
 /// Types that have no lanes: complex and quantised ones.
-pub fn lane(dtype: DType) -> Result<Lane> {
+pub(super) fn lane(dtype: DType) -> Result<Lane> {
     Ok(match dtype {
         DType::Bool => Lane::I1,
         DType::U8 | DType::I8 => Lane::I8,
@@ -33,7 +33,7 @@ pub fn lane(dtype: DType) -> Result<Lane> {
 
 /// A value with the element type it stands for.
 #[derive(Clone, Copy, Debug)]
-pub struct Typed {
+pub(super) struct Typed {
     /// The value.
     pub value: Value,
     /// Its meaning.
@@ -41,7 +41,7 @@ pub struct Typed {
 }
 
 /// A constant in all lanes, as a value of this element type.
-pub fn constant(b: &dyn Builder, constant: Const, dtype: DType, lanes: u16) -> Result<Value> {
+pub(super) fn constant(b: &dyn Builder, constant: Const, dtype: DType, lanes: u16) -> Result<Value> {
     let ty = Ty { lane: lane(dtype)?, lanes };
     Ok(match dtype {
         DType::F16 => b.int(ty, i64::from(math::half_bits(constant.as_f64()))),
@@ -53,7 +53,7 @@ pub fn constant(b: &dyn Builder, constant: Const, dtype: DType, lanes: u16) -> R
 }
 
 /// `op a`.
-pub fn unary(b: &dyn Builder, op: UnaryOp, a: Typed) -> Result<Value> {
+pub(super) fn unary(b: &dyn Builder, op: UnaryOp, a: Typed) -> Result<Value> {
     let (value, ty) = (a.value, a.value.ty);
     let is_float = ty.lane.is_float();
     if matches!(a.dtype, DType::F16 | DType::BF16) {
@@ -90,7 +90,7 @@ pub fn unary(b: &dyn Builder, op: UnaryOp, a: Typed) -> Result<Value> {
 }
 
 /// `a op c` for values of one type; `second` is the right operand where it is constant, which saves checks.
-pub fn binary(b: &dyn Builder, op: BinaryOp, a: Typed, c: Value, second: Option<Const>) -> Result<Value> {
+pub(super) fn binary(b: &dyn Builder, op: BinaryOp, a: Typed, c: Value, second: Option<Const>) -> Result<Value> {
     if matches!(a.dtype, DType::F16 | DType::BF16) {
         let wide = |value| cast(b, Typed { value, dtype: a.dtype }, DType::F32);
         let left = Typed { value: wide(a.value)?, dtype: DType::F32 };
@@ -242,7 +242,7 @@ fn divide(b: &dyn Builder, op: BinaryOp, is_signed: bool, a: Value, c: Value, se
 }
 
 /// Conversion with the rules of `Expr::Cast`.
-pub fn cast(b: &dyn Builder, a: Typed, to: DType) -> Result<Value> {
+pub(super) fn cast(b: &dyn Builder, a: Typed, to: DType) -> Result<Value> {
     let (from, value) = (a.dtype, a.value);
     if from == to {
         return Ok(value);
@@ -301,7 +301,7 @@ pub fn cast(b: &dyn Builder, a: Typed, to: DType) -> Result<Value> {
 }
 
 /// All lanes combined: halves with halves, so the order is fixed.
-pub fn horizontal(b: &dyn Builder, op: ReduceOp, a: Typed) -> Result<Value> {
+pub(super) fn horizontal(b: &dyn Builder, op: ReduceOp, a: Typed) -> Result<Value> {
     let mut value = a.value;
     if value.ty.lane == Lane::I1 && value.ty.lanes > 1 {
         let all = |value| {

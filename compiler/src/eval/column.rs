@@ -261,20 +261,22 @@ impl Column {
             };
         }
         match self {
-            Self::F32(v) => match op {
-                UnaryOp::IsNan => Ok(Self::Bool(v.iter().map(|x| x.is_nan()).collect())),
-                _ => {
+            Self::F32(v) => {
+                if op == UnaryOp::IsNan {
+                    Ok(Self::Bool(v.iter().map(|x| x.is_nan()).collect()))
+                } else {
                     let f = math::unary_f32(op).ok_or_else(|| format!("{op:?} of a float"))?;
                     Ok(Self::F32(v.iter().map(|&x| f(x)).collect()))
                 }
-            },
-            Self::F64(v) => match op {
-                UnaryOp::IsNan => Ok(Self::Bool(v.iter().map(|x| x.is_nan()).collect())),
-                _ => {
+            }
+            Self::F64(v) => {
+                if op == UnaryOp::IsNan {
+                    Ok(Self::Bool(v.iter().map(|x| x.is_nan()).collect()))
+                } else {
                     let f = math::unary_f64(op).ok_or_else(|| format!("{op:?} of a float"))?;
                     Ok(Self::F64(v.iter().map(|&x| f(x)).collect()))
                 }
-            },
+            }
             Self::Bool(v) => match op {
                 UnaryOp::Not => Ok(Self::Bool(v.iter().map(|x| !x).collect())),
                 UnaryOp::IsNan => Ok(Self::Bool(vec![false; v.len()])),

@@ -201,13 +201,16 @@ struct Planner<'k, 'a, 'm> {
     known_tables: HashMap<ExprId, usize>,
 }
 
+/// How the indices are walked, and the factors whose product is summed.
+type Planned<T> = (Plan, Vec<Factor<T>>);
+
 impl<'k, 'a, 'm> Planner<'k, 'a, 'm> {
     fn new(kernel: &'k Kernel, extents: &'k [i64], world: &'a World<'a, 'm>) -> Self {
         let plan = Plan { forms: Vec::new(), conds: Vec::new(), tables: Vec::new() };
         Self { exprs: &kernel.exprs, extents, world, plan, known_tables: HashMap::new() }
     }
 
-    fn plan<T: Number>(mut self, value: ExprId) -> Result<Option<(Plan, Vec<Factor<T>>)>, String> {
+    fn plan<T: Number>(mut self, value: ExprId) -> Result<Option<Planned<T>>, String> {
         let has_load = |id| {
             let mut needed = reachable(self.exprs, std::iter::once(id)).into_iter();
             needed.any(|id| matches!(self.exprs.get(id), Expr::Load { .. }))
@@ -280,10 +283,10 @@ impl<'k, 'a, 'm> Planner<'k, 'a, 'm> {
             offset = offset.scaled(extent).plus(&form);
             dims.push((self.push(form), extent));
         }
-        if let Some(guard) = guard {
-            if !self.cond(guard.cond) {
-                return Ok(None);
-            }
+        if let Some(guard) = guard
+            && !self.cond(guard.cond)
+        {
+            return Ok(None);
         }
         let offset = self.push(offset);
         Ok(Some(Factor { elements, offset, dims }))
@@ -354,27 +357,26 @@ impl<'k, 'a, 'm> Planner<'k, 'a, 'm> {
 
     /// The form of an expression that is looked up.
     fn table(&mut self, id: ExprId, base: i64) -> Option<Form> {
-        let number = match self.known_tables.get(&id) {
-            Some(&number) => number,
-            None => {
-                let mut axes = Vec::new();
-                for id in reachable(self.exprs, std::iter::once(id)) {
-                    match *self.exprs.get(id) {
-                        Expr::Axis(axis) => axes.push(axis),
-                        Expr::Acc(..) => return None,
-                        _ => {}
-                    }
+        let number = if let Some(&number) = self.known_tables.get(&id) {
+            number
+        } else {
+            let mut axes = Vec::new();
+            for id in reachable(self.exprs, std::iter::once(id)) {
+                match *self.exprs.get(id) {
+                    Expr::Axis(axis) => axes.push(axis),
+                    Expr::Acc(..) => return None,
+                    _ => {}
                 }
-                axes.sort_unstable();
-                axes.dedup();
-                let entries = axes.iter().fold(1i64, |n, &a| n.saturating_mul(self.extents[a]));
-                if entries > TABLE_ENTRIES {
-                    return None;
-                }
-                self.plan.tables.push(Table { expr: id, axes, values: Vec::new() });
-                self.known_tables.insert(id, self.plan.tables.len() - 1);
-                self.plan.tables.len() - 1
             }
+            axes.sort_unstable();
+            axes.dedup();
+            let entries = axes.iter().fold(1i64, |n, &a| n.saturating_mul(self.extents[a]));
+            if entries > TABLE_ENTRIES {
+                return None;
+            }
+            self.plan.tables.push(Table { expr: id, axes, values: Vec::new() });
+            self.known_tables.insert(id, self.plan.tables.len() - 1);
+            self.plan.tables.len() - 1
         };
         Some(Form { base, coef: vec![0; self.extents.len()], tables: vec![(1, number)] })
     }
@@ -428,8 +430,8 @@ impl Plan {
         let mut now = vec![0i64; n_numbers];
         for (number, form) in self.forms.iter().enumerate() {
             now[number] = form.base;
-            for axis in 0..n_axes {
-                steps[axis][number] = form.coef[axis];
+            for (axis, step) in steps.iter_mut().enumerate() {
+                step[number] = form.coef[axis];
                 now[number] = now[number].wrapping_add(form.coef[axis].wrapping_mul(block.start[axis]));
             }
         }
@@ -468,7 +470,7 @@ impl Plan {
                     1 => low = low.max(-first),
                     -1 => high = high.min(first + 1),
                     step if step > 0 => {
-                        low = low.max((-first).div_euclid(step) + i64::from(first.rem_euclid(step) != 0))
+                        low = low.max((-first).div_euclid(step) + i64::from(first.rem_euclid(step) != 0));
                     }
                     step => high = high.min(if first < 0 { 0 } else { first / -step + 1 }),
                 }

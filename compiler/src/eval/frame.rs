@@ -147,7 +147,7 @@ unsafe fn write_inputs(function: &Function, values: &[Value], frame: *mut Frame)
         if let (InputKind::Tensor { is_mutated: true, .. }, Value::Tensor(_, _, bytes)) = (&input.kind, value) {
             // SAFETY: the leaf is the tensor whose bytes were copied from it, and the caller lets the function write to it.
             unsafe {
-                ((*(*frame).inputs.add(i)).bits as *mut u8).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len())
+                ((*(*frame).inputs.add(i)).bits as *mut u8).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
             };
         }
     }

@@ -319,10 +319,10 @@ impl<'k> Values<'k> {
                 Err(format!("index {i} is outside dimension {dim} of size {extent} at point {at} of the block"))
             };
             if let [i] = **column {
-                if !(0..extent).contains(&i) {
-                    if let Some(at) = (0..n).find(|&at| is_on(at)) {
-                        return outside(at, i);
-                    }
+                if !(0..extent).contains(&i)
+                    && let Some(at) = (0..n).find(|&at| is_on(at))
+                {
+                    return outside(at, i);
                 }
                 for offset in &mut offsets {
                     *offset = offset.wrapping_mul(extent).wrapping_add(i);
@@ -353,11 +353,6 @@ const NOWHERE: usize = usize::MAX;
 
 /// The elements at these offsets, and `other` where there is none.
 fn load(place: &Place, memory: &[u8], offsets: Vec<usize>, other: Option<&Column>) -> Result<Column, String> {
-    let bytes = &memory[place.offset..];
-    let Some(other) = other else { return Column::gather(place.dtype, bytes, &offsets) };
-    if !offsets.contains(&NOWHERE) {
-        return Column::gather(place.dtype, bytes, &offsets);
-    }
     fn guarded<T: Element>(bytes: &[u8], offsets: &[usize], other: &[T]) -> Vec<T> {
         let step = usize::from(other.len() > 1);
         let read = |(at, &offset): (usize, &usize)| match offset {
@@ -365,6 +360,11 @@ fn load(place: &Place, memory: &[u8], offsets: Vec<usize>, other: Option<&Column
             _ => T::read(&bytes[offset * T::SIZE..(offset + 1) * T::SIZE]),
         };
         offsets.iter().enumerate().map(read).collect()
+    }
+    let bytes = &memory[place.offset..];
+    let Some(other) = other else { return Column::gather(place.dtype, bytes, &offsets) };
+    if !offsets.contains(&NOWHERE) {
+        return Column::gather(place.dtype, bytes, &offsets);
     }
     if std::mem::discriminant(other) != std::mem::discriminant(&Column::empty(place.dtype)?) {
         return Err(format!("a guarded load of {} gives another type where the guard fails", place.dtype));

@@ -14,7 +14,7 @@ use std::f64::consts::PI;
 
 /// A float as an `int64` the way x86 converts: what does not fit gives the least integer.
 pub(super) fn f64_to_i64(x: f64) -> i64 {
-    if x >= -9_223_372_036_854_775_808.0 && x < 9_223_372_036_854_775_808.0 { x as i64 } else { i64::MIN }
+    if (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&x) { x as i64 } else { i64::MIN }
 }
 
 /// A float as an `int32` the way x86 converts.
@@ -318,6 +318,17 @@ fn erfinv(y: f64) -> f64 {
 
 /// The logarithm of the absolute value of the gamma function.
 fn lgamma(x: f64) -> f64 {
+    const COEFFICIENTS: [f64; 9] = [
+        0.999_999_999_999_809_93,
+        676.520_368_121_885_1,
+        -1_259.139_216_722_402_8,
+        771.323_428_777_653_13,
+        -176.615_029_162_140_59,
+        12.507_343_278_686_905,
+        -0.138_571_095_265_720_12,
+        9.984_369_578_019_571_6e-6,
+        1.505_632_735_149_311_6e-7,
+    ];
     if x.is_nan() {
         return x;
     }
@@ -332,17 +343,6 @@ fn lgamma(x: f64) -> f64 {
         return 0.0;
     }
     // Lanczos' sum with g = 7.
-    const COEFFICIENTS: [f64; 9] = [
-        0.999_999_999_999_809_93,
-        676.520_368_121_885_1,
-        -1_259.139_216_722_402_8,
-        771.323_428_777_653_13,
-        -176.615_029_162_140_59,
-        12.507_343_278_686_905,
-        -0.138_571_095_265_720_12,
-        9.984_369_578_019_571_6e-6,
-        1.505_632_735_149_311_6e-7,
-    ];
     let z = x - 1.0;
     let series: f64 = COEFFICIENTS[1..].iter().zip(1..).map(|(c, k)| c / (z + f64::from(k))).sum();
     let t = z + 7.5;

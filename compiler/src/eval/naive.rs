@@ -400,9 +400,10 @@ fn random_kernel(random: &mut Random, is_contraction: bool) -> (Kernel, Vec<i64>
     let mut reductions = Vec::new();
     let stored = if n_reduced > 0 {
         let value = if is_contraction { maker.product(dtype, n_axes) } else { maker.value(dtype, n_axes, 3) };
-        let op = match is_contraction {
-            true => ReduceOp::Sum,
-            false => maker.random.pick(&[ReduceOp::Sum, ReduceOp::Max, ReduceOp::Min, ReduceOp::ArgMax]),
+        let op = if is_contraction {
+            ReduceOp::Sum
+        } else {
+            maker.random.pick(&[ReduceOp::Sum, ReduceOp::Max, ReduceOp::Min, ReduceOp::ArgMax])
         };
         let payload = (op == ReduceOp::ArgMax).then(|| maker.exprs.add(Expr::Axis(n_axes - 1)));
         reductions.push(Reduction { op, value, payload });

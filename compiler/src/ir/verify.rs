@@ -59,6 +59,8 @@ fn verify_block(graph: &Graph, block: BlockId, defined: &mut IndexVec<ValueId, b
             return Err(format!("{block} returns {value}, which is not defined there"));
         }
     }
-    scope.into_iter().for_each(|value| defined[value] = false);
+    for value in scope {
+        defined[value] = false;
+    }
     Ok(())
 }

@@ -65,7 +65,7 @@ impl DataObject<'_> {
             format!("{}_metadata", self.name),
         ];
         let [weights_section, metadata_section, weights_symbol, metadata_symbol] =
-            names.each_ref().map(|n| n.as_bytes());
+            names.each_ref().map(std::string::String::as_bytes);
         let sizes = [self.weights_bytes, self.metadata.len()];
         let aligns = [WEIGHTS_ALIGN, 16];
 

@@ -1,4 +1,6 @@
 //! Libraries from a hand-made program (`y = x + 1` over three floats), whose code is IR text, built and called.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::items_after_statements, reason = "a function's type stands where it is called")]
 #![allow(unsafe_code, reason = "loads the built library and calls it through the C interface")]
 
 use super::*;

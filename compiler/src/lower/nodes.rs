@@ -71,10 +71,10 @@ impl Lowerer<'_, '_> {
     }
 
     fn class_of(&self, value: &Value) -> Outcome<Arc<str>> {
-        if let Value::Cell(cell) = value {
-            if let Cell::Object(object) = &self.b.heap.cells[*cell] {
-                return Ok(Arc::clone(&object.class));
-            }
+        if let Value::Cell(cell) = value
+            && let Cell::Object(object) = &self.b.heap.cells[*cell]
+        {
+            return Ok(Arc::clone(&object.class));
         }
         Err(self.b.unsupported(format!("a method call on {}", value.kind())).into())
     }

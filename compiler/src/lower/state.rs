@@ -251,7 +251,7 @@ impl ProgramLowering<'_> {
             let value = match (request.args.get(i), &param.default) {
                 (Some(spec), _) => {
                     let mut tree = Vec::new();
-                    let value = self.argument(lw, spec, &param.ty, &param.name, &mut tree, &mut symbols)?;
+                    let value = Self::argument(lw, spec, &param.ty, &param.name, &mut tree, &mut symbols)?;
                     if let Value::Int(Operand::Var(var)) = value {
                         lw.int_args.insert(var, i);
                     }
@@ -301,7 +301,6 @@ impl ProgramLowering<'_> {
 
     /// The value of an argument, and its part of the function's inputs.
     fn argument(
-        &self,
         lw: &mut Lowerer<'_, '_>,
         spec: &ArgSpec,
         ty: &Type,
@@ -378,7 +377,7 @@ impl ProgramLowering<'_> {
                 let mut trees = Vec::new();
                 let values = items.iter().enumerate().map(|(i, item)| {
                     let ty = types.get(i).unwrap_or(&Type::Any);
-                    self.argument(lw, item, ty, &format!("{name}[{i}]"), &mut trees, symbols)
+                    Self::argument(lw, item, ty, &format!("{name}[{i}]"), &mut trees, symbols)
                 });
                 let values = values.collect::<Outcome<Vec<_>>>()?;
                 tree.push(OutputTree::Tuple(trees));
@@ -390,7 +389,7 @@ impl ProgramLowering<'_> {
                 let values = items
                     .iter()
                     .enumerate()
-                    .map(|(i, item)| self.argument(lw, item, &elem, &format!("{name}[{i}]"), &mut trees, symbols));
+                    .map(|(i, item)| Self::argument(lw, item, &elem, &format!("{name}[{i}]"), &mut trees, symbols));
                 let values = values.collect::<Outcome<Vec<_>>>()?;
                 tree.push(OutputTree::List(trees));
                 lw.b.new_list(values)
@@ -402,8 +401,8 @@ impl ProgramLowering<'_> {
                 let mut values = Vec::new();
                 for (i, (key, item)) in entries.iter().enumerate() {
                     let mut pair = Vec::new();
-                    let k = self.argument(lw, key, &key_ty, &format!("{name} key {i}"), &mut pair, symbols)?;
-                    let v = self.argument(lw, item, &item_ty, &format!("{name} value {i}"), &mut pair, symbols)?;
+                    let k = Self::argument(lw, key, &key_ty, &format!("{name} key {i}"), &mut pair, symbols)?;
+                    let v = Self::argument(lw, item, &item_ty, &format!("{name} value {i}"), &mut pair, symbols)?;
                     let item = pair.pop().expect("two trees");
                     trees.push((pair.pop().expect("two trees"), item));
                     values.push((k, v));
@@ -565,10 +564,10 @@ fn state_attrs(module: &Module) -> Vec<StateAttr> {
             .filter_map(|n| Some((*n.outputs.first()?, (owner(*n.inputs.first()?)?, Arc::clone(n.attr_name("name")?)))))
             .collect();
         for node in graph.nodes.iter() {
-            if node.is("prim::SetAttr") {
-                if let (Some(class), Some(name)) = (owner(node.inputs[0]), node.attr_name("name")) {
-                    changed.insert((class, Arc::clone(name)));
-                }
+            if node.is("prim::SetAttr")
+                && let (Some(class), Some(name)) = (owner(node.inputs[0]), node.attr_name("name"))
+            {
+                changed.insert((class, Arc::clone(name)));
             }
             let Some(schema) = schema::schema(&node.op) else { continue };
             for (arg, input) in schema.args.iter().zip(&node.inputs) {
@@ -597,7 +596,6 @@ fn state_attrs(module: &Module) -> Vec<StateAttr> {
 
 /// Notes which tensor arguments the body writes to.
 fn mark_mutated(function: &mut Function) {
-    let mut written = HashSet::new();
     fn visit(block: &crate::loops::Block, out: &mut HashSet<crate::loops::BufferId>) {
         for stmt in &block.0 {
             match stmt {
@@ -611,6 +609,7 @@ fn mark_mutated(function: &mut Function) {
             }
         }
     }
+    let mut written = HashSet::new();
     visit(&function.body, &mut written);
     let is_written = |buffer| {
         written.contains(&buffer)

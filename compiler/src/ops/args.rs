@@ -72,9 +72,8 @@ impl Args<'_> {
 
     /// An integer that must be known when compiling.
     pub fn known_int(&self, b: &Builder<'_>, at: usize) -> Result<i64> {
-        let operand = match self.value(at)? {
-            Value::Int(o) | Value::Bool(o) => o,
-            _ => return Err(self.wrong(at, "an int")),
+        let (Value::Int(operand) | Value::Bool(operand)) = self.value(at)? else {
+            return Err(self.wrong(at, "an int"));
         };
         known_int(operand).ok_or_else(|| self.must_be_known(b, at))
     }

@@ -21,6 +21,9 @@ pub struct Heap {
     pub storages: IndexVec<StorageId, Storage>,
 }
 
+/// A view of constant memory: its address, element type, offset, sizes and strides.
+type WeightView = (usize, DType, i64, Vec<i64>, Vec<i64>);
+
 /// Builds one function of a program. Operators' lowerings call it; it knows no operator.
 #[derive(Debug)]
 pub struct Builder<'p> {
@@ -33,7 +36,7 @@ pub struct Builder<'p> {
     /// Statements of the regions that are open, innermost last.
     regions: Vec<Region>,
     /// Weights by the memory they are views of, so that shared ones are stored once.
-    weights: HashMap<(usize, DType, i64, Vec<i64>, Vec<i64>), WeightId>,
+    weights: HashMap<WeightView, WeightId>,
     /// Buffers that show weights.
     weight_buffers: HashMap<WeightId, BufferId>,
     /// Reshaped views of buffers made so far.
@@ -193,16 +196,16 @@ impl<'p> Builder<'p> {
     /// `a op b` of two numbers of one type; folded where both are known. Integer division by a known zero is left to the
     /// caller, who checks the divisor.
     pub fn binary(&mut self, op: BinaryOp, a: Operand, b: Operand) -> Operand {
-        if let (Some(x), Some(y)) = (known(&a), known(&b)) {
-            if let Some(folded) = fold_scalar(op, x, y) {
-                return Operand::Const(folded);
-            }
+        if let (Some(x), Some(y)) = (known(&a), known(&b))
+            && let Some(folded) = fold_scalar(op, x, y)
+        {
+            return Operand::Const(folded);
         }
         let ty = if op.is_comparison() { VarType::Bool } else { self.operand_type(&a) };
-        if ty == VarType::Int || op.is_comparison() && self.operand_type(&a) == VarType::Int {
-            if let Some(simple) = self.simplify_int(op, &a, &b) {
-                return simple;
-            }
+        if (ty == VarType::Int || op.is_comparison() && self.operand_type(&a) == VarType::Int)
+            && let Some(simple) = self.simplify_int(op, &a, &b)
+        {
+            return simple;
         }
         if ty == VarType::Bool && !op.is_comparison() {
             let is = |o: &Operand, v: u64| known(o).is_some_and(|c| c.bits == v);
@@ -375,22 +378,20 @@ impl<'p> Builder<'p> {
     /// The buffer that shows a constant tensor.
     pub fn weight(&mut self, data: &Arc<TensorData>, name: &str) -> BufferId {
         let key = (data.storage().key(), data.dtype(), data.offset(), data.sizes().to_vec(), data.strides().to_vec());
-        let weight = match self.weights.get(&key) {
-            Some(&weight) => weight,
-            None => {
-                let known = self.program.weights.iter_ids().find(|(_, w)| {
-                    let d = &w.data;
-                    (d.storage().key(), d.dtype(), d.offset()) == (key.0, key.1, key.2)
-                        && d.sizes() == key.3
-                        && d.strides() == key.4
-                });
-                let found = known.map(|(id, _)| id);
-                let id = found.unwrap_or_else(|| {
-                    self.program.weights.push(Weight { name: name.to_owned(), data: Arc::clone(data) })
-                });
-                self.weights.insert(key, id);
-                id
-            }
+        let weight = if let Some(&weight) = self.weights.get(&key) {
+            weight
+        } else {
+            let known = self.program.weights.iter_ids().find(|(_, w)| {
+                let d = &w.data;
+                (d.storage().key(), d.dtype(), d.offset()) == (key.0, key.1, key.2)
+                    && d.sizes() == key.3
+                    && d.strides() == key.4
+            });
+            let found = known.map(|(id, _)| id);
+            let id = found
+                .unwrap_or_else(|| self.program.weights.push(Weight { name: name.to_owned(), data: Arc::clone(data) }));
+            self.weights.insert(key, id);
+            id
         };
         if let Some(&buffer) = self.weight_buffers.get(&weight) {
             return buffer;

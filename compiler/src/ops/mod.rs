@@ -71,10 +71,8 @@ pub fn lower(b: &mut Builder<'_>, op: &OpName, values: &[Value]) -> Result<Value
     let args = Args { schema: schema::schema(op), values };
     // A definition for all overloads does not speak for those that write to given results.
     let is_defined = REGISTRY.contains_key(op.to_string().as_str());
-    if !is_defined {
-        if let Some(result) = lower_out(b, op, &args)? {
-            return Ok(result);
-        }
+    if !is_defined && let Some(result) = lower_out(b, op, &args)? {
+        return Ok(result);
     }
     if let Some(def) = lookup(op) {
         return (def.lower)(b, &args);

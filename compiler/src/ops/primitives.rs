@@ -326,10 +326,11 @@ impl<'p> Builder<'p> {
         let index = k.parallel(dims);
         let value = f(&mut k, &index);
         let value = k.cast(dtype, value);
-        if dims.is_empty() && matches!(dtype, DType::I64 | DType::Bool) {
-            if let Some(number) = k.host_value(value) {
-                return self.splat(number, dtype, dims);
-            }
+        if dims.is_empty()
+            && matches!(dtype, DType::I64 | DType::Bool)
+            && let Some(number) = k.host_value(value)
+        {
+            return self.splat(number, dtype, dims);
         }
         let buffer = k.b.new_buffer(dtype, dims);
         k.store(buffer, &index, value);
@@ -566,11 +567,11 @@ impl<'p> Builder<'p> {
 
     /// A host number rounded or wrapped to an element type where that is known to change nothing; other types keep it.
     fn cast_to_element(&mut self, value: Operand, dtype: DType) -> Operand {
-        if dtype == DType::F32 {
-            if let Operand::Const(c) = &value {
-                #[allow(clippy::cast_possible_truncation, reason = "rounding to the element type is the point")]
-                return Operand::Const(Const::float(DType::F64, f64::from(c.as_f64() as f32)));
-            }
+        if dtype == DType::F32
+            && let Operand::Const(c) = &value
+        {
+            #[allow(clippy::cast_possible_truncation, reason = "rounding to the element type is the point")]
+            return Operand::Const(Const::float(DType::F64, f64::from(c.as_f64() as f32)));
         }
         value
     }

@@ -186,7 +186,7 @@ pub fn broadcast(b: &mut Builder<'_>, shapes: &[&[Dim]]) -> Result<Vec<Dim>> {
                 }
                 // One is known only when running: they are taken to be equal (`expand_to` checks), and the known one is used.
                 (None, Some(_)) => *have = dim,
-                (Some(_), None) | (None, None) => {}
+                (Some(_) | None, None) => {}
             }
         }
     }

@@ -27,10 +27,10 @@ fn escaping(graph: &Graph) -> HashSet<ValueId> {
     let mut out = HashSet::new();
     let mut pending: Vec<ValueId> = edit::blocks(graph).iter().flat_map(|&b| graph.blocks[b].returns.clone()).collect();
     while let Some(value) = pending.pop() {
-        if out.insert(value) {
-            if let Some(node) = edit::producer(graph, value) {
-                pending.extend(effects::shared(node));
-            }
+        if out.insert(value)
+            && let Some(node) = edit::producer(graph, value)
+        {
+            pending.extend(effects::shared(node));
         }
     }
     out

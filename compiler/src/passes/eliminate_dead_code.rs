@@ -84,10 +84,10 @@ impl Live<'_> {
                 }
             }
             ValueDef::Param(block, at) => {
-                if let (Some(&id), Some(at)) = (self.owner.get(&block), at.checked_sub(1)) {
-                    if self.graph.nodes[id].is("prim::Loop") {
-                        self.carried(id, at);
-                    }
+                if let (Some(&id), Some(at)) = (self.owner.get(&block), at.checked_sub(1))
+                    && self.graph.nodes[id].is("prim::Loop")
+                {
+                    self.carried(id, at);
                 }
             }
         }

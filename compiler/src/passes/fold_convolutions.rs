@@ -36,10 +36,10 @@ fn find(graph: &Graph) -> Option<Fold> {
     // Questions about the shape have the same answer after the fold.
     for (_, id) in edit::nodes(graph) {
         let node = &graph.nodes[id];
-        if matches!(&*node.op.name, "aten::dim" | "aten::size" | "prim::dtype" | "prim::device") {
-            if let Some(&input) = node.inputs.first() {
-                uses[input] -= 1;
-            }
+        if matches!(&*node.op.name, "aten::dim" | "aten::size" | "prim::dtype" | "prim::device")
+            && let Some(&input) = node.inputs.first()
+        {
+            uses[input] -= 1;
         }
     }
     edit::nodes(graph).into_iter().find_map(|(_, id)| {
@@ -305,7 +305,8 @@ fn apply(graph: &mut Graph, fold: Fold) {
     constants.push(fold.convolution);
     edit::replace_node(graph, block, fold.convolution, constants);
     let (old, new) = (graph.nodes[fold.after].outputs[0], graph.nodes[fold.convolution].outputs[0]);
-    graph.values[new].name = graph.values[old].name.clone();
+    let name = graph.values[old].name.clone();
+    graph.values[new].name = name;
     edit::remove_nodes(graph, |id| id == fold.after);
     edit::substitute(graph, &HashMap::from([(old, new)]));
 }

@@ -11,6 +11,7 @@ use crate::types::{IValue, TensorType, Type};
 use std::collections::HashMap;
 
 /// What takes the place of a node.
+#[allow(clippy::large_enum_variant, reason = "one exists at a time")]
 enum New {
     /// These values, one for each output.
     Values(Vec<ValueId>),
@@ -77,10 +78,7 @@ fn rewrite(graph: &Graph, node: &Node, writes: Writes) -> Option<New> {
         "aten::__is__" | "aten::__isnot__" => {
             let is_not = node.is("aten::__isnot__");
             let (a, b) = (ty(first), ty(input(1)?));
-            let other = match (a, b) {
-                (Type::None, other) | (other, Type::None) => other,
-                _ => return None,
-            };
+            let ((Type::None, other) | (other, Type::None)) = (a, b) else { return None };
             match other {
                 Type::None => bool(!is_not),
                 Type::Optional(_) | Type::Any | Type::Union(_) | Type::Var(_) => None,

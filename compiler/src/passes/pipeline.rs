@@ -106,10 +106,10 @@ fn method_graph(module: &Module, method: &str) -> Result<Graph> {
 
 fn checked(pass: &str, graph: &mut Graph, run: impl FnOnce(&mut Graph) -> Changed) -> Changed {
     let changed = run(graph);
-    if cfg!(debug_assertions) {
-        if let Err(rule) = verify(graph) {
-            panic!("pass {pass} broke the graph: {rule}\n{graph}");
-        }
+    if cfg!(debug_assertions)
+        && let Err(rule) = verify(graph)
+    {
+        panic!("pass {pass} broke the graph: {rule}\n{graph}");
     }
     changed
 }

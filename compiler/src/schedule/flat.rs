@@ -8,7 +8,7 @@ use crate::loops::{
     StoreMode,
 };
 use crate::types::DType;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Set in [`Flat::deps`] of what reads memory that the kernel itself writes in order.
 pub(crate) const VOLATILE: u64 = 1 << 63;
@@ -39,7 +39,7 @@ pub(crate) struct Flat {
     /// Their extents; 1 for those that were joined with their neighbour.
     pub(crate) extents: Vec<Extent>,
     /// The element each load reads.
-    pub(crate) addresses: HashMap<ExprId, Linear>,
+    pub(crate) addresses: BTreeMap<ExprId, Linear>,
     /// The kernel's reductions.
     pub(crate) reductions: Vec<Reduction>,
     /// The kernel's stores.

@@ -41,7 +41,7 @@ fn step_cycles(rows: i64, vectors: i64, vector_cycles: f64) -> f64 {
     let (rows, vectors) = (rows as f64, vectors as f64);
     // Two multiply-adds and two loads a cycle; four cycles until a sum can be added to again.
     let compute = (rows * vectors / 2.0).max(4.0);
-    let loads = (rows + vectors) / 2.0;
+    let loads = f64::midpoint(rows, vectors);
     compute.max(loads).max(vectors * vector_cycles) + 0.25 + vectors * 0.02
 }
 

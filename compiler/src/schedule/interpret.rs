@@ -11,7 +11,6 @@ use crate::types::DType;
 pub(crate) type Array = Vec<u64>;
 
 fn float(dtype: DType, value: f64) -> u64 {
-    #[allow(clippy::cast_possible_truncation)]
     let value = if dtype == DType::F32 { f64::from(value as f32) } else { value };
     value.to_bits()
 }

@@ -64,7 +64,9 @@ pub(crate) fn eligible(function: &Function, target: &ScheduleTarget) -> Vec<bool
     }
     walk(&function.body, &mut |stmt| {
         let Stmt::Kernel(kernel) = stmt else {
-            touched(stmt).iter().for_each(|b| blocks[b.index()] = None);
+            for buffer in touched(stmt) {
+                blocks[buffer.index()] = None;
+            }
             return;
         };
         let mut forms = forms(kernel);
@@ -99,6 +101,7 @@ fn chosen(function: &Function, target: &ScheduleTarget, wanted: &BTreeSet<Buffer
 
 /// The axis that moves within blocks along an index, so that the index is that axis plus multiples of the block; `None` if
 /// the index does not follow blocks. `Some(None)`: it only moves by whole blocks.
+#[allow(clippy::option_option, reason = "no answer is not the same as no axis")]
 fn followed(kernel: &Kernel, forms: &mut Forms<'_>, index: &[ExprId], block: i64) -> Option<Option<usize>> {
     let form: Linear = forms.form(index[CHANNELS]);
     let mut axis = None;
@@ -193,12 +196,9 @@ pub(crate) fn refine(flat: &Flat, plan: &mut Plan) {
     }
     let mut along = None;
     for form in flat.addresses.values() {
-        match flat.stride(form, vector) {
-            Some(0 | 1) => {}
-            _ => {
-                let is_row = |&&a: &&usize| a != vector && flat.stride(form, a) == Some(1);
-                along = plan.order.iter().find(is_row).copied().or(along);
-            }
+        if !matches!(flat.stride(form, vector), Some(0 | 1)) {
+            let is_row = |&&a: &&usize| a != vector && flat.stride(form, a) == Some(1);
+            along = plan.order.iter().find(is_row).copied().or(along);
         }
     }
     let Some(axis) = along else { return };

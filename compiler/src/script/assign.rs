@@ -59,16 +59,13 @@ impl Emitter<'_, '_> {
                 let n_rest = (items.len() + 1).saturating_sub(targets.len());
                 let mut items = items.into_iter();
                 for target in targets {
-                    match &target.kind {
-                        ExprKind::Starred(inner) => {
-                            let rest: Vec<V> = items.by_ref().take(n_rest).collect();
-                            let tuple = self.tuple(rest, range);
-                            self.assign(inner, Sugared::Value(tuple))?;
-                        }
-                        _ => {
-                            let item = items.next().expect("unpack gives an item for each target");
-                            self.assign(target, Sugared::Value(item))?;
-                        }
+                    if let ExprKind::Starred(inner) = &target.kind {
+                        let rest: Vec<V> = items.by_ref().take(n_rest).collect();
+                        let tuple = self.tuple(rest, range);
+                        self.assign(inner, Sugared::Value(tuple))?;
+                    } else {
+                        let item = items.next().expect("unpack gives an item for each target");
+                        self.assign(target, Sugared::Value(item))?;
                     }
                 }
                 Ok(())

@@ -139,11 +139,9 @@ impl Emitter<'_, '_> {
             };
             let merged = match (a, b) {
                 (Some(Binding::Value { value: a, is_refined }), Some(Binding::Value { value: b, .. })) => {
-                    if a.id == b.id && !a_leaves && !b_leaves {
-                        if a.ty == b.ty {
-                            self.scope.set(name, Some(Binding::Value { value: a, is_refined }));
-                            continue;
-                        }
+                    if a.id == b.id && !a_leaves && !b_leaves && a.ty == b.ty {
+                        self.scope.set(name, Some(Binding::Value { value: a, is_refined }));
+                        continue;
                     }
                     let declared = if is_hidden {
                         None

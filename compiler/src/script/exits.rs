@@ -132,26 +132,23 @@ impl Emitter<'_, '_> {
                 self.value_of(made, expr.range)?
             }
         };
-        let made = match hint {
-            Some(ty) => {
-                let is_declared = self.is_result_declared;
-                let made = self.convert(made, &ty, true, range).map_err(|v| {
-                    let have = v.ty;
-                    self.error(
-                        range,
-                        if is_declared {
-                            format!("Return value was annotated as having type {ty} but is actually of type {have}")
-                        } else {
-                            format!("Previous return statement returned a value of type {ty} but this return statement returns a value of type {have}")
-                        },
-                    )
-                })?;
-                V { id: made.id, ty }
-            }
-            None => {
-                self.result = Some(made.ty.clone());
-                made
-            }
+        let made = if let Some(ty) = hint {
+            let is_declared = self.is_result_declared;
+            let made = self.convert(made, &ty, true, range).map_err(|v| {
+                let have = v.ty;
+                self.error(
+                    range,
+                    if is_declared {
+                        format!("Return value was annotated as having type {ty} but is actually of type {have}")
+                    } else {
+                        format!("Previous return statement returned a value of type {ty} but this return statement returns a value of type {have}")
+                    },
+                )
+            })?;
+            V { id: made.id, ty }
+        } else {
+            self.result = Some(made.ty.clone());
+            made
         };
         self.set_hidden("$ret", made);
         if self.exits_are_flagged() {

@@ -11,6 +11,9 @@ use crate::syntax::ast::{self, BinaryOp, Expr, ExprKind, FormatPiece, TextRange}
 use crate::types::{IValue, Type};
 use std::sync::Arc;
 
+/// The arguments of a call, by position and by name.
+type Arguments = (Vec<V>, Vec<(Arc<str>, V)>);
+
 impl Emitter<'_, '_> {
     /// The value of an expression.
     pub(crate) fn expr(&mut self, expr: &Expr) -> Result<V> {
@@ -230,7 +233,7 @@ impl Emitter<'_, '_> {
     }
 
     /// The arguments of a call as values.
-    pub(crate) fn arguments(&mut self, args: &[ast::Arg]) -> Result<(Vec<V>, Vec<(Arc<str>, V)>)> {
+    pub(crate) fn arguments(&mut self, args: &[ast::Arg]) -> Result<Arguments> {
         let (mut positional, mut named) = (Vec::with_capacity(args.len()), Vec::new());
         for arg in args {
             match (&arg.name, &arg.value.kind) {

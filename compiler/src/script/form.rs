@@ -195,40 +195,57 @@ fn read_names(file: &ast::File, body: &[StmtId], out: &mut IndexSet<Arc<str>>) {
             | StmtKind::Class(_)
             | StmtKind::Unsupported { .. } => {}
         }
-        exprs.into_iter().for_each(|e| expr_names(e, out));
+        for expr in exprs {
+            expr_names(expr, out);
+        }
     }
 }
 
+/// Adds every name that an expression reads.
 fn expr_names(expr: &Expr, out: &mut IndexSet<Arc<str>>) {
     match &expr.kind {
         ExprKind::Name(name) => _ = out.insert(Arc::clone(name)),
         ExprKind::Attribute { value, .. } | ExprKind::Starred(value) => expr_names(value, out),
         ExprKind::Subscript { value, items } => {
             expr_names(value, out);
-            items.iter().for_each(|e| expr_names(e, out));
+            for item in items {
+                expr_names(item, out);
+            }
         }
         ExprKind::Slice { start, stop, step } => {
-            [start, stop, step].into_iter().flatten().for_each(|e| expr_names(e, out));
+            for part in [start, stop, step].into_iter().flatten() {
+                expr_names(part, out);
+            }
         }
         ExprKind::Call { callee, args } => {
             expr_names(callee, out);
-            args.iter().for_each(|arg| expr_names(&arg.value, out));
+            for arg in args {
+                expr_names(&arg.value, out);
+            }
         }
         ExprKind::Tuple(items) | ExprKind::List(items) | ExprKind::Set(items) => {
-            items.iter().for_each(|e| expr_names(e, out));
+            for item in items {
+                expr_names(item, out);
+            }
         }
-        ExprKind::Dict(entries) => entries.iter().for_each(|(k, v)| {
-            expr_names(k, out);
-            expr_names(v, out);
-        }),
+        ExprKind::Dict(entries) => {
+            for (key, value) in entries {
+                expr_names(key, out);
+                expr_names(value, out);
+            }
+        }
         ExprKind::ListComp { element, generators } => {
             expr_names(element, out);
-            generators.iter().for_each(|g| expr_names(&g.iter, out));
+            for generator in generators {
+                expr_names(&generator.iter, out);
+            }
         }
         ExprKind::DictComp { key, value, generators } => {
             expr_names(key, out);
             expr_names(value, out);
-            generators.iter().for_each(|g| expr_names(&g.iter, out));
+            for generator in generators {
+                expr_names(&generator.iter, out);
+            }
         }
         ExprKind::Unary { operand, .. } => expr_names(operand, out),
         ExprKind::Binary { lhs, rhs, .. } => {
@@ -237,14 +254,22 @@ fn expr_names(expr: &Expr, out: &mut IndexSet<Arc<str>>) {
         }
         ExprKind::Compare { first, rest } => {
             expr_names(first, out);
-            rest.iter().for_each(|(_, e)| expr_names(e, out));
-        }
-        ExprKind::Ternary { cond, then, orelse } => [cond, then, orelse].into_iter().for_each(|e| expr_names(e, out)),
-        ExprKind::Format(pieces) => pieces.iter().for_each(|piece| {
-            if let FormatPiece::Value(e) = piece {
-                expr_names(e, out);
+            for (_, operand) in rest {
+                expr_names(operand, out);
             }
-        }),
+        }
+        ExprKind::Ternary { cond, then, orelse } => {
+            for part in [cond, then, orelse] {
+                expr_names(part, out);
+            }
+        }
+        ExprKind::Format(pieces) => {
+            for piece in pieces {
+                if let FormatPiece::Value(value) = piece {
+                    expr_names(value, out);
+                }
+            }
+        }
         ExprKind::Int(_)
         | ExprKind::Float(_)
         | ExprKind::Imaginary(_)

@@ -89,28 +89,26 @@ impl Emitter<'_, '_> {
             return Ok(self.tuple(picked, range));
         }
         let index = self.expr(item)?;
-        match self.known(&index) {
-            Some(IValue::Int(at)) => {
-                let place = if at < 0 { at.saturating_add(n) } else { at };
-                match usize::try_from(place) {
-                    Ok(place) if place < types.len() => Ok(self.tuple_index(object, place, range)),
-                    _ => {
-                        Err(self.error(range, "Tuple index out of range. Tuple is length ".to_owned() + &n.to_string()))
-                    }
-                }
+        if let Some(IValue::Int(at)) = self.known(&index) {
+            let place = if at < 0 { at.saturating_add(n) } else { at };
+            match usize::try_from(place) {
+                Ok(place) if place < types.len() => Ok(self.tuple_index(object, place, range)),
+                _ => Err(self.error(range, "Tuple index out of range. Tuple is length ".to_owned() + &n.to_string())),
             }
-            _ => {
-                let mut all = types.first().cloned();
-                for ty in types.iter().skip(1) {
-                    all = all.and_then(|all| (unify(&all, ty, self.program) == Some(all.clone())).then_some(all));
-                }
-                match all {
-                    Some(ty) if index.ty == Type::Int => Ok(self.prim("prim::TupleIndex", &[object, &index], ty, range)),
-                    _ => Err(self.error(
-                        range,
-                        format!("Cannot index into a {} with a non-integer literal because we cannot resolve the output type", object.ty.annotation()),
-                    )),
-                }
+        } else {
+            let mut all = types.first().cloned();
+            for ty in types.iter().skip(1) {
+                all = all.and_then(|all| (unify(&all, ty, self.program) == Some(all.clone())).then_some(all));
+            }
+            match all {
+                Some(ty) if index.ty == Type::Int => Ok(self.prim("prim::TupleIndex", &[object, &index], ty, range)),
+                _ => Err(self.error(
+                    range,
+                    format!(
+                        "Cannot index into a {} with a non-integer literal because we cannot resolve the output type",
+                        object.ty.annotation()
+                    ),
+                )),
             }
         }
     }

@@ -90,9 +90,8 @@ impl Emitter<'_, '_> {
             Iterable::Enumerate(inner, start) => match self.unrolled(inner, range)? {
                 None => None,
                 Some(values) => {
-                    let start = match self.known(start) {
-                        Some(IValue::Int(start)) => start,
-                        _ => return Err(self.unsupported(range, "enumerate over a tuple from a computed start")),
+                    let Some(IValue::Int(start)) = self.known(start) else {
+                        return Err(self.unsupported(range, "enumerate over a tuple from a computed start"));
                     };
                     let mut all = Vec::with_capacity(values.len());
                     for (value, at) in values.into_iter().zip(start..) {

@@ -57,7 +57,9 @@ impl Emitter<'_, '_> {
         start: impl FnOnce(&mut Self, &V) -> Result<()>,
     ) -> Result<Flow> {
         let mut assigned = IndexSet::new();
-        targets.iter().for_each(|target| target_names(target, &mut assigned));
+        for target in targets {
+            target_names(target, &mut assigned);
+        }
         assigned_names(&self.file, body, &mut assigned);
         let returns = self.exits.holds_return(body);
         let exits = body.iter().any(|&id| self.exits.holds_exit(id));

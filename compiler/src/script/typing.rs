@@ -195,19 +195,20 @@ pub(crate) fn bind(formal: &Type, actual: &Type, bindings: &mut Bindings, classe
         return true;
     }
     match (formal, actual) {
-        (Type::Var(name), _) => match bindings.iter_mut().find(|(bound, _)| bound == name) {
-            Some((_, bound)) => match unify(bound, actual, classes) {
-                Some(ty) => {
-                    *bound = ty;
-                    true
+        (Type::Var(name), _) => {
+            if let Some((_, bound)) = bindings.iter_mut().find(|(bound, _)| bound == name) {
+                match unify(bound, actual, classes) {
+                    Some(ty) => {
+                        *bound = ty;
+                        true
+                    }
+                    None => false,
                 }
-                None => false,
-            },
-            None => {
+            } else {
                 bindings.push((Arc::clone(name), unshaped(actual)));
                 true
             }
-        },
+        }
         (Type::List(f), Type::List(a)) => bind(f, a, bindings, classes),
         (Type::List(f), Type::Tuple(items)) if !items.is_empty() => {
             let mut all = items[0].clone();

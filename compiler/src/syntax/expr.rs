@@ -198,12 +198,12 @@ impl<'i> Parser<'i> {
     fn operators(&mut self, pair: Pair<'i, Rule>) -> Result<Built> {
         let mut inner = pair.clone().into_inner();
         let first = inner.next();
-        if let (Some(first), None) = (first, inner.next()) {
-            if first.as_rule() == Rule::postfix {
-                let built = self.postfix(first)?;
-                self.no_lone_minima()?;
-                return Ok(built);
-            }
+        if let (Some(first), None) = (first, inner.next())
+            && first.as_rule() == Rule::postfix
+        {
+            let built = self.postfix(first)?;
+            self.no_lone_minima()?;
+            return Ok(built);
         }
         let mut tokens = Vec::new();
         for pair in pair.into_inner() {

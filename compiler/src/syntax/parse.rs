@@ -430,10 +430,8 @@ impl<'i> Parser<'i> {
         let chain = self.open.last_mut().and_then(|open| open.chain.take());
         let Some(chain) = chain else { return self.fail("this continues no statement before it", head) };
         let is_try = matches!(self.stmts[chain.stmt].kind, StmtKind::Unsupported { .. });
-        if is_try {
-            if let Some(open) = self.open.last_mut() {
-                open.chain = Some(chain);
-            }
+        if is_try && let Some(open) = self.open.last_mut() {
+            open.chain = Some(chain);
         }
         self.body(Slot::Orelse(chain.stmt), head, inline);
         Ok(())

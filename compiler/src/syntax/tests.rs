@@ -91,7 +91,7 @@ fn show_block(file: &File, block: &Block, indent: usize, out: &mut String) {
                 line(format!("{} : {} = {}", show(target), show(annotation), maybe(value.as_ref())));
             }
             StmtKind::AugAssign { target, op, value } => {
-                line(format!("{} {}= {}", show(target), op.text(), show(value)))
+                line(format!("{} {}= {}", show(target), op.text(), show(value)));
             }
             StmtKind::If { cond, then, orelse } => {
                 line(format!("if {}", show(cond)));
@@ -113,7 +113,7 @@ fn show_block(file: &File, block: &Block, indent: usize, out: &mut String) {
             }
             StmtKind::Return(value) => line(format!("return {}", maybe(value.as_ref()))),
             StmtKind::Raise { error, cause } => {
-                line(format!("raise {} from {}", maybe(error.as_ref()), maybe(cause.as_ref())))
+                line(format!("raise {} from {}", maybe(error.as_ref()), maybe(cause.as_ref())));
             }
             StmtKind::Assert { cond, message } => line(format!("assert {}, {}", show(cond), maybe(message.as_ref()))),
             StmtKind::Delete(targets) => line(format!("del {}", list(targets))),

@@ -1,5 +1,6 @@
 //! Element types of tensors, with PyTorch's integer codes and names.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 /// The element type of a tensor. Codes and names are those of PyTorch's `ScalarType`.
@@ -168,6 +169,7 @@ impl DType {
     }
 
     /// The type two dimensioned tensors of these types compute in.
+    #[must_use]
     pub fn promote(self, other: Self) -> Self {
         if self == other {
             return self;
@@ -195,13 +197,10 @@ fn promote_complex(lo: DType, hi: DType) -> DType {
 }
 
 fn promote_float(a: DType, b: DType) -> DType {
-    let bits = |d: DType| d.size_bytes();
-    if bits(a) == bits(b) {
-        DType::F32
-    } else if bits(a) > bits(b) {
-        a
-    } else {
-        b
+    match a.size_bytes().cmp(&b.size_bytes()) {
+        Ordering::Equal => DType::F32,
+        Ordering::Greater => a,
+        Ordering::Less => b,
     }
 }
 

@@ -49,10 +49,10 @@ pub(crate) fn find_speech(model: &str, wav: &str, backend: Backend, out: &mut dy
         if quiet == 0 && first.is_none() {
             first = Some(i);
         }
-        if quiet == QUIET_CHUNKS {
-            if let Some(first) = first.take() {
-                writeln!(out, "speech {:6.2} s to {:6.2} s", seconds(first), seconds(i + 1 - QUIET_CHUNKS))?;
-            }
+        if quiet == QUIET_CHUNKS
+            && let Some(first) = first.take()
+        {
+            writeln!(out, "speech {:6.2} s to {:6.2} s", seconds(first), seconds(i + 1 - QUIET_CHUNKS))?;
         }
     }
     if let Some(first) = first {

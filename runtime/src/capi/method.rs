@@ -46,7 +46,7 @@ pub unsafe extern "C" fn aot_rt_method(
         unsafe {
             on_instance(model, state, |instance| {
                 if !workspace.is_null()
-                    && (workspace_bytes < instance.workspace_bytes() || workspace as usize % ALIGN != 0)
+                    && (workspace_bytes < instance.workspace_bytes() || !(workspace as usize).is_multiple_of(ALIGN))
                 {
                     let bytes = instance.workspace_bytes();
                     return Err(bad(format!("workspace: expected {bytes} bytes aligned to 64, got {workspace_bytes}")));
@@ -104,7 +104,7 @@ fn read_inputs(
         if input.data.is_null() && bytes > 0 {
             return Err(wrong(Status::Argument, "null data pointer".into()));
         }
-        if input.data as usize % natural_align(dtype) != 0 {
+        if !(input.data as usize).is_multiple_of(natural_align(dtype)) {
             return Err(wrong(Status::Alignment, format!("data is not aligned to {} bytes", natural_align(dtype))));
         }
         let mut data = input.data.cast();
@@ -132,7 +132,7 @@ fn read_inputs(
 fn number(kind: &InputKind, dtype: Dtype, data: *const c_void, has_data: bool) -> Option<Leaf> {
     let scalar = |tag: Tag, bits: u64| Leaf { tag: tag as i64, bits, ..Leaf::NONE };
     let is_there = has_data || !data.is_null();
-    let is_readable = !data.is_null() && data as usize % natural_align(dtype) == 0;
+    let is_readable = !data.is_null() && (data as usize).is_multiple_of(natural_align(dtype));
     if is_there && !is_readable {
         return None;
     }
@@ -258,7 +258,7 @@ fn place_output(
         let message = format!("result {k}: {} needs {bytes} bytes, got {}", describe(dtype, sizes), output.size_bytes);
         return Err(Error::new(Status::Shape, message));
     }
-    if output.data as usize % natural_align(dtype) != 0 {
+    if !(output.data as usize).is_multiple_of(natural_align(dtype)) {
         let message = format!("result {k}: data is not aligned to {} bytes", natural_align(dtype));
         return Err(Error::new(Status::Alignment, message));
     }

@@ -30,7 +30,7 @@ pub unsafe extern "C" fn aot_rt_open(
             out.write(std::ptr::null_mut());
             let desc = ModelDesc::decode(host_slice(metadata, metadata_bytes, "metadata")?)?;
             check_cpu(&desc.cpu_features)?;
-            if weights as usize % ALIGN != 0 {
+            if !(weights as usize).is_multiple_of(ALIGN) {
                 return Err(Error::new(Status::Alignment, "the weights are not aligned to 64 bytes"));
             }
             let code = host_slice(entries, n_entries, "entries")?.iter().map(|&entry| Code::Native(entry)).collect();

@@ -75,10 +75,8 @@ unsafe fn read_value(value: &AotValue, depth: usize) -> Result<Value> {
             unsafe {
                 let sizes = host_slice(tensor.sizes, rank, "sizes")?;
                 size_bytes(Dtype(tensor.dtype), sizes)?;
-                let strides = match tensor.strides.is_null() {
-                    true => None,
-                    false => Some(host_slice(tensor.strides, rank, "strides")?),
-                };
+                let strides =
+                    if tensor.strides.is_null() { None } else { Some(host_slice(tensor.strides, rank, "strides")?) };
                 Value::Tensor(Tensor::borrowed(Dtype(tensor.dtype), sizes, strides, tensor.data.cast()))
             }
         }

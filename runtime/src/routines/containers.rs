@@ -273,9 +273,10 @@ fn missing<T>(key: &Item) -> Result<T> {
 pub(super) fn dict_set(call: &mut Call<'_>) -> Result<()> {
     let value = call.item(2)?;
     let (dict, key, at) = lookup(call)?;
-    let old = with_dict(&dict, |entries| match at {
-        Some(at) => Some(std::mem::replace(&mut entries[at].1, value)),
-        None => {
+    let old = with_dict(&dict, |entries| {
+        if let Some(at) = at {
+            Some(std::mem::replace(&mut entries[at].1, value))
+        } else {
             entries.push((key, value));
             None
         }

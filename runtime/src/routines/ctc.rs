@@ -35,7 +35,7 @@ fn alignment_loss(
 ) -> f64 {
     // The states are the labels with blanks before, between and after.
     let n_states = 2 * labels.len() + 1;
-    let class = |s: usize| if s % 2 == 0 { blank } else { labels[s / 2] };
+    let class = |s: usize| if s.is_multiple_of(2) { blank } else { labels[s / 2] };
     if n_frames == 0 {
         return if labels.is_empty() { 0.0 } else { f64::INFINITY };
     }

@@ -110,17 +110,17 @@ pub(super) fn fill_randint(call: &mut Call<'_>) -> Result<()> {
         // SAFETY: as above.
         Dtype::I32 => {
             // SAFETY: as above.
-            unsafe { elements::<i32>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high) as i32)
+            unsafe { elements::<i32>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high) as i32);
         }
         // SAFETY: as above.
         Dtype::F32 => {
             // SAFETY: as above.
-            unsafe { elements::<f32>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high) as f32)
+            unsafe { elements::<f32>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high) as f32);
         }
         // SAFETY: as above.
         Dtype::F64 => {
             // SAFETY: as above.
-            unsafe { elements::<f64>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high) as f64)
+            unsafe { elements::<f64>(&tensor) }.iter_mut().for_each(|x| *x = generator.randint(low, high) as f64);
         }
         other => return unsupported("random integers", other),
     }

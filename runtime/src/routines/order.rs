@@ -62,7 +62,7 @@ impl Rows {
         let (input, values, indices) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
         let n = input.sizes.last().map_or(1, |&n| n as usize);
         let k = values.sizes.last().map_or(1, |&k| k as usize);
-        let n_rows = if n == 0 { 0 } else { input.n_elements() / n };
+        let n_rows = input.n_elements().checked_div(n).unwrap_or(0);
         let fits = k <= n && values.n_elements() == n_rows * k && indices.n_elements() == n_rows * k;
         if indices.dtype != Dtype::I64 || values.dtype != input.dtype || n > 0 && !fits {
             return Err(Error::new(Status::Internal, "sort: buffers do not fit"));
@@ -201,7 +201,7 @@ pub(super) fn mode(call: &mut Call<'_>) -> Result<()> {
 pub(super) fn sort_rows(call: &mut Call<'_>) -> Result<()> {
     let (input, order, starts) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
     let n = order.n_elements();
-    let width = if n == 0 { 0 } else { input.n_elements() / n };
+    let width = input.n_elements().checked_div(n).unwrap_or(0);
     if order.dtype != Dtype::I64 || starts.dtype != Dtype::BOOL || starts.n_elements() != n {
         return Err(Error::new(Status::Internal, "sort_rows: buffers do not fit"));
     }

@@ -14,13 +14,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
 
+/// A declared function, its result and its parameters.
+pub(super) type Declared = (FuncId, Option<Ty>, Vec<Ty>);
+
 /// A module under construction.
 pub(super) struct Cranelift {
     pub(super) module: RefCell<JITModule>,
     pub(super) resolve: Resolve,
     pub(super) has_fma: bool,
     pub(super) error: RefCell<Option<Box<Diagnostic>>>,
-    pub(super) funcs: RefCell<Vec<(FuncId, Option<Ty>, Vec<Ty>)>>,
+    pub(super) funcs: RefCell<Vec<Declared>>,
     pub(super) known: RefCell<HashMap<String, Func>>,
     pub(super) texts: RefCell<HashMap<Vec<u8>, cranelift_module::DataId>>,
     pub(super) current: Cell<Option<Func>>,

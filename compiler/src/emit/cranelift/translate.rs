@@ -101,7 +101,7 @@ impl Builder for Cranelift {
 
     fn label(&self) -> Label {
         let mut labels = self.labels.borrow_mut();
-        labels.push(self.with(|b| b.create_block()));
+        labels.push(self.with(cranelift_frontend::FunctionBuilder::create_block));
         Label(u32::try_from(labels.len() - 1).expect("fewer than 2^32 labels"))
     }
 

@@ -156,10 +156,10 @@ impl<'g> Body<'g> {
         let (mut seen, mut order) = (HashSet::new(), Vec::new());
         let mut add = |values: &[ValueId]| {
             for &value in values {
-                if let Some((id, _)) = self.def(value).filter(|(_, node)| node.is("prim::Constant")) {
-                    if seen.insert(id) {
-                        order.push(id);
-                    }
+                if let Some((id, _)) = self.def(value).filter(|(_, node)| node.is("prim::Constant"))
+                    && seen.insert(id)
+                {
+                    order.push(id);
                 }
             }
         };

@@ -163,15 +163,14 @@ pub(super) fn attend(b: &mut Builder<'_>, inputs: [Tensor; 3], rules: &Rules) ->
     let score_labels = with(score_batch + 2, [rows, columns]);
     let (q_labels, k_labels) = (with(q.rank(), [rows, e]), with(key.rank(), [columns, e]));
     let scores = contract(b, &[(&q, &q_labels), (&key, &k_labels)], &score_labels, q.dtype, |k, i, sum| {
-        let factor = match scale {
-            Some(scale) => k.float(compute, scale),
-            None => {
-                let width = k.dim(width);
-                let width = k.cast(compute, width);
-                let root = k.unary(UnaryOp::Sqrt, width);
-                let one = k.one(compute);
-                k.div(one, root)
-            }
+        let factor = if let Some(scale) = scale {
+            k.float(compute, scale)
+        } else {
+            let width = k.dim(width);
+            let width = k.cast(compute, width);
+            let root = k.unary(UnaryOp::Sqrt, width);
+            let one = k.one(compute);
+            k.div(one, root)
         };
         let mut score = k.mul(sum, factor);
         let least = lowest(k, compute);

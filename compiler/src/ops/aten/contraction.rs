@@ -493,16 +493,15 @@ fn einsum(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     }
     let batch: Vec<Label> = operands.iter().flatten().copied().filter(|l| *l >= ELLIPSIS).collect();
     let n_batch = batch.iter().max().map_or(0, |l| (l - ELLIPSIS) as usize + 1);
-    let out = match right {
-        Some(right) => side_labels(b, right, None, n_batch)?,
-        None => {
-            // Without an arrow: the ellipsis, then the letters that appear once, in order.
-            let mut letters: Vec<Label> = operands.iter().flatten().copied().filter(|l| *l < ELLIPSIS).collect();
-            letters.sort_unstable();
-            let once = letters.iter().copied().filter(|l| letters.iter().filter(|x| *x == l).count() == 1);
-            let ellipsis = (0..n_batch).rev().map(|i| ELLIPSIS + Label::try_from(i).expect("ranks are small"));
-            ellipsis.chain(once).collect()
-        }
+    let out = if let Some(right) = right {
+        side_labels(b, right, None, n_batch)?
+    } else {
+        // Without an arrow: the ellipsis, then the letters that appear once, in order.
+        let mut letters: Vec<Label> = operands.iter().flatten().copied().filter(|l| *l < ELLIPSIS).collect();
+        letters.sort_unstable();
+        let once = letters.iter().copied().filter(|l| letters.iter().filter(|x| *x == l).count() == 1);
+        let ellipsis = (0..n_batch).rev().map(|i| ELLIPSIS + Label::try_from(i).expect("ranks are small"));
+        ellipsis.chain(once).collect()
     };
     if let Some(l) = out.iter().find(|l| !operands.iter().flatten().any(|x| x == *l)) {
         let letter = char::from_u32(*l).unwrap_or('.');

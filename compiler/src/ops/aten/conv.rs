@@ -325,11 +325,11 @@ fn transposed(
     let channels = scaled(b, outputs, groups, 0);
     let channels = b.dim(channels);
     let mut dims = vec![x.dims[0], channels];
-    for i in 0..rank {
+    for (i, &extra) in extra.iter().enumerate().take(rank) {
         let spread = scaled(b, x.dims[2 + i], window.stride[i], -window.stride[i]);
         let reach = scaled(b, w.dims[2 + i], window.dilation[i], 1 - window.dilation[i]);
         let full = b.binary(BinaryOp::Add, spread, reach);
-        let extent = b.binary(BinaryOp::Add, full, int(extra[i] - 2 * window.padding[i].0));
+        let extent = b.binary(BinaryOp::Add, full, int(extra - 2 * window.padding[i].0));
         let extent = b.dim(extent);
         if extent.known().is_some_and(|n| n <= 0) {
             return Err(b.user(format!(

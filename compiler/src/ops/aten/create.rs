@@ -178,10 +178,10 @@ fn tensor(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let natural = numbers.first().map_or(DType::F32, |n| number_type(b, n));
     let dtype = dtype_or(b, args, natural)?;
     let dims: Vec<Dim> = dims.into_iter().map(Dim::Const).collect();
-    if let [first, rest @ ..] = &numbers[..] {
-        if rest.iter().all(|n| n == first) {
-            return Ok(Value::Tensor(b.splat(first.clone(), dtype, &dims)));
-        }
+    if let [first, rest @ ..] = &numbers[..]
+        && rest.iter().all(|n| n == first)
+    {
+        return Ok(Value::Tensor(b.splat(first.clone(), dtype, &dims)));
     }
     let count = Dim::Const(i64::try_from(numbers.len()).unwrap_or(i64::MAX));
     let line = elements(b, dtype, count, &numbers);

@@ -295,16 +295,13 @@ fn batch_norm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 /// Result, saved mean and saved inverse standard deviation; the last two are empty outside training.
 fn saved(b: &mut Builder<'_>, norm: BatchNorm, eps: f64) -> Value {
-    let (mean, inverse) = match norm.batch {
-        Some(stats) => {
-            let inverse = inverse_stds(b, &stats.variance, eps, norm.output.dtype);
-            (rounded(b, stats.mean, norm.output.dtype), inverse)
-        }
-        None => {
-            let zero = Operand::Const(Const::float(DType::F64, 0.0));
-            let empty = b.splat(zero, norm.output.dtype, &[Dim::Const(0)]);
-            (empty.clone(), empty)
-        }
+    let (mean, inverse) = if let Some(stats) = norm.batch {
+        let inverse = inverse_stds(b, &stats.variance, eps, norm.output.dtype);
+        (rounded(b, stats.mean, norm.output.dtype), inverse)
+    } else {
+        let zero = Operand::Const(Const::float(DType::F64, 0.0));
+        let empty = b.splat(zero, norm.output.dtype, &[Dim::Const(0)]);
+        (empty.clone(), empty)
     };
     Value::Tuple(vec![Value::Tensor(norm.output), Value::Tensor(mean), Value::Tensor(inverse)], None)
 }

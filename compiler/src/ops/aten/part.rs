@@ -151,10 +151,11 @@ fn as_strided(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     };
     let reach: i64 = sizes.iter().zip(&strides).map(|(n, s)| (n - 1) * s).sum();
     let is_empty = sizes.contains(&0);
-    if let Some(offset) = offset.known() {
-        if !is_empty && (offset < 0 || offset + reach >= total) {
-            return Err(b.user("setStorage: sizes and strides are out of bounds for the storage"));
-        }
+    if let Some(offset) = offset.known()
+        && !is_empty
+        && (offset < 0 || offset + reach >= total)
+    {
+        return Err(b.user("setStorage: sizes and strides are out of bounds for the storage"));
     }
     let dims = sizes.iter().map(|n| Dim::Const(*n)).collect();
     Ok(Value::Tensor(views::as_strided_on(&x, total, offset, dims, &strides)))

@@ -306,7 +306,7 @@ fn count_points(
             }
             Place::Strided { stride, padding, .. } => {
                 let size = k.dim(windows.size[d]);
-                if padding[d] == 0 && !rule.ceil_mode || rule.counts_padding && !rule.ceil_mode {
+                if !rule.ceil_mode && (padding[d] == 0 || rule.counts_padding) {
                     size
                 } else {
                     let (s, p, length, zero) = (k.int(stride[d]), k.int(padding[d]), k.dim(lengths[d]), k.int(0));

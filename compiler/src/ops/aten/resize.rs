@@ -75,7 +75,7 @@ fn resampled(b: &mut Builder<'_>, args: &Args<'_>, x: &Tensor, n: usize) -> Resu
             };
             factors.push(Some(b.cast(DType::F64, factor.clone())));
         }
-        if sizes.is_some() == !list.is_empty() {
+        if sizes.is_some() != list.is_empty() {
             return Err(b.user("Must specify exactly one of output_size and scale_factors"));
         }
     } else {

@@ -196,10 +196,12 @@ fn index_put(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let accumulate = args.flag(b, 3)?;
     let values = apart_from(b, &values, &x);
     let list: Vec<_> = list.iter().map(|t| t.as_ref().map(|t| apart_from(b, t, &x))).collect();
-    if let ([Some(mask)], false) = (list.as_slice(), accumulate) {
-        if mask.dtype == DType::Bool && values.dims.iter().all(|d| *d == Dim::Const(1)) && mask.rank() <= x.rank() {
-            return masked_put(b, &x, mask, &values);
-        }
+    if let ([Some(mask)], false) = (list.as_slice(), accumulate)
+        && mask.dtype == DType::Bool
+        && values.dims.iter().all(|d| *d == Dim::Const(1))
+        && mask.rank() <= x.rank()
+    {
+        return masked_put(b, &x, mask, &values);
     }
     let indexing = Indexing::new(b, &x, &list)?;
     let dims = indexing.dims(&x);

@@ -95,13 +95,12 @@ fn fetched(b: &mut Builder<'_>, routine: &'static str, args: Vec<Arg>, facts: &I
 pub fn tensor_in(b: &mut Builder<'_>, var: VarId, dtype: DType, dims: &[Option<i64>]) -> Tensor {
     let mut extents = Vec::with_capacity(dims.len());
     for (i, dim) in dims.iter().enumerate() {
-        extents.push(match dim {
-            Some(n) => Dim::Const(*n),
-            None => {
-                let at = Arg::Scalar(int(i64::try_from(i).unwrap_or(i64::MAX)));
-                let found = b.call("tensor_dim", vec![Arg::Scalar(Operand::Var(var)), at], &[VarType::Int]);
-                Dim::Var(found[0])
-            }
+        extents.push(if let Some(n) = dim {
+            Dim::Const(*n)
+        } else {
+            let at = Arg::Scalar(int(i64::try_from(i).unwrap_or(i64::MAX)));
+            let found = b.call("tensor_dim", vec![Arg::Scalar(Operand::Var(var)), at], &[VarType::Int]);
+            Dim::Var(found[0])
         });
     }
     let buffer = b.add_buffer(dtype, &extents, BufferClass::Object(var));

@@ -271,12 +271,11 @@ fn find(b: &mut Builder<'_>, args: &Args<'_>, items: &[Value]) -> Result<Option<
 
 fn index(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (_, items) = list(b, args, 0)?;
-    match find(b, args, &items)? {
-        Some(at) => Ok(Value::int(i64::try_from(at).unwrap_or(i64::MAX))),
-        None => {
-            let text = super::text::constant_text(args.value(1)?).unwrap_or_default();
-            Ok(raise(b, "ValueError", &format!("'{text}' is not in list")))
-        }
+    if let Some(at) = find(b, args, &items)? {
+        Ok(Value::int(i64::try_from(at).unwrap_or(i64::MAX)))
+    } else {
+        let text = super::text::constant_text(args.value(1)?).unwrap_or_default();
+        Ok(raise(b, "ValueError", &format!("'{text}' is not in list")))
     }
 }
 

@@ -100,7 +100,7 @@ fn render(b: &mut Builder<'_>, value: &Value, parts: &mut Vec<Part>) -> Result<(
     let text = |parts: &mut Vec<Part>, t: &str| parts.push(Part::Text(t.to_owned()));
     match value {
         Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o) => {
-            parts.push(Part::Value(Arg::Scalar(o.clone())))
+            parts.push(Part::Value(Arg::Scalar(o.clone())));
         }
         Value::Tensor(t) => {
             let buffer = b.row_major(t);
