@@ -242,10 +242,11 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         let cond = self.truth(&cond)?;
         let carried = inputs[2..].iter().map(|v| self.get(act, *v)).collect::<Outcome<Vec<_>>>()?;
         let snapshot = self.snapshot();
-        match self.unrolled(act, node, &trip, &cond, &carried)? {
-            Unrolled::Done(values) => return next(self, values),
-            Unrolled::NeverEnds => return Ok(()),
-            Unrolled::NotKnown => self.restore(&snapshot),
+        match self.unrolled(act, node, &trip, &cond, &carried) {
+            Ok(Unrolled::Done(values)) => return next(self, values),
+            Ok(Unrolled::NeverEnds) => return Ok(()),
+            Ok(Unrolled::NotKnown) | Err(Stop::Incompatible(_)) => self.restore(&snapshot),
+            Err(error) => return Err(error),
         }
         match self.rolled_somehow(act, node, 0, &trip, &cond, &carried, &snapshot) {
             Err(Stop::Incompatible(_)) => {
