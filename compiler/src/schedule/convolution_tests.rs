@@ -177,6 +177,27 @@ fn strides_dilation_groups_and_odd_channels() {
     check(Conv { ic: 33, oc: 17, kernel: 1, pad: 0, ..PLAIN }, 1);
 }
 
+#[test]
+fn depthwise_convolutions_lie_with_channels_last() {
+    let wide = Conv { ic: 24, oc: 24, groups: 24, h: 17, ..PLAIN };
+    for c in [
+        wide,
+        Conv { batch: 2, ic: 20, oc: 20, groups: 20, kernel: 5, pad: 2, stride: 2, h: 31, ..PLAIN },
+        Conv { ic: 40, oc: 40, groups: 40, kernel: 7, pad: 3, h: 14, ..PLAIN },
+        Conv { kernel: 3, dilation: 2, pad: 2, ..wide },
+    ] {
+        check(c, if c.stride == 1 { 3 } else { 2 });
+    }
+    let target = crate::driver::schedule_target(&crate::emit::target::Target::named("x86-64-v3").unwrap());
+    let (mut program, _) = program(wide, 3);
+    super::schedule(&mut program, &target, &super::Options::default()).unwrap();
+    let function = &program.functions[FunctionId::new(0)];
+    let last = Layout::Blocked { dim: 1, block: 24 };
+    let n_last = function.buffers.iter().filter(|b| b.layout == last).count();
+    // The two results in between and the padded copies of them.
+    assert!(n_last >= 4, "{n_last} buffers have channels last");
+}
+
 /// A transposed convolution of square planes: `[oc]` sums over input points and taps that meet at an output point.
 fn transposed(ic: i64, oc: i64, h: i64, kernel: i64, stride: [i64; 2], pad: i64) -> (Program, Vec<Value>) {
     let mut program = Program::default();

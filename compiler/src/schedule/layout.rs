@@ -21,7 +21,7 @@ use crate::types::DType;
 use std::collections::BTreeSet;
 
 /// The dimension that is blocked: channels.
-const CHANNELS: usize = 1;
+pub(crate) const CHANNELS: usize = 1;
 
 /// Chooses the buffers that are blocked: those of these convolutions' groups, given function by function.
 pub(crate) fn choose(program: &mut Program, target: &ScheduleTarget, wanted: &[BTreeSet<BufferId>]) {
@@ -34,7 +34,7 @@ pub(crate) fn choose(program: &mut Program, target: &ScheduleTarget, wanted: &[B
 }
 
 /// Every index a kernel applies to a buffer.
-fn accesses(kernel: &Kernel) -> impl Iterator<Item = (BufferId, &[ExprId])> {
+pub(crate) fn accesses(kernel: &Kernel) -> impl Iterator<Item = (BufferId, &[ExprId])> {
     let loads = kernel.exprs.ids().filter_map(|id| match kernel.exprs.get(id) {
         Expr::Load { buffer, index, .. } => Some((*buffer, &**index)),
         _ => None,

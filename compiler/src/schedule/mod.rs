@@ -3,8 +3,10 @@
 //! [`schedule`] runs the transforms in order. Each is one file:
 //! - `fuse`: maps into their consumers and producers (`effects` says what statements read and write);
 //! - `contraction`: recognises sums of products; `pad`: padded inputs in place of tests; `pack`: weights in panels;
+//! - `turn`: run-time right-hand sides of products with their columns next to each other;
 //! - `phases`: transposed convolutions as plain ones;
 //! - `winograd`: 3x3 convolutions as products of transformed data; `layout`: channels of their buffers in blocks;
+//! - `depthwise`: channels last around depthwise convolutions, and their tiles;
 //! - `flat`: a kernel with physical addresses (linear forms, see `linear`), neighbouring axes joined;
 //! - `plan`: which axis is vectorised, tiles, what runs in parallel; `gemm`: tiles of contractions;
 //! - `rows`: kernels that work on the same rows as one nest;
@@ -15,6 +17,7 @@
 //! own, or write the nest with [`nest_builder::NestBuilder`] directly.
 
 mod contraction;
+mod depthwise;
 mod effects;
 mod flat;
 mod fuse;
@@ -29,6 +32,7 @@ mod pad;
 mod phases;
 mod plan;
 mod rows;
+mod turn;
 mod winograd;
 
 #[cfg(test)]
@@ -89,9 +93,11 @@ pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Option
             convolved = winograd::rewrite(program, target)?;
         }
         pad::pad_inputs(program);
+        turn::turn_operands(program, target);
     }
     if target.vector_bytes > 0 {
         layout::choose(program, target, &convolved);
+        depthwise::choose(program, target)?;
         pack::pack_weights(program, target)?;
         layout::split(program);
     }
@@ -185,6 +191,7 @@ fn lower_kernel(
     check_types(&flat)?;
     let mut plan = Plan::choose(&flat, target, options);
     gemm::refine(&flat, &mut plan, target);
+    depthwise::refine(&flat, &mut plan, target);
     layout::refine(&flat, &mut plan);
     let (nest, buffers, scalars) = generic::build(function, &flat, &plan, &kernel.name);
     let scalars = scalars.into_iter().map(Operand::Var).collect();

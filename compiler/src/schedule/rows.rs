@@ -5,7 +5,8 @@
 //! each other is a row long and lies in a local array where nobody else wants it.
 //!
 //! Kernels belong together if each has leading parallel axes with the same number of points, and if every access to what
-//! one of them writes and another touches stays in the row of the point. Contractions stay out: their tiles span rows.
+//! one of them writes and another touches stays in the row of the point. Contractions whose tiles would span rows stay out;
+//! those of a batch, where a row is a whole product, do not.
 
 use super::effects::{Place, place, uses};
 use super::flat::{Flat, physical_len};
@@ -286,8 +287,12 @@ fn build(
             address.terms.retain(|m, _| !matches!(m.atom, Some(Atom::Axis(a)) if rows.contains(&a)));
         }
     }
-    let plans: Vec<Plan> =
-        members.iter().map(|member| Plan::within_rows(&member.flat, &member.rows, target, options)).collect();
+    let plan = |member: &Member<'_>| {
+        let mut plan = Plan::within_rows(&member.flat, &member.rows, target, options);
+        super::gemm::refine(&member.flat, &mut plan, target);
+        plan
+    };
+    let plans: Vec<Plan> = members.iter().map(plan).collect();
     let parts: Vec<generic::Part<'_>> = members
         .iter()
         .zip(&plans)

@@ -660,6 +660,30 @@ fn weights_are_packed_into_panels() {
 }
 
 #[test]
+fn run_time_right_hand_sides_are_turned() {
+    // Scores of attention: a turned copy, except where too few rows share it. Kernels of several heads are one nest.
+    for (heads, rows, n_launches) in [(1, 19, 2), (1, 3, 1), (3, 19, 1), (3, 3, 1)] {
+        let mut case = Case::new();
+        let (columns, terms) = (21, 10);
+        let x = case.buffer(DType::F32, &consts(&[rows, heads, terms]));
+        let y = case.buffer(DType::F32, &consts(&[columns, heads, terms]));
+        let out = case.buffer(DType::F32, &consts(&[heads, rows, columns]));
+        case.function.buffers[x].class = BufferClass::Input(0);
+        case.function.buffers[y].class = BufferClass::Input(1);
+        case.axes(AxisKind::Parallel, &consts(&[heads, rows, columns]));
+        case.axes(AxisKind::Reduce, &consts(&[terms]));
+        let [h, m, n, k] = [0, 1, 2, 3].map(|axis| case.axis(axis));
+        let (a, b) = (case.load(x, &[m, h, k]), case.load(y, &[n, h, k]));
+        let product = case.kernel.exprs.binary(BinaryOp::Mul, a, b);
+        let acc = case.reduce(ReduceOp::Sum, product);
+        case.store(out, &[h, m, n], acc);
+        let mut kernels = Vec::new();
+        next(&mut case, &mut kernels);
+        assert_eq!(check_function(&mut case, kernels, &[out]), n_launches);
+    }
+}
+
+#[test]
 fn padded_convolutions_are_packed() {
     for (ic, oc, stride) in [(32, 16, 1), (30, 20, 2), (3, 8, 1)] {
         let (n, h, w, kernel, pad) = (2, 5, 6, 3, 1);

@@ -222,32 +222,32 @@ fn softmax_rows(b: &mut Builder<'_>, x: &Tensor, has_mask: bool) -> Tensor {
             k.select(is_empty, zero, v)
         },
     );
-    let exponential = |k: &mut crate::ops::primitives::KernelBuilder<'_, '_>, at: &[_], row: &[_]| {
-        let v = k.load(x, at);
+    let exponentials = b.map(compute, &x.dims, |k, i| {
+        let v = k.load(x, i);
         let v = k.cast(compute, v);
-        let m = k.load(&greatest, row);
+        let m = k.load(&greatest, &i[..i.len() - 1]);
         let d = k.sub(v, m);
         k.unary(UnaryOp::Exp, d)
-    };
-    let sums = b.reduce(
+    });
+    let factors = b.reduce(
         ReduceOp::Sum,
         compute,
         &lead,
         &last,
-        |k, i, over| exponential(k, &at(i, over), i),
-        |k, _, v| {
+        |k, i, over| k.load(&exponentials, &at(i, over)),
+        |k, _, sum| {
+            let one = k.one(compute);
+            let inverse = k.div(one, sum);
             if !has_mask {
-                return v;
+                return inverse;
             }
-            let (zero, one) = (k.zero(compute), k.one(compute));
-            let is_empty = k.binary(BinaryOp::Eq, v, zero);
-            k.select(is_empty, one, v)
+            let zero = k.zero(compute);
+            let is_empty = k.binary(BinaryOp::Eq, sum, zero);
+            k.select(is_empty, one, inverse)
         },
     );
     b.map(x.dtype, &x.dims, |k, i| {
-        let row = &i[..i.len() - 1];
-        let e = exponential(k, i, row);
-        let s = k.load(&sums, row);
-        k.div(e, s)
+        let (e, factor) = (k.load(&exponentials, i), k.load(&factors, &i[..i.len() - 1]));
+        k.mul(e, factor)
     })
 }

@@ -548,32 +548,41 @@ pub fn softmax(b: &mut Builder<'_>, x: &Tensor, dim: usize, dtype: DType, is_log
     let compute = compute_type(dtype);
     let over = Over::new(if x.rank() == 0 { Vec::new() } else { vec![dim] }, true);
     let greatest = fold(b, x, &over, ReduceOp::Max, (compute, compute), |_, v| v, |_, acc| acc);
-    let total = b.reduce(
-        ReduceOp::Sum,
-        compute,
-        &over.result(x),
-        &over.extents(x),
-        |k, outer, inner| {
-            let index = over.index(x.rank(), outer, inner);
-            let v = k.load(x, &index);
-            let v = k.cast(compute, v);
-            let m = k.load(&greatest, outer);
-            let d = k.sub(v, m);
+    let difference = |k: &mut KernelBuilder<'_, '_>, index: &[ExprId], group: &[ExprId]| {
+        let v = k.load(x, index);
+        let v = k.cast(compute, v);
+        let m = k.load(&greatest, group);
+        k.sub(v, m)
+    };
+    if is_log {
+        let exponential = |k: &mut KernelBuilder<'_, '_>, outer: &[ExprId], inner: &[ExprId]| {
+            let d = difference(k, &over.index(x.rank(), outer, inner), outer);
             k.unary(UnaryOp::Exp, d)
-        },
-        |k, _, acc| if is_log { k.unary(UnaryOp::Log, acc) } else { acc },
-    );
+        };
+        let log = |k: &mut KernelBuilder<'_, '_>, _: &[ExprId], acc| k.unary(UnaryOp::Log, acc);
+        let (groups, extents) = (over.result(x), over.extents(x));
+        let total = b.reduce(ReduceOp::Sum, compute, &groups, &extents, exponential, log);
+        return b.map(dtype, &x.dims, |k, i| {
+            let group = over.group(k, i);
+            let (d, total) = (difference(k, i, &group), k.load(&total, &group));
+            k.sub(d, total)
+        });
+    }
+    // Exponentials are made once and kept, and a division is made for each sum, not for each element.
+    let exponentials = b.map(compute, &x.dims, |k, i| {
+        let group = over.group(k, i);
+        let d = difference(k, i, &group);
+        k.unary(UnaryOp::Exp, d)
+    });
+    let invert = |k: &mut KernelBuilder<'_, '_>, acc| {
+        let one = k.one(compute);
+        k.div(one, acc)
+    };
+    let factor = fold(b, &exponentials, &over, ReduceOp::Sum, (compute, compute), |_, v| v, invert);
     b.map(dtype, &x.dims, |k, i| {
         let group = over.group(k, i);
-        let v = k.load(x, i);
-        let v = k.cast(compute, v);
-        let (m, total) = (k.load(&greatest, &group), k.load(&total, &group));
-        let d = k.sub(v, m);
-        if is_log {
-            return k.sub(d, total);
-        }
-        let e = k.unary(UnaryOp::Exp, d);
-        k.div(e, total)
+        let (e, factor) = (k.load(&exponentials, i), k.load(&factor, &group));
+        k.mul(e, factor)
     })
 }
 
