@@ -152,24 +152,30 @@ fn files_say_what_they_are_for() {
     assert!(silent.is_empty(), "files without a header: {silent:?}");
 }
 
-/// The part of the README that is made from the registry, in lines of names by namespace.
+/// The first sentence of a file's header.
+fn first_sentence(text: &str) -> String {
+    let header = text.lines().map_while(|line| line.strip_prefix("//!")).take_while(|line| !line.is_empty());
+    let header = header.map(str::trim).collect::<Vec<_>>().join(" ");
+    header.split_inclusive(". ").next().unwrap_or_default().trim_end_matches(['.', ' ']).to_owned()
+}
+
+/// The part of the README that is made from the registry: a row for each family, with the first sentence of its file.
 fn operator_table() -> String {
-    let mut spaces: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for name in aot::ops::defined() {
-        let (space, rest) = name.split_once("::").expect("operators have a namespace");
-        // Overloads are not told apart: a table of names is long enough.
-        let name = rest.split('.').next().expect("a split has a first part");
-        let names = spaces.entry(space).or_default();
-        if names.last() != Some(&name) {
-            names.push(name);
+    let files = sources("compiler/src/ops");
+    let mut families: Vec<(String, BTreeSet<String>)> = Vec::new();
+    for (family, defs) in aot::ops::families() {
+        let about = first_sentence(&files[&format!("compiler/src/ops/{family}.rs")]);
+        if families.last().is_none_or(|(last, _)| *last != about) {
+            families.push((about, BTreeSet::new()));
         }
+        let names = &mut families.last_mut().expect("one was pushed").1;
+        // Overloads are not told apart: a table of names is long enough.
+        names.extend(defs.iter().map(|def| def.name.split('.').next().expect("a split has a first part").to_owned()));
     }
-    let mut table = String::from("| namespace | operators |\n| --- | --- |\n");
-    for (space, mut names) in spaces {
-        names.sort_unstable();
-        names.dedup();
-        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-        table += &format!("| `{space}` ({}) | {} |\n", names.len(), names.join(" "));
+    let mut table = String::from("| family | operators |\n| --- | --- |\n");
+    for (about, names) in families {
+        let names: Vec<String> = names.iter().map(|name| format!("`{}`", name.trim_start_matches("aten::"))).collect();
+        table += &format!("| {about} | {} |\n", names.join(" "));
     }
     table
 }

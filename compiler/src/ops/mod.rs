@@ -40,10 +40,16 @@ pub struct OpDef {
     pub lower: Lowering,
 }
 
-static REGISTRY: LazyLock<HashMap<&'static str, &'static OpDef>> = LazyLock::new(|| {
-    let families = aten::FAMILIES.iter().copied().chain(prim::FAMILIES.iter().copied()).chain([vision::DEFS]);
-    families.flatten().map(|def| (def.name, def)).collect()
-});
+static REGISTRY: LazyLock<HashMap<&'static str, &'static OpDef>> =
+    LazyLock::new(|| families().flat_map(|(_, defs)| defs).map(|def| (def.name, def)).collect());
+
+/// Every family of operators: its file below this folder, without `.rs`, and its definitions. A file may hold several.
+pub fn families() -> impl Iterator<Item = (String, &'static [OpDef])> {
+    let within = |folder: &'static str, families: &'static [(&str, &'static [OpDef])]| {
+        families.iter().map(move |(file, defs)| (format!("{folder}/{file}"), *defs))
+    };
+    within("aten", aten::FAMILIES).chain(within("prim", prim::FAMILIES)).chain([("vision".to_owned(), vision::DEFS)])
+}
 
 /// The definition of an operator: of this overload, else of its name.
 pub fn lookup(op: &OpName) -> Option<&'static OpDef> {

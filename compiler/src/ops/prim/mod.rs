@@ -9,14 +9,14 @@ pub mod text;
 
 use super::OpDef;
 
-/// Every family's definitions.
-pub const FAMILIES: &[&[OpDef]] = &[
-    scalar::BINARY_DEFS,
-    scalar::UNARY_DEFS,
-    scalar::DEFS,
-    container::DEFS,
-    list::DEFS,
-    dict::DEFS,
-    tensor_props::DEFS,
-    text::DEFS,
+/// Every family: the file it stands in, and its definitions.
+pub const FAMILIES: &[(&str, &[OpDef])] = &[
+    ("scalar", scalar::BINARY_DEFS),
+    ("scalar", scalar::UNARY_DEFS),
+    ("scalar", scalar::DEFS),
+    ("container", container::DEFS),
+    ("list", list::DEFS),
+    ("dict", dict::DEFS),
+    ("tensor_props", tensor_props::DEFS),
+    ("text", text::DEFS),
 ];
