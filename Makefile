@@ -8,7 +8,7 @@ AOT := target/release/aot
 
 # What a fresh Debian 12 needs beside Rust. LLVM is found by llvm-config-19 on the PATH; to use another one, set
 # LLVM_SYS_191_PREFIX to its folder.
-PACKAGES := llvm-19-dev libpolly-19-dev zlib1g-dev libzstd-dev libffi-dev libxml2-dev g++ make pkg-config
+PACKAGES := llvm-19-dev libpolly-19-dev zlib1g-dev libzstd-dev libffi-dev libxml2-dev g++ make pkg-config cmake
 
 .PHONY: demo test build deps clean
 

@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// The files that may hold unsafe code: where memory, foreign code and compiled code are handled.
-const UNSAFE: [&str; 33] = [
+const UNSAFE: [&str; 34] = [
     "compiler/src/archive/storage.rs",
     "compiler/src/emit/cranelift/mod.rs",
     "compiler/src/emit/cranelift/module.rs",
@@ -36,6 +36,7 @@ const UNSAFE: [&str; 33] = [
     "runtime/src/capi/method.rs",
     "runtime/src/capi/mod.rs",
     "runtime/src/capi/open.rs",
+    "runtime/src/capi/raw.rs",
     "runtime/src/capi/state.rs",
     "runtime/src/capi/tensor.rs",
     "runtime/src/capi/values.rs",

@@ -14,7 +14,9 @@ use crate::link::metadata::Facts;
 use crate::link::{self, header};
 use crate::loops::Program;
 use crate::lower::Request;
-use crate::schedule;
+use crate::{schedule, signatures};
+use aot_runtime::desc::OperatorDesc;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -64,6 +66,45 @@ pub enum Extra {
     PkgConfig,
 }
 
+/// How hard to optimise: the options -O0 to -O3.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Effort {
+    /// Compiles fastest: one kernel an operator, one element at a time, next to no optimisation of machine code.
+    Least,
+    /// Fused kernels in vector registers, convolutions term by term; machine code in a hurry.
+    Low,
+    /// Everything that schedules can do.
+    Normal,
+    /// And all that LLVM can do on top.
+    High,
+}
+
+impl Effort {
+    /// The level 0 to 3; higher ones are 3.
+    pub fn of_level(level: u8) -> Self {
+        [Self::Least, Self::Low, Self::Normal, Self::High][usize::from(level.min(3))]
+    }
+
+    fn llvm(self) -> Level {
+        match self {
+            Self::Least => Level::None,
+            Self::Low => Level::Less,
+            Self::Normal => Level::Full,
+            Self::High => Level::Most,
+        }
+    }
+
+    /// What schedules may do, and the machine they are for.
+    fn schedule(self, target: &Target) -> (schedule::Options, schedule::ScheduleTarget) {
+        let mut machine = driver::schedule_target(target);
+        if self == Self::Least {
+            (machine.vector_bytes, machine.has_masks) = (0, false);
+        }
+        let (fuse, exact_convolution) = (self > Self::Least, self < Self::Normal);
+        (schedule::Options { fuse, exact_convolution, ..schedule::Options::default() }, machine)
+    }
+}
+
 /// How to build.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -71,15 +112,35 @@ pub struct Options {
     pub name: String,
     /// The machine.
     pub target: Target,
-    /// How hard LLVM works.
-    pub level: Level,
+    /// How hard to optimise.
+    pub effort: Effort,
     /// Files beside the library.
     pub extras: Vec<Extra>,
     /// Where to put what stages made: graphs, the loop program, LLVM's text, assembly.
     pub temps: Option<PathBuf>,
+    /// Whether each signature of fixed extents gets a version beside it that takes any.
+    pub any_extents: bool,
 }
 
-/// Compiles methods of an archive to files at and beside `out`; gives the files made, `out` first.
+impl Options {
+    /// The options that change the code, as the command line spells them.
+    fn flags(&self) -> String {
+        let cpu = &self.target.cpu;
+        let any = if self.any_extents { "" } else { " --static" };
+        format!("-O{} --cpu {cpu}{any}", self.effort as u8)
+    }
+}
+
+/// What a build made.
+#[derive(Clone, Debug, Default)]
+pub struct Built {
+    /// The files, the output first.
+    pub files: Vec<PathBuf>,
+    /// What the user should know: signatures that have no version for other extents, and why.
+    pub notes: Vec<String>,
+}
+
+/// Compiles methods of an archive to files at and beside `out`.
 ///
 /// # Errors
 /// What the stages find wrong; user errors where a file cannot be written or the linker cannot run.
@@ -90,7 +151,7 @@ pub fn build(
     out: &Path,
     options: &Options,
     timings: &mut Timings,
-) -> Result<Vec<PathBuf>> {
+) -> Result<Built> {
     let product = Product::of_path(out)?;
     let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file_name = out.file_name().ok_or_else(|| Diagnostic::user("the output has no file name"))?;
@@ -98,14 +159,18 @@ pub fn build(
         return Err(Diagnostic::user(format!("cannot write {}: it is a folder", out.display())));
     }
     let scratch = library::scratch_folder(folder)?;
+    let mut notes = Vec::new();
     let mut program = driver::lower(module, requests, timings)?;
+    if options.any_extents && matches!(product, Product::Library(_)) {
+        program = timings.time("any extents", || Ok(with_any_extents(module, requests, program, &mut notes)))?;
+    }
     if let Some(temps) = &options.temps {
         save(temps, &options.name, "graph", graphs(module, requests).as_bytes())?;
         save(temps, &options.name, "lowered.txt", format!("{program:#?}\n").as_bytes())?;
     }
     timings.time("schedule", || {
-        let target = driver::schedule_target(&options.target);
-        schedule::schedule(&mut program, &target, &schedule::Options::default())
+        let (choices, machine) = options.effort.schedule(&options.target);
+        schedule::schedule(&mut program, &machine, &choices)
     })?;
     if let Some(temps) = &options.temps {
         save(temps, &options.name, "scheduled.txt", format!("{program:#?}\n").as_bytes())?;
@@ -123,10 +188,17 @@ pub fn build(
             write(&scratch.path().join(file_name), contents)?;
         }
         Product::Library(kind) => {
-            let facts = Facts { name: options.name.clone(), model_hash: hash(&archive.path), ..Facts::default() };
+            let facts = Facts {
+                name: options.name.clone(),
+                model_hash: hash(&archive.path),
+                flags: options.flags(),
+                operators: operators(module),
+                ..Facts::default()
+            };
             let place = scratch.path().join(file_name);
-            let desc = timings
-                .time("emit and link", || link::build(&program, facts, &options.target, options.level, kind, &place))?;
+            let desc = timings.time("emit and link", || {
+                link::build(&program, facts, &options.target, options.effort.llvm(), kind, &place)
+            })?;
             let (name, library) = (&options.name, file_name.to_string_lossy());
             for extra in &options.extras {
                 let (file, contents) = match extra {
@@ -150,7 +222,53 @@ pub fn build(
     }
     // The caller asked for `out` in these words.
     out.clone_into(&mut files[0]);
-    Ok(files)
+    Ok(Built { files, notes })
+}
+
+/// The program with a version beside each signature that takes any extents, where there can be one. It comes after the
+/// versions for fixed extents, so that a call takes the special one if that fits.
+///
+/// A signature gets none where its code needs an extent to be known, or where the module's state would take on more kinds of
+/// values, since that would change the special versions.
+fn with_any_extents(module: &Module, requests: &[Request], program: Program, notes: &mut Vec<String>) -> Program {
+    let mut best = program;
+    let mut accepted = requests.to_vec();
+    let n_tags = n_state_tags(&best);
+    for request in requests {
+        let candidates = signatures::for_any_extents(request);
+        let mut reason = None;
+        let found = candidates.into_iter().find_map(|candidate| {
+            let mut trial = accepted.clone();
+            if accepted.iter().any(|known| known.method == candidate.method && known.args == candidate.args) {
+                return Some((trial, best.clone()));
+            }
+            trial.push(candidate);
+            match driver::lower(module, &trial, &mut Timings::default()) {
+                Ok(program) if n_state_tags(&program) == n_tags => Some((trial, program)),
+                Ok(_) => {
+                    reason.get_or_insert_with(|| "the state that calls leave would depend on them".to_owned());
+                    None
+                }
+                Err(error) => {
+                    reason.get_or_insert(error.message);
+                    None
+                }
+            }
+        });
+        if let Some((requests, program)) = found {
+            (accepted, best) = (requests, program);
+        } else if let Some(reason) = reason {
+            let args: Vec<String> = request.args.iter().map(ToString::to_string).collect();
+            notes.push(format!("{}({}) takes no other extents: {reason}", request.method, args.join(", ")));
+        }
+    }
+    best
+}
+
+/// How many kinds of state there are.
+fn n_state_tags(program: &Program) -> usize {
+    let variants = program.methods.iter().flat_map(|method| &method.variants);
+    variants.filter_map(|variant| variant.state_tag).collect::<BTreeSet<_>>().len()
 }
 
 /// A C identifier for a library or model of this file name: `libfoo-bar.so` is `foo_bar`.
@@ -164,7 +282,7 @@ pub fn name_of(path: &Path) -> String {
 
 fn code(program: &Program, options: &Options, artifacts: &[Artifact]) -> Result<Vec<Vec<u8>>> {
     let emit = |b: &dyn emit::builder::Builder| emit::program(b, program, &options.name);
-    llvm::compile(&emit, &options.target, options.level, artifacts)
+    llvm::compile(&emit, &options.target, options.effort.llvm(), artifacts)
 }
 
 fn graphs(module: &Module, requests: &[Request]) -> String {
@@ -173,6 +291,22 @@ fn graphs(module: &Module, requests: &[Request]) -> String {
     methods.dedup();
     let functions = methods.into_iter().filter_map(|method| module.method(class, method));
     functions.map(|function| format!("# {}\n{}\n", function.name, function.graph)).collect()
+}
+
+/// The operators of a model's functions where the user wrote them.
+fn operators(module: &Module) -> Vec<OperatorDesc> {
+    let mut found = BTreeSet::new();
+    for graph in module.functions.values().map(|function| &function.graph) {
+        // Nodes in no block were removed by the front end.
+        for node in graph.blocks.iter().flat_map(|block| &block.nodes).map(|&id| &graph.nodes[id]) {
+            let Some(span) = node.span.as_ref().filter(|_| !node.op.name.starts_with("prim::")) else { continue };
+            let (file, line, column) = span.file_line_column();
+            let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            let (line, column) = (number(line), number(column));
+            found.insert(OperatorDesc { file: file.to_owned(), line, column, name: node.op.name.to_string() });
+        }
+    }
+    found.into_iter().collect()
 }
 
 /// Length and check sum of the archive, enough to tell versions of a model apart.
@@ -197,7 +331,7 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Box<Diagnostic> {
 ///
 /// # Errors
 /// As [`build`].
-pub fn build_file(model: &Path, requests: &[Request], out: &Path, options: &Options) -> Result<Vec<PathBuf>> {
+pub fn build_file(model: &Path, requests: &[Request], out: &Path, options: &Options) -> Result<Built> {
     let archive = archive::open(model)?;
     let module = driver::front_end(&archive)?;
     build(&archive, &module, requests, out, options, &mut Timings::default())

@@ -124,6 +124,7 @@ pub fn address(name: &str) -> Option<*const u8> {
     Some(match runtime {
         "raise" => host::aot_rt_raise as *const u8,
         "raise_object" => host::aot_rt_raise_object as *const u8,
+        "failed_at" => host::aot_rt_failed_at as *const u8,
         "slot" => host::aot_rt_slot as *const u8,
         "parallel_for" => host::aot_rt_parallel_for as *const u8,
         "retain" => host::aot_rt_retain as *const u8,

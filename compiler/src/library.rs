@@ -67,8 +67,10 @@ struct ModelInfo {
     compiler: *const c_char,
     model_hash: *const c_char,
     cpu_features: *const c_char,
-    operators: *const c_char,
+    flags: *const c_char,
     methods: *const MethodInfo,
+    n_operators: u32,
+    operators: *const OperatorInfo,
 }
 
 /// `aot_method_info` of the header.
@@ -76,6 +78,17 @@ struct ModelInfo {
 struct MethodInfo {
     name: *const c_char,
     signature: *const c_char,
+    n_signatures: u32,
+    signatures: *const c_void,
+}
+
+/// `aot_operator_info` of the header.
+#[repr(C)]
+struct OperatorInfo {
+    name: *const c_char,
+    file: *const c_char,
+    line: u32,
+    column: u32,
 }
 
 /// What a library says of itself.
@@ -89,8 +102,10 @@ pub struct Info {
     pub model_hash: String,
     /// CPU features it needs.
     pub cpu_features: String,
-    /// Operators with their places.
-    pub operators: String,
+    /// What the compiler was told.
+    pub flags: String,
+    /// Operators with their places: `aten::relu net.py:42:8`.
+    pub operators: Vec<String>,
     /// Methods with their signatures, a line each.
     pub methods: Vec<(String, String)>,
 }
@@ -178,12 +193,20 @@ impl Library {
                 0 => &[][..],
                 n => std::slice::from_raw_parts(info.methods, n),
             };
+            let operators = match info.n_operators as usize {
+                0 => &[][..],
+                n => std::slice::from_raw_parts(info.operators, n),
+            };
             Info {
                 name: text(info.name),
                 compiler: text(info.compiler),
                 model_hash: text(info.model_hash),
                 cpu_features: text(info.cpu_features),
-                operators: text(info.operators),
+                flags: text(info.flags),
+                operators: operators
+                    .iter()
+                    .map(|op| format!("{} {}:{}:{}", text(op.name), text(op.file), op.line, op.column))
+                    .collect(),
                 methods: methods.iter().map(|m| (text(m.name), text(m.signature))).collect(),
             }
         }

@@ -171,6 +171,58 @@ fn of_method(
     Ok(requests)
 }
 
+/// The same method for arguments of the same ranks and element types and of any extents: requests to be tried in order. The
+/// first takes every extent as one of its own; the second takes extents as equal that are equal in the given signature, for
+/// methods that need to know which are. Nothing where no extent is fixed.
+pub fn for_any_extents(request: &Request) -> Vec<Request> {
+    let with = |is_shared: bool| {
+        let mut symbols = Symbols { is_shared, n: 0 };
+        let args = request.args.iter().map(|arg| symbols.arg(arg)).collect();
+        (Request { args, ..request.clone() }, symbols.n)
+    };
+    let (own, n) = with(false);
+    let (shared, _) = with(true);
+    let mut requests = Vec::new();
+    if n > 0 {
+        requests.push(own);
+        if requests[0].args != shared.args {
+            requests.push(shared);
+        }
+    }
+    requests
+}
+
+/// Names for fixed extents.
+struct Symbols {
+    /// Whether equal extents get one name; extents of 1 never do, as they are likely to differ from each other.
+    is_shared: bool,
+    /// Fixed extents so far.
+    n: usize,
+}
+
+impl Symbols {
+    fn arg(&mut self, spec: &ArgSpec) -> ArgSpec {
+        let mut all = |items: &[ArgSpec]| items.iter().map(|item| self.arg(item)).collect();
+        match spec {
+            ArgSpec::Tuple(items) => ArgSpec::Tuple(all(items)),
+            ArgSpec::List(items) => ArgSpec::List(all(items)),
+            ArgSpec::Dict(entries) => {
+                ArgSpec::Dict(entries.iter().map(|(key, value)| (key.clone(), self.arg(value))).collect())
+            }
+            ArgSpec::Tensor(dtype, dims) => ArgSpec::Tensor(*dtype, dims.iter().map(|dim| self.dim(dim)).collect()),
+            ArgSpec::None | ArgSpec::Int(_) | ArgSpec::Float(_) | ArgSpec::Bool(_) | ArgSpec::Str(_) => spec.clone(),
+        }
+    }
+
+    fn dim(&mut self, dim: &DimSpec) -> DimSpec {
+        let DimSpec::Known(n) = dim else { return dim.clone() };
+        self.n += 1;
+        // Names of the user's begin with a letter.
+        let name = if self.is_shared && *n > 1 { format!("={n}") } else { format!("#{}", self.n) };
+        DimSpec::Symbol(name.into())
+    }
+}
+
 /// Refuses what can never be an argument of this type.
 fn fits(ty: &Type, spec: &ArgSpec, name: &str) -> Result<()> {
     let is_fine = match (ty, spec) {

@@ -93,6 +93,7 @@ pub enum Status {
     Abi = -7,
     /// The model raised an exception.
     Raised = -8,
+    /// The same for an `IndexError`.
     Index = -9,
     Cancelled = -10,
     Internal = -11,

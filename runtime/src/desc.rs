@@ -23,8 +23,10 @@ pub struct ModelDesc {
     pub model_hash: String,
     /// CPU features the code needs, in LLVM's spelling, separated by commas: `avx2,fma`.
     pub cpu_features: String,
-    /// Free text: operators with their places in the user's Python.
-    pub operators: String,
+    /// What the compiler was told: `-O2 --cpu x86-64-v3`.
+    pub flags: String,
+    /// Operators of the model with their places in the user's Python, in order of place.
+    pub operators: Vec<OperatorDesc>,
     /// Size of the weights section.
     pub weights_bytes: u64,
     /// Scalars of an instance's state; scalar 0 is the state tag.
@@ -39,6 +41,19 @@ pub struct ModelDesc {
     pub functions: Vec<FunctionDesc>,
     /// Entry points.
     pub methods: Vec<MethodDesc>,
+}
+
+/// An operator where the user wrote it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct OperatorDesc {
+    /// `net.py`
+    pub file: String,
+    /// 1-based line.
+    pub line: u32,
+    /// 0-based column.
+    pub column: u32,
+    /// `aten::conv2d`
+    pub name: String,
 }
 
 /// An entry point.
@@ -196,6 +211,14 @@ impl FunctionDesc {
 }
 
 impl ModelDesc {
+    /// The number of the operator at this place (`net.py:42:8`).
+    pub fn operator_at(&self, place: &str) -> Option<usize> {
+        let (rest, column) = place.rsplit_once(':')?;
+        let (file, line) = rest.rsplit_once(':')?;
+        let (line, column) = (line.parse::<u32>().ok()?, column.parse::<u32>().ok()?);
+        self.operators.iter().position(|op| (op.line, op.column, op.file.as_str()) == (line, column, file))
+    }
+
     /// The method of this name and its number.
     pub fn method(&self, name: &str) -> Option<(usize, &MethodDesc)> {
         self.methods.iter().enumerate().find(|(_, method)| method.name == name)
@@ -206,9 +229,15 @@ impl ModelDesc {
         let mut w = Writer(Vec::new());
         w.u32(MAGIC);
         w.u32(ABI_VERSION);
-        for text in [&self.name, &self.compiler, &self.model_hash, &self.cpu_features, &self.operators] {
+        for text in [&self.name, &self.compiler, &self.model_hash, &self.cpu_features, &self.flags] {
             w.text(text);
         }
+        w.list(&self.operators, |w, operator| {
+            w.text(&operator.file);
+            w.u32(operator.line);
+            w.u32(operator.column);
+            w.text(&operator.name);
+        });
         w.i64(self.weights_bytes as i64);
         w.u32(self.n_state_scalars);
         w.list(&self.state_objects, |w, &i| w.u32(i));
@@ -245,7 +274,9 @@ impl ModelDesc {
             compiler: r.text()?,
             model_hash: r.text()?,
             cpu_features: r.text()?,
-            operators: r.text()?,
+            flags: r.text()?,
+            operators: r
+                .list(|r| Ok(OperatorDesc { file: r.text()?, line: r.u32()?, column: r.u32()?, name: r.text()? }))?,
             weights_bytes: r.i64()? as u64,
             n_state_scalars: r.u32()?,
             state_objects: r.list(Reader::u32)?,
@@ -533,6 +564,7 @@ mod tests {
         );
         ModelDesc {
             name: "m".into(),
+            operators: vec![OperatorDesc { file: "net.py".into(), line: 7, column: 4, name: "aten::relu".into() }],
             n_state_scalars: 2,
             state_objects: vec![1],
             init: Some(0),
@@ -558,6 +590,7 @@ mod tests {
         let desc = sample();
         let bytes = desc.encode();
         assert_eq!(ModelDesc::decode(&bytes).unwrap(), desc);
+        assert_eq!((desc.operator_at("net.py:7:4"), desc.operator_at("net.py:7:8")), (Some(0), None));
     }
 
     #[test]

@@ -12,8 +12,10 @@ pub struct Error {
     pub class: String,
     /// What happened.
     pub message: String,
-    /// Where the user wrote what failed, e.g. `net.py:42`; may be empty.
+    /// Where the user wrote what failed, e.g. `net.py:42:8`; may be empty.
     pub place: String,
+    /// The number of an operator at that place in the model's table, if it is known.
+    pub operator: Option<usize>,
 }
 
 /// The result of a fallible function of the runtime.
@@ -22,12 +24,14 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error that is not an exception of the model.
     pub fn new(status: Status, message: impl Into<String>) -> Self {
-        Self { status, class: String::new(), message: message.into(), place: String::new() }
+        Self { status, class: String::new(), message: message.into(), place: String::new(), operator: None }
     }
 
     /// An exception the model raised.
     pub fn raised(class: &str, message: impl Into<String>, place: &str) -> Self {
-        Self { status: Status::Raised, class: class.to_owned(), message: message.into(), place: place.to_owned() }
+        let class = class.strip_prefix("builtins.").unwrap_or(class);
+        let status = if class == "IndexError" { Status::Index } else { Status::Raised };
+        Self { status, class: class.to_owned(), message: message.into(), place: place.to_owned(), operator: None }
     }
 }
 

@@ -78,6 +78,19 @@ pub unsafe extern "C" fn aot_rt_raise_object(
     }
 }
 
+/// Says where the user wrote the operator whose routine just failed, unless the error says so already.
+///
+/// # Safety
+/// The frame is that of the running call; the text is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aot_rt_failed_at(frame: *mut Frame, place: *const u8, place_len: usize) {
+    // SAFETY: by the contract.
+    let (runtime, place) = unsafe { (runtime(frame), text(place, place_len)) };
+    if let Some(error) = runtime.error.as_mut().filter(|error| error.place.is_empty()) {
+        error.place = place;
+    }
+}
+
 /// Makes a slot hold at least this many bytes; the contents are undefined after growth. Gives 0 or a negative status.
 ///
 /// # Safety
@@ -173,6 +186,7 @@ pub fn symbols() -> Vec<(&'static str, usize)> {
     vec![
         ("aot_rt_raise", aot_rt_raise as *const () as usize),
         ("aot_rt_raise_object", aot_rt_raise_object as *const () as usize),
+        ("aot_rt_failed_at", aot_rt_failed_at as *const () as usize),
         ("aot_rt_slot", aot_rt_slot as *const () as usize),
         ("aot_rt_parallel_for", aot_rt_parallel_for as *const () as usize),
         ("aot_rt_retain", aot_rt_retain as *const () as usize),

@@ -416,7 +416,10 @@ impl Instance {
             return Ok(tree);
         }
         let status = Status::from_code(code);
-        Err(self.runtime.error.take().unwrap_or_else(|| Error::new(status, "the model failed without a message")))
+        let error = self.runtime.error.take();
+        let mut error = error.unwrap_or_else(|| Error::new(status, "the model failed without a message"));
+        error.operator = self.shared.desc.operator_at(&error.place);
+        Err(error)
     }
 
     fn run_init(&mut self) -> Result<()> {

@@ -45,6 +45,7 @@ struct Inner {
     next: AtomicI64,
     is_closing: AtomicBool,
     n_sleeping: AtomicUsize,
+    n_started: AtomicUsize,
     lock: Mutex<()>,
     wake: Condvar,
 }
@@ -74,6 +75,7 @@ impl Pool {
             next: AtomicI64::new(0),
             is_closing: AtomicBool::new(false),
             n_sleeping: AtomicUsize::new(0),
+            n_started: AtomicUsize::new(0),
             lock: Mutex::new(()),
             wake: Condvar::new(),
         };
@@ -139,6 +141,10 @@ impl Pool {
                 Ok(handle) => workers.push(handle),
                 Err(_) => break,
             }
+        }
+        // What starting a thread allocates has been allocated when the first call returns.
+        while self.inner.n_started.load(Ordering::Acquire) < workers.len() {
+            std::thread::yield_now();
         }
         self.inner.run(job);
         drop(workers);
@@ -218,6 +224,7 @@ impl Inner {
 
 fn worker(inner: &Inner, _index: usize) {
     let mut last = 0;
+    inner.n_started.fetch_add(1, Ordering::Release);
     while !inner.is_closing.load(Ordering::SeqCst) {
         if let Some(generation) = inner.enter(last) {
             last = generation;

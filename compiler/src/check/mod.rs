@@ -4,7 +4,7 @@ mod cases;
 mod compare;
 
 pub use cases::{Call, CaseFile, Expected, value};
-pub use compare::difference;
+pub use compare::{Tolerance, difference};
 
 use crate::archive::{self, Bytes};
 use crate::diag::{Blame, Diagnostic, Result};

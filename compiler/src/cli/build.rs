@@ -2,10 +2,9 @@
 
 use super::{Exit, Output, options};
 use crate::archive;
-use crate::build::{self, Extra, Options};
+use crate::build::{self, Effort, Extra, Options};
 use crate::diag::Result;
 use crate::driver::{self, Timings};
-use crate::emit::llvm::Level;
 use crate::emit::target::Target;
 use crate::signatures;
 use clap::{Args, ValueEnum};
@@ -43,9 +42,13 @@ pub(super) struct BuildArgs {
     /// Files to write beside the library.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "header")]
     emit: Vec<ExtraArg>,
-    /// How hard to optimise machine code.
-    #[arg(short = 'O', value_name = "LEVEL", default_value = "3", value_parser = clap::value_parser!(u8).range(0..=3))]
+    /// How hard to optimise. 0: compiles fastest, scalar code, an operator at a time. 1: fused vector code, machine code in
+    /// a hurry, convolutions term by term. 2: all schedules. 3: and LLVM's whole pipeline after them.
+    #[arg(short = 'O', value_name = "LEVEL", default_value = "2", value_parser = clap::value_parser!(u8).range(0..=3))]
     level: u8,
+    /// Compile for the given extents only; else each signature of fixed extents has a version beside it that takes any.
+    #[arg(long = "static")]
+    is_static: bool,
     /// Print how long each stage took.
     #[arg(long)]
     timings: bool,
@@ -87,12 +90,16 @@ pub(super) fn run(args: &BuildArgs, output: &mut Output<'_>) -> Result<Exit> {
     let options = Options {
         name: args.name.clone().unwrap_or_else(|| build::name_of(&out)),
         target,
-        level: if args.level == 0 { Level::None } else { Level::Full },
+        effort: Effort::of_level(args.level),
         extras,
         temps: args.save_temps.clone(),
+        any_extents: !args.is_static,
     };
-    let files = build::build(&archive, &module, &requests, &out, &options, &mut timings)?;
-    for file in &files {
+    let built = build::build(&archive, &module, &requests, &out, &options, &mut timings)?;
+    for note in &built.notes {
+        let _ = writeln!(output.err, "note: {note}");
+    }
+    for file in &built.files {
         let bytes = std::fs::metadata(file).map_or(0, |m| m.len());
         let _ = writeln!(output.out, "{} ({})", file.display(), options::size_text(bytes));
     }

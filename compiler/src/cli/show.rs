@@ -208,7 +208,7 @@ fn inspect_library(args: &InspectArgs, output: &mut Output<'_>) -> Result<Exit> 
             .collect();
         let json = serde_json::json!({
             "name": info.name, "compiler": info.compiler, "model_hash": info.model_hash,
-            "cpu_features": info.cpu_features, "methods": methods,
+            "cpu_features": info.cpu_features, "flags": info.flags, "methods": methods, "operators": info.operators,
         });
         let _ = writeln!(output.out, "{json:#}");
         return Ok(Exit::Success);
@@ -218,6 +218,7 @@ fn inspect_library(args: &InspectArgs, output: &mut Output<'_>) -> Result<Exit> 
         ("compiler", &info.compiler),
         ("model", &info.model_hash),
         ("needs", &info.cpu_features),
+        ("flags", &info.flags),
     ];
     for (what, text) in lines {
         let _ = writeln!(output.out, "{what:10} {text}");

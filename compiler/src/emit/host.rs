@@ -165,11 +165,15 @@ impl Host<'_> {
         self.b.ret(Some(status));
     }
 
-    /// Leaves with this status if it is negative, else goes on.
-    fn leave_if_failed(&self, status: Value) {
+    /// Leaves with this status if it is negative, else goes on. The error happened at this place of the user's, if any.
+    fn leave_if_failed(&self, status: Value, place: &str) {
         let (failed, next) = (self.b.label(), self.b.label());
         self.b.branch(self.b.compare(Cmp::SLt, status, self.int(0)), failed, next);
         self.b.place(failed);
+        if !place.is_empty() {
+            let args = [self.frame, self.b.bytes(place.as_bytes()), self.size(place.len())];
+            self.runtime("aot_rt_failed_at", &[Ty::PTR, Ty::PTR, Ty::I64], None, &args);
+        }
         self.leave(status);
         self.b.place(next);
     }
@@ -446,7 +450,7 @@ impl Host<'_> {
                 b.jump(test);
                 b.place(exit);
             }
-            Stmt::Call { routine, args, results, .. } => self.call(routine, args, results)?,
+            Stmt::Call { routine, args, results, place } => self.call(routine, args, results, place)?,
             Stmt::Check { cond, class, message, place } => {
                 let (failed, next) = (b.label(), b.label());
                 b.branch(self.condition(cond)?, next, failed);
@@ -536,12 +540,12 @@ impl Host<'_> {
         }
         let args = [self.frame, self.size(slot), bytes];
         if let Some(status) = self.runtime("aot_rt_slot", &[Ty::PTR, Ty::I64, Ty::I64], Some(Ty::I64), &args) {
-            self.leave_if_failed(status);
+            self.leave_if_failed(status, "");
         }
         Ok(())
     }
 
-    fn call(&self, routine: &str, args: &[Arg], results: &[VarId]) -> Result<()> {
+    fn call(&self, routine: &str, args: &[Arg], results: &[VarId], place: &str) -> Result<()> {
         let b = self.b;
         let leaves = b.stack(args.len().max(1) * size_of::<Leaf>(), 16);
         for (index, arg) in args.iter().enumerate() {
@@ -560,7 +564,7 @@ impl Host<'_> {
         let params = [Ty::PTR, Ty::PTR, Ty::I64, Ty::PTR];
         let args = [self.frame, leaves, self.size(args.len()), bits];
         if let Some(status) = self.runtime(&symbol, &params, Some(Ty::I64), &args) {
-            self.leave_if_failed(status);
+            self.leave_if_failed(status, place);
         }
         for (index, &var) in results.iter().enumerate() {
             let value = self.field(Ty::I64, bits, 8 * index);

@@ -315,4 +315,9 @@ impl Objects for FrameObjects {
         results.truncate(n_results);
         Ok(if status < 0 { Err(status) } else { Ok(results) })
     }
+
+    fn failed_at(&mut self, place: &str) {
+        // SAFETY: the frame is that of the running call; the text is valid.
+        unsafe { rt::aot_rt_failed_at(self.frame, place.as_ptr(), place.len()) };
+    }
 }

@@ -31,6 +31,8 @@ pub(super) trait Objects {
         args: &mut [CallArg],
         n_results: usize,
     ) -> Result<std::result::Result<Vec<u64>, i64>>;
+    /// Says where the user wrote the operator whose routine just failed.
+    fn failed_at(&mut self, place: &str);
 }
 
 /// An argument of a routine.
@@ -61,6 +63,7 @@ impl Objects for NoObjects {
     fn call(&mut self, routine: &str, _: &mut [CallArg], _: usize) -> Result<std::result::Result<Vec<u64>, i64>> {
         Err(Diagnostic::unsupported(format!("evaluation of the routine {routine} without a runtime")))
     }
+    fn failed_at(&mut self, _: &str) {}
 }
 
 /// Why a function ended other than by `Return`.
@@ -292,7 +295,7 @@ impl Machine<'_> {
                     }
                 }
             }
-            Stmt::Call { routine, args, results, .. } => self.call(routine, args, results)?,
+            Stmt::Call { routine, args, results, place } => self.call(routine, args, results, place)?,
             Stmt::Check { cond, class, message, place } => {
                 if !self.cond(cond)? {
                     return Err(self.raise(class, message, place)?);
@@ -519,7 +522,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn call(&mut self, routine: &str, args: &[Arg], results: &[VarId]) -> std::result::Result<(), Stop> {
+    fn call(&mut self, routine: &str, args: &[Arg], results: &[VarId], place: &str) -> std::result::Result<(), Stop> {
         let mut values = Vec::new();
         for arg in args {
             values.push(match arg {
@@ -534,7 +537,10 @@ impl Machine<'_> {
                 }
             });
         }
-        let out = self.objects.call(routine, &mut values, results.len())?.map_err(Stop::Status)?;
+        let out = self.objects.call(routine, &mut values, results.len())?.map_err(|status| {
+            self.objects.failed_at(place);
+            Stop::Status(status)
+        })?;
         for (arg, value) in args.iter().zip(values) {
             if let (Arg::Buffer(buffer), CallArg::Tensor(_, _, bytes)) = (arg, value) {
                 let place = self.place(*buffer)?;

@@ -22,7 +22,7 @@ enum {
     AOT_E_ISA = -6,       /* the library needs CPU features that this machine does not have */
     AOT_E_ABI = -7,
     AOT_E_RAISED = -8,    /* the model raised an exception: class, message, file and line are in the text */
-    AOT_E_INDEX = -9,
+    AOT_E_INDEX = -9,     /* the same for an IndexError */
     AOT_E_CANCELLED = -10,
     AOT_E_INTERNAL = -11,
     AOT_E_UNSUPPORTED = -12
@@ -108,15 +108,45 @@ typedef struct aot_env {
 /* Owned by the caller; wherever one is asked for, NULL is fine too. */
 typedef struct aot_error {
     int32_t code;
-    int32_t op;
+    int32_t op; /* the operator that failed, by its number in aot_model_info; -1: unknown */
     char text[248];
 } aot_error;
 
-/* A method, for people and tools. */
+/* An argument or a result, with tuples, lists and dicts taken apart. */
+typedef struct aot_leaf_info {
+    const char* name;  /* of an argument: x, state[0]; of a result: NULL */
+    const char* value; /* the only number or text that this version takes; NULL: any */
+    int32_t kind;      /* AOT_VALUE_TENSOR, a number's, AOT_VALUE_STRING or AOT_VALUE_NONE; -1: any other value */
+    int32_t dtype;
+    int32_t ndim;      /* -1: only the computation tells */
+    const int64_t* dims; /* an extent, or -1 - k for any; equal negative numbers are equal extents */
+} aot_leaf_info;
+
+/* A compiled version of a method. A call takes the first that its arguments fit. */
+typedef struct aot_signature_info {
+    const char* text;
+    int64_t state; /* the kind of state that it is for; -1: any */
+    size_t workspace_bytes;
+    uint32_t n_inputs;
+    uint32_t n_outputs;
+    const aot_leaf_info* inputs;
+    const aot_leaf_info* outputs;
+} aot_signature_info;
+
 typedef struct aot_method_info {
     const char* name;
-    const char* signature; /* arguments and results of each compiled version, a line each */
+    const char* signature; /* the texts of the versions, a line each */
+    uint32_t n_signatures;
+    const aot_signature_info* signatures;
 } aot_method_info;
+
+/* An operator where the user wrote it. */
+typedef struct aot_operator_info {
+    const char* name;
+    const char* file;
+    uint32_t line;
+    uint32_t column; /* from 0 */
+} aot_operator_info;
 
 /* What a library holds. */
 typedef struct aot_model_info {
@@ -126,8 +156,10 @@ typedef struct aot_model_info {
     const char* compiler;
     const char* model_hash;
     const char* cpu_features; /* the CPU features it needs, separated by commas */
-    const char* operators;    /* operators with their places in the Python source */
+    const char* flags;        /* what the compiler was told */
     const aot_method_info* methods;
+    uint32_t n_operators;
+    const aot_operator_info* operators;
 } aot_model_info;
 
 /* All functions of a library that are the same for every model, for wrappers and for dlsym. */

@@ -2,8 +2,8 @@
 //!
 //! Written as LLVM IR text, since LLVM knows every machine's calling convention and no C compiler is needed.
 
+use super::{info, raw};
 use crate::diag::{Diagnostic, Result};
-use aot_runtime::abi::ABI_VERSION;
 use aot_runtime::desc::ModelDesc;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -39,14 +39,17 @@ const API: [&str; 12] = [
     "value_release",
 ];
 
-/// Methods that get functions of their own (`foo_forward`, `foo_forward_shapes`, `foo_forward_workspace`), by number. Others
-/// are reached through `foo_call`: those whose functions would collide.
+/// What follows the method's name in the names of its own functions.
+const SUFFIXES: [&str; 4] = ["", "_shapes", "_workspace", "_raw"];
+
+/// Methods that get functions of their own (`foo_forward`, `foo_forward_shapes`, ...), by number. Others are reached through
+/// `foo_call`: those whose functions would collide.
 pub(super) fn exported_methods(desc: &ModelDesc) -> Vec<usize> {
     let mut taken: BTreeSet<String> = API.iter().map(|&name| name.to_owned()).chain(["api".to_owned()]).collect();
     let mut exported = Vec::new();
     for (i, method) in desc.methods.iter().enumerate() {
         let is_identifier = method.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        let names = ["", "_shapes", "_workspace"].map(|suffix| format!("{}{suffix}", method.name));
+        let names = SUFFIXES.map(|suffix| format!("{}{suffix}", method.name));
         if is_identifier && names.iter().all(|name| !taken.contains(name)) {
             taken.extend(names);
             exported.push(i);
@@ -59,9 +62,11 @@ pub(super) fn exported_methods(desc: &ModelDesc) -> Vec<usize> {
 pub(super) fn exports(desc: &ModelDesc) -> BTreeSet<String> {
     let prefix = |name: &str| format!("{}_{name}", desc.name);
     let fixed = API.iter().copied().chain(["api"]).map(prefix);
-    let methods = exported_methods(desc)
-        .into_iter()
-        .flat_map(|i| ["", "_shapes", "_workspace"].map(|suffix| prefix(&format!("{}{suffix}", desc.methods[i].name))));
+    let methods = exported_methods(desc).into_iter().flat_map(|i| {
+        let method = &desc.methods[i];
+        let suffixes = SUFFIXES.iter().filter(|&&suffix| suffix != "_raw" || raw::parameters(desc, method).is_some());
+        suffixes.map(|suffix| prefix(&format!("{}{suffix}", method.name)))
+    });
     fixed.chain(methods).collect()
 }
 
@@ -102,9 +107,12 @@ pub(super) fn llvm_ir(desc: &ModelDesc, entries: &[String], metadata_bytes: usiz
         forward(&mut ir, &format!("{method}_shapes"), "i32", &run, "aot_rt_shapes", &pass);
         let pass = format!("ptr %0, i32 {i}");
         forward(&mut ir, &format!("{method}_workspace"), "i64", &["ptr"], "aot_rt_workspace", &pass);
+        if let Some(parameters) = raw::parameters(desc, &desc.methods[i]) {
+            raw::write(&mut ir, &method, i, &parameters);
+        }
     }
     declare_runtime(&mut ir);
-    info(&mut ir, desc);
+    info::write(&mut ir, desc);
     let table: Vec<_> = API.iter().map(|function| format!("{name}_{function}")).collect();
     let size = 8 * (1 + API.len());
     let types = vec!["ptr"; API.len()].join(", ");
@@ -137,38 +145,7 @@ fn declare_runtime(ir: &mut String) {
         let _ = writeln!(ir, "declare hidden i32 @aot_rt_{function}(ptr, i32, ptr, ptr, i64, ptr, i64, ptr, i64, ptr)");
     }
     ir.push_str("declare hidden i64 @aot_rt_workspace(ptr, i32)\n");
-}
-
-/// The data behind `foo_info`.
-fn info(ir: &mut String, desc: &ModelDesc) {
-    let mut n_texts = 0;
-    let mut text = |ir: &mut String, text: &str| {
-        let symbol = format!("@aot_text.{n_texts}");
-        n_texts += 1;
-        let mut escaped = String::new();
-        for byte in text.bytes().filter(|&b| b != 0).chain([0]) {
-            let _ = write!(escaped, "\\{byte:02X}");
-        }
-        let size = text.bytes().filter(|&b| b != 0).count() + 1;
-        let _ = writeln!(ir, "{symbol} = private unnamed_addr constant [{size} x i8] c\"{escaped}\"");
-        format!("ptr {symbol}")
-    };
-    let mut methods = Vec::new();
-    for method in &desc.methods {
-        let signature = super::header::signatures(desc, method).join("\n");
-        methods.push(format!("{{ ptr, ptr }} {{ {}, {} }}", text(ir, &method.name), text(ir, &signature)));
-    }
-    let n = methods.len();
-    let _ = writeln!(ir, "@aot_methods = internal constant [{n} x {{ ptr, ptr }}] [{}]", methods.join(", "));
-    let texts = [&desc.name, &desc.compiler, &desc.model_hash, &desc.cpu_features, &desc.operators];
-    let texts: Vec<_> = texts.iter().map(|t| text(ir, t)).collect();
-    let _ = writeln!(
-        ir,
-        "@aot_info = internal constant {{ i32, i32, ptr, ptr, ptr, ptr, ptr, ptr }} \
-         {{ i32 {ABI_VERSION}, i32 {n}, {}, ptr @aot_methods }}",
-        texts.join(", ")
-    );
-    let _ = writeln!(ir, "define ptr @\"{}_info\"() nounwind {{\n  ret ptr @aot_info\n}}", desc.name);
+    ir.push_str("declare hidden i32 @aot_rt_raw(ptr, i32, ptr, ptr, i64, ptr, i64, ptr)\n");
 }
 
 /// Compiles IR text to an object file.

@@ -1,6 +1,7 @@
 //! The C header of a model, and the files that build systems read.
 
 use super::glue::exported_methods;
+use super::raw;
 use aot_runtime::desc::{FunctionDesc, InputKind, MethodDesc, ModelDesc, Tree};
 use std::fmt::Write as _;
 
@@ -77,6 +78,21 @@ int {function}_shapes({name}_model* model, {name}_state* state, const aot_tensor
 size_t {function}_workspace(const {name}_model* model);
 "
         );
+        if let Some(parameters) = raw::parameters(desc, method) {
+            let _ = write!(
+                out,
+                "/* The same for the first signature, without checks of types and extents: row-major elements, aligned to their size.
+ * No argument is NULL; state and ws may be. */
+int {function}_raw({name}_model* model, {name}_state* state"
+            );
+            for parameter in parameters.iter().filter(|p| p.pass != raw::Pass::Nothing) {
+                let _ = write!(out, ",\n    {} {}", parameter.ty, parameter.name);
+                if !parameter.comment.is_empty() {
+                    let _ = write!(out, " /* {} */", comment(&parameter.comment));
+                }
+            }
+            out.push_str(",\n    void* ws);\n");
+        }
     }
     out.push_str("\n#ifdef __cplusplus\n}\n#endif\n\n#endif\n");
     out

@@ -7,7 +7,8 @@ use crate::loops::{self, BufferClass, Dim, Function, Input, InputKind, OutputTre
 use crate::loops::{BufferId, Operand, VarId};
 use crate::types::DType;
 use aot_runtime::Dtype;
-use aot_runtime::desc::{self, DimDesc, FunctionDesc, InputDesc, MethodDesc, ModelDesc, TensorDesc, Tree, VariantDesc};
+use aot_runtime::desc::{self, DimDesc, FunctionDesc, InputDesc, MethodDesc, ModelDesc, OperatorDesc};
+use aot_runtime::desc::{TensorDesc, Tree, VariantDesc};
 use std::collections::BTreeSet;
 
 /// Facts about a model that the program does not hold.
@@ -19,8 +20,10 @@ pub struct Facts {
     pub model_hash: String,
     /// CPU features that the code needs: `avx2,fma`.
     pub cpu_features: String,
-    /// Operators with their places in the user's Python, as text.
-    pub operators: String,
+    /// What the compiler was told: `-O2 --cpu x86-64-v3`.
+    pub flags: String,
+    /// Operators with their places in the user's Python.
+    pub operators: Vec<OperatorDesc>,
 }
 
 /// Describes a program to the runtime.
@@ -37,6 +40,7 @@ pub fn describe(program: &Program, facts: &Facts) -> Result<ModelDesc> {
         compiler: concat!("aot ", env!("CARGO_PKG_VERSION")).into(),
         model_hash: facts.model_hash.clone(),
         cpu_features: facts.cpu_features.clone(),
+        flags: facts.flags.clone(),
         operators: facts.operators.clone(),
         weights_bytes: weights_bytes as u64,
         n_state_scalars: number(program.n_state_scalars)?,

@@ -2,10 +2,12 @@
 
 mod glue;
 pub mod header;
+mod info;
 pub mod library;
 mod localise;
 pub mod metadata;
 pub mod object;
+mod raw;
 
 use crate::diag::{Diagnostic, Result};
 use crate::emit::target::Target;

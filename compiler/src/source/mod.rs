@@ -51,13 +51,19 @@ impl Span {
         covers.min_by_key(|(range, _)| range.len()).map(|(_, origin)| origin)
     }
 
-    /// `file:line:column`, in the original Python where it is known.
-    pub fn place(&self) -> String {
+    /// File, 1-based line and 0-based column, in the original Python where they are known.
+    pub fn file_line_column(&self) -> (&str, usize, usize) {
         if let Some(origin) = self.origin() {
-            return format!("{}:{}:{}", origin.file, origin.line, origin.column);
+            return (&origin.file, origin.line, origin.column);
         }
         let (line, column) = self.line_column();
-        format!("{}:{line}:{column}", self.source.name)
+        (&self.source.name, line, column)
+    }
+
+    /// `file:line:column`, in the original Python where it is known.
+    pub fn place(&self) -> String {
+        let (file, line, column) = self.file_line_column();
+        format!("{file}:{line}:{column}")
     }
 }
 

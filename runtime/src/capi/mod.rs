@@ -13,6 +13,8 @@
 //! int    foo_forward_shapes(foo_model*, foo_state*, const aot_tensor* in, size_t n_in, aot_tensor* out, size_t n_out,
 //!                    int64_t* dims, size_t n_dims, aot_error*)   aot_rt_shapes(model, M, the rest)
 //! size_t foo_forward_workspace(const foo_model*)                 aot_rt_workspace(model, M)
+//! int    foo_forward_raw(foo_model*, foo_state*, const float* x, ..., float* y, ..., void* ws)
+//!                                                                aot_rt_raw(model, M, state, addresses, n, addresses, n, ws)
 //! int    foo_state_new(foo_model*, foo_state** out, aot_error*)  aot_rt_state_new(same)
 //! int    foo_state_clone(const foo_state*, foo_state** out, aot_error*)   aot_rt_state_clone(same)
 //! int    foo_state_reset(foo_state*, aot_error*)                 aot_rt_state_reset(same)
@@ -32,12 +34,14 @@
 )]
 mod method;
 mod open;
+mod raw;
 mod state;
 mod tensor;
 mod values;
 
 pub use method::{aot_rt_method, aot_rt_shapes, aot_rt_workspace};
 pub use open::{aot_rt_close, aot_rt_open, aot_rt_set_threads};
+pub use raw::aot_rt_raw;
 pub use state::{aot_rt_manual_seed, aot_rt_state_clone, aot_rt_state_free, aot_rt_state_new, aot_rt_state_reset};
 pub use tensor::aot_rt_tensor_release;
 pub use values::{aot_rt_call, aot_rt_value_release};
@@ -116,7 +120,7 @@ pub struct AotEnv {
 pub struct AotError {
     /// The status that was returned.
     pub code: i32,
-    /// Reserved, 0.
+    /// The number of the operator that failed in the model's table; -1: unknown.
     pub op: i32,
     /// Zero-terminated UTF-8, cut where too long.
     pub text: [u8; 248],
@@ -140,13 +144,14 @@ unsafe fn guard(err: *mut AotError, body: impl FnOnce() -> Result<()>) -> i32 {
         Err(_) => Error::new(Status::Internal, "internal error in the runtime"),
     };
     let status = error.status as i32;
+    let op = error.operator.and_then(|op| i32::try_from(op).ok()).unwrap_or(-1);
     if !err.is_null() {
         let text = error.to_string();
         let n = text.floor_char_boundary_at(247);
         let mut bytes = [0; 248];
         bytes[..n].copy_from_slice(&text.as_bytes()[..n]);
         // SAFETY: the host passed null or a place for an error.
-        unsafe { err.write(AotError { code: status, op: 0, text: bytes }) };
+        unsafe { err.write(AotError { code: status, op, text: bytes }) };
     }
     status
 }

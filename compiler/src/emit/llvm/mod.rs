@@ -24,8 +24,12 @@ use std::sync::Once;
 pub enum Level {
     /// Variables to registers and nothing more.
     None,
+    /// The same passes as [`Self::Full`] over IR, and machine code in a hurry.
+    Less,
     /// What already scheduled nests need: scalar cleanup, loop invariants.
     Full,
+    /// LLVM's own whole pipeline after that.
+    Most,
 }
 
 /// What to produce.
@@ -126,7 +130,8 @@ impl LlvmCode {
         let (llvm, _machine) = build(context, emit, target, level)?;
         let optimisation = match level {
             Level::None => OptimizationLevel::None,
-            Level::Full => OptimizationLevel::Default,
+            Level::Less => OptimizationLevel::Less,
+            Level::Full | Level::Most => OptimizationLevel::Default,
         };
         let engine = llvm.module.create_jit_execution_engine(optimisation);
         let engine = engine.map_err(|e| Diagnostic::internal(format!("LLVM cannot run code here: {e}")))?;
@@ -155,6 +160,10 @@ impl Drop for LlvmCode {
     }
 }
 
+/// Nests come unrolled and vectorised; what is left is to promote variables, fold addresses and hoist invariants.
+const CLEANUP: &str = "function(sroa<modify-cfg>,early-cse<memssa>,simplifycfg,instcombine<no-verify-fixpoint>,\
+    loop-mssa(loop-simplifycfg,licm),gvn,instcombine<no-verify-fixpoint>,loop-mssa(licm),simplifycfg)";
+
 /// Emits, verifies and optimises a module.
 fn build<'ctx>(
     context: &'ctx Context,
@@ -168,13 +177,10 @@ fn build<'ctx>(
     if let Err(error) = llvm.module.verify() {
         return Err(Diagnostic::internal(format!("LLVM refuses the code: {error}")));
     }
-    // Nests come unrolled and vectorised; what is left is to promote variables, fold addresses and hoist invariants.
     let passes = match level {
         Level::None => "function(sroa)",
-        Level::Full => {
-            "function(sroa<modify-cfg>,early-cse<memssa>,simplifycfg,instcombine<no-verify-fixpoint>,\
-             loop-mssa(loop-simplifycfg,licm),gvn,instcombine<no-verify-fixpoint>,loop-mssa(licm),simplifycfg)"
-        }
+        Level::Less | Level::Full => CLEANUP,
+        Level::Most => &format!("{CLEANUP},default<O3>"),
     };
     llvm.module
         .run_passes(passes, &machine, PassBuilderOptions::create())
@@ -194,7 +200,8 @@ fn target_machine(target: &Target, level: Level) -> Result<TargetMachine> {
     let llvm = inkwell::targets::Target::from_triple(&triple).map_err(|e| unknown().note(e.to_string()))?;
     let level = match level {
         Level::None => OptimizationLevel::None,
-        Level::Full => OptimizationLevel::Aggressive,
+        Level::Less => OptimizationLevel::Less,
+        Level::Full | Level::Most => OptimizationLevel::Aggressive,
     };
     llvm.create_target_machine(&triple, &target.cpu, &target.features, level, RelocMode::PIC, CodeModel::Default)
         .ok_or_else(unknown)

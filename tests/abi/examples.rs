@@ -4,7 +4,7 @@ use aot::cli::{Exit, Output, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-#[path = "../examples/rust-jit/src/main.rs"]
+#[path = "../../examples/rust-jit/src/main.rs"]
 #[allow(dead_code, reason = "a program of its own, called below its main function")]
 mod rust_jit;
 
