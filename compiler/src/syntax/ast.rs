@@ -5,6 +5,7 @@
 //! [`MAX_EXPR_DEPTH`](super::parse::MAX_EXPR_DEPTH), so a recursive walk over one is safe.
 //! Type annotations are expressions too: `Optional[Tensor]` is a subscript of a name.
 
+use super::parse::Dialect;
 use crate::index::{IndexVec, ids};
 use crate::source::{Source, Span};
 use std::sync::Arc;
@@ -36,11 +37,13 @@ impl TextRange {
 pub struct File {
     /// The text it came from.
     pub source: Arc<Source>,
+    /// Whose rules it was read by.
+    pub dialect: Dialect,
     /// Every statement of the file at any depth; blocks refer to them.
     pub stmts: IndexVec<StmtId, Stmt>,
     /// The top-level statements: classes, functions, imports.
     pub body: Block,
-    /// `# type: ...` comments in the order of the text, for signatures in comment form.
+    /// `# type: ...` comments in the order of the text; those that are signatures stand in their functions, too.
     pub type_comments: Vec<TypeComment>,
 }
 

@@ -89,17 +89,18 @@ pub fn parse_dialect(source: &Arc<Source>, dialect: Dialect) -> Result<File> {
         parser.line(*line)?;
     }
     let body = parser.finish()?;
-    Ok(File { source: Arc::clone(source), stmts: parser.stmts, body, type_comments: layout.type_comments })
+    parser.comment_signatures(&layout.type_comments)?;
+    Ok(File { source: Arc::clone(source), dialect, stmts: parser.stmts, body, type_comments: layout.type_comments })
 }
 
 /// The state of parsing one file.
 pub(super) struct Parser<'i> {
-    source: &'i Arc<Source>,
+    pub(super) source: &'i Arc<Source>,
     pub(super) dialect: Dialect,
     /// Offset in the file of the text that the grammar reads now.
     pub(super) base: usize,
     pub(super) words: HashMap<&'i str, Arc<str>>,
-    stmts: IndexVec<StmtId, Stmt>,
+    pub(super) stmts: IndexVec<StmtId, Stmt>,
     /// Where 2^63 was read and no minus has yet made it a number that fits.
     pub(super) lone_minima: Vec<TextRange>,
     /// Blocks not yet closed, outermost first; never empty while lines come.

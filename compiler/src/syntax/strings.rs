@@ -105,7 +105,7 @@ impl<'i> Parser<'i> {
     }
 
     /// An expression inside an f-string. The layout pass has not seen its brackets.
-    fn sub_expr(&mut self, text: &'i str, start: usize) -> Result<Built> {
+    pub(super) fn sub_expr(&mut self, text: &'i str, start: usize) -> Result<Built> {
         if text.matches(['(', '[', '{']).count() > MAX_BRACKET_DEPTH {
             return self.too_deep(text_range(start, start + text.len()));
         }
