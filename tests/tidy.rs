@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 10] = [
     &["types", "source", "diag", "index", "measure"],
     &["archive", "syntax", "ir", "loops"],
     &["ops", "schedule", "emit", "npy", "library"],
-    &["script", "lower", "link", "exec"],
+    &["script", "lower", "link", "exec", "export"],
     &["eval", "jit", "signatures"],
     &["passes"],
     &["driver"],

@@ -9,9 +9,13 @@ use crate::library::Library;
 use crate::link::metadata::Facts;
 use crate::loops::Program;
 use crate::lower::{self, Request};
+use crate::passes::pipeline;
 use crate::schedule::{self, ScheduleTarget};
+use crate::script::Text;
+use crate::source::Source;
+use crate::syntax::Dialect;
 use crate::{link, loops, script};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,9 +51,42 @@ pub fn front_end(archive: &Archive) -> Result<Module> {
     script::compile(archive)
 }
 
-/// [`front_end`] of a file.
-pub fn open(path: &Path) -> Result<Module> {
-    front_end(&archive::open(path)?)
+/// What compiling a text needs to know besides it.
+#[derive(Clone, Debug, Default)]
+pub struct TextOptions {
+    /// The function, module class or variable to compile; the last one of the text if it is not said.
+    pub entry: Option<String>,
+    /// An archive with the values of a module's attributes.
+    pub attributes: Option<PathBuf>,
+    /// Whether the text is what `CompilationUnit` takes, not a Python file.
+    pub is_unit: bool,
+}
+
+/// Compiles a text to graphs.
+pub fn script(text: &Text, entry: Option<&str>, attributes: Option<&Archive>) -> Result<Module> {
+    let mut module = script::compile_text(text, entry, attributes)?;
+    pipeline::scripted(&mut module)?;
+    Ok(module)
+}
+
+/// Opens a model: an archive, or a source file (`.py`).
+pub fn open(path: &Path, options: &TextOptions) -> Result<(Archive, Module)> {
+    if path.extension().is_none_or(|extension| extension != "py") {
+        let archive = archive::open(path)?;
+        let module = front_end(&archive)?;
+        return Ok((archive, module));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Diagnostic::user(format!("cannot read {}: {error}", path.display())))?;
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let source = Arc::new(Source { name, text, origins: Vec::new() });
+    let attributes = options.attributes.as_deref().map(archive::open).transpose()?;
+    let dialect = if options.is_unit { Dialect::Own } else { Dialect::Python };
+    let root = attributes.as_ref().map(|archive| archive.root.class.as_ref());
+    let text = Text { source, dialect, module: script::module_of(root) };
+    let module = script(&text, options.entry.as_deref(), attributes.as_ref())?;
+    let archive = attributes.unwrap_or_else(|| script::empty_archive(path));
+    Ok((archive, module))
 }
 
 /// Lowers methods of a module for signatures of their arguments.

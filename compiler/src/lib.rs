@@ -9,6 +9,7 @@ pub mod driver;
 pub mod emit;
 pub mod eval;
 pub mod exec;
+pub mod export;
 pub mod index;
 pub mod ir;
 pub mod jit;

@@ -66,8 +66,12 @@ impl Module {
     /// # Errors
     /// What is wrong with the archive's code.
     pub fn of_archive(archive: &Archive, backend: Backend) -> Result<Self> {
-        let module = driver::front_end(archive)?;
-        Ok(Self { shared: Arc::new(Shared { module, backend, compiled: Mutex::default() }) })
+        Ok(Self::of_ir(driver::front_end(archive)?, backend))
+    }
+
+    /// A module whose graphs are compiled already.
+    pub fn of_ir(module: ir::Module, backend: Backend) -> Self {
+        Self { shared: Arc::new(Shared { module, backend, compiled: Mutex::default() }) }
     }
 
     /// The compiled graphs, classes and attributes.

@@ -5,6 +5,8 @@
 //!                                           └──────── code/**.py, debug.rs ─────► Source ──► Archive (model.rs)
 //! ```
 //!
+//! `write.rs` goes the other way: an [`Archive`] as bytes that PyTorch loads.
+//!
 //! Nothing here executes anything from the file, follows a path in it, or trusts a number in it: names, counts, sizes
 //! and offsets are checked against named limits before they are used, and every fault is a [`Diagnostic`] that names
 //! the file, the member and what is wrong with it.
@@ -17,10 +19,12 @@ mod storage;
 mod storages;
 mod tensors;
 mod values;
+mod write;
 mod zip;
 
 pub use model::{Archive, from_bytes, load_data, open};
 pub use storage::Bytes;
+pub use write::{Trainable, write};
 pub use zip::Container;
 
 use crate::diag::Diagnostic;

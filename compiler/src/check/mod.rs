@@ -2,9 +2,11 @@
 
 mod cases;
 mod compare;
+mod text;
 
 pub use cases::{Call, CaseFile, Expected, value};
 pub use compare::{Tolerance, difference};
+pub use text::text;
 
 use crate::archive::{self, Bytes};
 use crate::diag::{Blame, Diagnostic, Result};
@@ -69,15 +71,20 @@ pub fn run(model: Bytes, io: Bytes, name: &str, backend: Backend) -> Vec<Report>
         Ok(module) => module,
         Err(error) => return cases.labels().map(|call| Report { call, outcome: outcome_of(&error) }).collect(),
     };
-    let mut runner = Runner { module: &module, backend, models: HashMap::new() };
+    calls(&module, &cases, backend)
+}
+
+/// Runs the recorded calls on a compiled module.
+fn calls(module: &Module, cases: &CaseFile, backend: Backend) -> Vec<Report> {
+    let mut runner = Runner { module, backend, models: HashMap::new() };
     let mut reports = Vec::new();
     for (i, call) in cases.calls.iter().enumerate() {
         let label = format!("case {i} {}", call.method);
-        let outcome = runner.sequence(std::slice::from_ref(call), &cases).pop();
+        let outcome = runner.sequence(std::slice::from_ref(call), cases).pop();
         reports.push(Report { call: label, outcome: outcome.expect("one call gives one outcome") });
     }
     for (i, calls) in cases.sequences.iter().enumerate() {
-        for (j, outcome) in runner.sequence(calls, &cases).into_iter().enumerate() {
+        for (j, outcome) in runner.sequence(calls, cases).into_iter().enumerate() {
             reports.push(Report { call: format!("sequence {i} call {j} {}", calls[j].method), outcome });
         }
     }

@@ -1,8 +1,8 @@
 //! What `run` and `bench` share: a model or library opened for one method, and arguments from `--input`.
 
-use super::options::BackendArg;
-use crate::archive;
+use super::options::{BackendArg, TextArgs};
 use crate::diag::{Diagnostic, Result};
+use crate::driver;
 use crate::exec::Executable;
 use crate::library::Library;
 use crate::lower::{ArgSpec, DimSpec};
@@ -23,6 +23,8 @@ pub(super) struct CallArgs {
     /// An argument: NAME=rand, zeros, FILE.npy, f32[1,3] (random elements), or a value; a FILE.npz gives several.
     #[arg(short, long = "input", value_name = "NAME=VALUE")]
     inputs: Vec<String>,
+    #[command(flatten)]
+    text: TextArgs,
     /// The method to call.
     #[arg(long, default_value = "forward")]
     pub(super) method: String,
@@ -67,8 +69,8 @@ impl CallArgs {
             executable.set_threads(self.threads);
             return Ok(Prepared { executable, args });
         }
-        let archive = archive::open(&self.model)?;
-        let module = Module::of_archive(&archive, self.backend.into())?;
+        let (archive, module) = driver::open(&self.model, &self.text.options())?;
+        let module = Module::of_ir(module, self.backend.into());
         let method = module.method(&self.method)?;
         let ir = module.ir();
         let function = ir.method(&ir.root.class, &self.method).expect("the method was found above");

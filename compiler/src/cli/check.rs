@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `aot check`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  aot check cases/\n  aot check models.zip --backend cranelift --only resnet\n\nA folder or zip with an archives.jsonl says of each file in it whether it must load or be refused; these are cases, too."
+    after_help = "Examples:\n  aot check cases/\n  aot check models.zip --backend cranelift --only resnet\n\nA NAME.src.py with a NAME.json beside it is compiled from text: the code printed, the results of the calls recorded for NAME.pt, and the diagnostics of what must be refused are compared.\nA folder or zip with an archives.jsonl says of each file in it whether it must load or be refused; these are cases, too."
 )]
 pub(super) struct CheckArgs {
     /// Models with a NAME.io.pt beside them; folders and zips of such pairs.
@@ -38,6 +38,8 @@ enum Item {
     Pair(Bytes, Bytes),
     /// A file that must load, or must be refused.
     Archive(Bytes, bool),
+    /// A source, what is expected of it, and the archive that PyTorch made from it with its recorded calls.
+    Text(Bytes, Bytes, Option<(Bytes, Bytes)>),
 }
 
 /// The outcomes so far.
@@ -61,6 +63,9 @@ pub(super) fn run(args: &CheckArgs, output: &mut Output<'_>) -> Result<Exit> {
             }
             let reports = match item()? {
                 Item::Pair(model, io) => check::run(model, io, &name, args.backend.into()),
+                Item::Text(source, facts, recorded) => {
+                    check::text(source, &facts, recorded, &name, args.backend.into())
+                }
                 Item::Archive(bytes, must_load) => vec![check::archive(bytes, &name, must_load)],
             };
             if output.is_terminal {
@@ -162,6 +167,18 @@ impl Source {
             if let Some(&must_load) = verdicts.get(name).filter(|_| wanted(name)) {
                 let file = name.clone();
                 items.push((name.clone(), Box::new(move || Ok(Item::Archive(self.get(&file)?, must_load)))));
+            }
+            if let Some(stem) = name.strip_suffix(".src.py").filter(|_| wanted(name)) {
+                let (source, facts) = (name.clone(), format!("{stem}.json"));
+                if names.binary_search(&facts).is_ok() {
+                    let (model, io) = (format!("{stem}.pt"), format!("{stem}.io.pt"));
+                    let has_calls = names.binary_search(&model).is_ok() && names.binary_search(&io).is_ok();
+                    let read = move || {
+                        let calls = if has_calls { Some((self.get(&model)?, self.get(&io)?)) } else { None };
+                        Ok(Item::Text(self.get(&source)?, self.get(&facts)?, calls))
+                    };
+                    items.push((name.clone(), Box::new(read)));
+                }
             }
             let Some(stem) = stem(name).filter(|stem| wanted(stem)) else { continue };
             let io = format!("{stem}.io.pt");

@@ -6,6 +6,7 @@ mod call;
 mod check;
 mod options;
 mod run;
+mod script;
 mod show;
 
 use crate::diag::Diagnostic;
@@ -26,6 +27,8 @@ enum Command {
     Build(build::BuildArgs),
     /// Run recorded cases and compare with what PyTorch computed.
     Check(check::CheckArgs),
+    /// Compile a source file and write an archive.
+    Script(script::ScriptArgs),
     /// Call a model or a library and print the result.
     Run(run::RunArgs),
     /// Measure how long calls take.
@@ -92,6 +95,7 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, output: &mut Outp
     let result = match cli.command {
         Command::Build(args) => build::run(&args, output),
         Command::Check(args) => check::run(&args, output),
+        Command::Script(args) => script::run(&args, output),
         Command::Run(args) => run::run(&args, output),
         Command::Bench(args) => bench::run(&args, output),
         Command::Graph(args) => show::graph(&args, output),

@@ -1,9 +1,10 @@
 //! What several sub-commands share: backends, `--input`, how sizes are printed.
 
 use crate::diag::Result;
-use crate::driver::Backend;
+use crate::driver::{Backend, TextOptions};
 use crate::signatures::InputSpec;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
 
 /// Who runs a model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -26,6 +27,26 @@ impl From<BackendArg> for Backend {
             BackendArg::Reference => Self::Reference,
             BackendArg::Library => Self::Library,
         }
+    }
+}
+
+/// What a source file needs besides its name.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct TextArgs {
+    /// In a source file, the function, module class or variable to compile; by default the last one.
+    #[arg(long, value_name = "NAME")]
+    pub(super) entry: Option<String>,
+    /// For a module class in a source file, an archive that holds the values of its attributes.
+    #[arg(long, value_name = "FILE")]
+    pub(super) attributes: Option<PathBuf>,
+    /// The source file is text as `CompilationUnit` takes it, not Python.
+    #[arg(long)]
+    pub(super) unit: bool,
+}
+
+impl TextArgs {
+    pub(super) fn options(&self) -> TextOptions {
+        TextOptions { entry: self.entry.clone(), attributes: self.attributes.clone(), is_unit: self.unit }
     }
 }
 

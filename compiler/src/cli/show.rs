@@ -19,8 +19,10 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct GraphArgs {
-    /// The model.
+    /// The model: an archive or a source file (.py).
     model: PathBuf,
+    #[command(flatten)]
+    text: options::TextArgs,
     /// The method.
     #[arg(long, default_value = "forward")]
     method: String,
@@ -47,8 +49,10 @@ pub(super) struct GraphArgs {
 /// Arguments of `aot code`.
 #[derive(Debug, Args)]
 pub(super) struct CodeArgs {
-    /// The model.
+    /// The model: an archive or a source file (.py).
     model: PathBuf,
+    #[command(flatten)]
+    text: options::TextArgs,
     /// The method.
     #[arg(long, default_value = "forward")]
     method: String,
@@ -95,8 +99,7 @@ fn functions<'m>(module: &'m Module, method: &str, all: bool) -> Result<Vec<&'m 
 }
 
 pub(super) fn graph(args: &GraphArgs, output: &mut Output<'_>) -> Result<Exit> {
-    let archive = archive::open(&args.model)?;
-    let module = driver::front_end(&archive)?;
+    let (archive, module) = driver::open(&args.model, &args.text.options())?;
     if args.loops {
         let inputs = options::inputs(&args.inputs)?;
         let requests = signatures::requests(&archive, &module, std::slice::from_ref(&args.method), &inputs)?;
@@ -120,7 +123,7 @@ pub(super) fn graph(args: &GraphArgs, output: &mut Output<'_>) -> Result<Exit> {
 }
 
 pub(super) fn code(args: &CodeArgs, output: &mut Output<'_>) -> Result<Exit> {
-    let module = driver::open(&args.model)?;
+    let (_, module) = driver::open(&args.model, &args.text.options())?;
     let facts = ops::facts::PrinterFacts { module: Some(&module) };
     for function in functions(&module, &args.method, args.all)? {
         let _ = writeln!(output.out, "{}", ir::code(function, &facts).text.trim_end());
@@ -289,7 +292,7 @@ pub(super) fn ops(args: &OpsArgs, output: &mut Output<'_>) -> Result<Exit> {
         }
         return Ok(Exit::Success);
     };
-    let module = driver::open(path)?;
+    let (_, module) = driver::open(path, &driver::TextOptions::default())?;
     let mut uses: BTreeMap<String, Uses> = BTreeMap::new();
     for function in module.functions.values() {
         // Nodes in no block were removed by the front end.

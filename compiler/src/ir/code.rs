@@ -102,9 +102,28 @@ const RESERVED: [&str; 49] = [
     "yield",
 ];
 
+/// Where code is printed to.
+#[derive(Clone, Debug, Default)]
+pub struct CodeOptions {
+    /// Whether `self` has its type, as in archives.
+    pub self_type: bool,
+    /// How deep the `def` stands; each level is two spaces.
+    pub level: usize,
+    /// The table of constants so far, which functions of an archive share.
+    pub constants: Vec<IValue>,
+}
+
 /// Prints a function. The type of a method's `self` is left out, as `.code` of a module does.
 pub fn code(function: &Function, facts: &dyn CodeFacts) -> Code {
+    code_with(function, facts, CodeOptions::default())
+}
+
+/// Prints a function for where it will stand.
+pub fn code_with(function: &Function, facts: &dyn CodeFacts, options: CodeOptions) -> Code {
     let mut writer = Writer::new(facts);
+    writer.constants = options.constants;
+    writer.level = options.level;
+    writer.out = "  ".repeat(options.level);
     let mut body = Body::new(&function.graph);
     let name = function.name.rsplit('.').next().unwrap_or(&function.name);
     let _ = write!(writer.out, "def {name}(");
@@ -115,7 +134,7 @@ pub fn code(function: &Function, facts: &dyn CodeFacts) -> Code {
             writer.out.push_str(",\n    ");
         }
         writer.out.push_str(&name);
-        if at > 0 || &*param.name != "self" {
+        if at > 0 || &*param.name != "self" || options.self_type {
             let _ = write!(writer.out, ": {}", param.ty.annotation());
         }
         if let Some(default) = &param.default {

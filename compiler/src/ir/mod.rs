@@ -10,8 +10,9 @@ mod tests;
 mod text;
 mod verify;
 
-pub use code::{Code, CodeFacts, SchemaFact, code};
+pub use code::{Code, CodeFacts, CodeOptions, SchemaFact, code, code_with};
 pub use graph::{Attr, Block, BlockId, Graph, Node, NodeId, OpName, Value, ValueDef, ValueId};
 pub use module::{Argument, Class, ClassKind, Function, Module};
 pub use print::PrintOptions;
+pub use text::{quoted, repr};
 pub use verify::verify;

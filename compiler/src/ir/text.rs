@@ -45,7 +45,7 @@ pub(super) fn complex(re: f64, im: f64) -> String {
 }
 
 /// A string in double quotes. Bytes outside printable ASCII become octal escapes of three digits.
-pub(super) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for byte in text.bytes() {
@@ -71,7 +71,7 @@ pub(super) fn quoted(text: &str) -> String {
 /// A value in the form that source text and the insides of containers use.
 ///
 /// `special` may spell a value itself, or by a prefix that `Err` holds (the name of a named tuple); `None` leaves it to this function.
-pub(super) fn repr(value: &IValue, special: &mut dyn FnMut(&IValue) -> Option<String>) -> String {
+pub fn repr(value: &IValue, special: &mut dyn FnMut(&IValue) -> Option<String>) -> String {
     if let Some(text) = special(value) {
         return text;
     }

@@ -99,6 +99,8 @@ impl Folder {
         let is_candidate = node.outputs.len() == 1
             && node.blocks.is_empty()
             && !node.is("prim::Constant")
+            // Takes any number of operands, so no schema says what it does.
+            && !node.is("aten::format")
             && !effects::is_kept(node)
             && effects::is_deterministic(node)
             && node.inputs.iter().all(|&input| graph.constant(input).is_some());

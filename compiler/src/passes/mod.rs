@@ -4,6 +4,7 @@
 //! at. [`pipeline`] lists them in order. What an operator may do to others ([`effects`]) is read from its schema, and
 //! constants are folded by evaluating the operator's own definition ([`evaluate`]).
 
+pub mod canonicalize_outputs;
 pub mod constant_pooling;
 pub mod constant_propagation;
 pub mod edit;
@@ -14,6 +15,7 @@ pub mod evaluate;
 pub mod fold_convolutions;
 pub mod freeze_attributes;
 pub mod inline;
+pub mod lower_simple_tuples;
 pub mod peephole;
 pub mod pipeline;
 pub mod remove_dropout;

@@ -4,8 +4,8 @@
 
 use super::constant_propagation::Options;
 use super::{
-    Changed, constant_pooling, constant_propagation, eliminate_common_subexpressions, eliminate_dead_code,
-    fold_convolutions, freeze_attributes, inline, peephole, remove_dropout,
+    Changed, canonicalize_outputs, constant_pooling, constant_propagation, eliminate_common_subexpressions,
+    eliminate_dead_code, fold_convolutions, freeze_attributes, inline, lower_simple_tuples, peephole, remove_dropout,
 };
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Graph, Module, verify};
@@ -67,6 +67,32 @@ fn freeze_method(module: &Module, method: &str) -> Result<Graph> {
     checked("constant_pooling", &mut graph, constant_pooling::run);
     checked("eliminate_dead_code", &mut graph, eliminate_dead_code::run);
     Ok(graph)
+}
+
+/// The functions of a module that was compiled from text, as PyTorch's compiler leaves them: what constants decide is
+/// decided, what nobody uses is gone, and constants stand first, each once.
+pub fn scripted(module: &mut Module) -> Result<()> {
+    on_large_stack(|| {
+        for function in module.functions.values_mut() {
+            let graph = &mut function.graph;
+            // First, as tuples hide what is constant.
+            checked("lower_simple_tuples", graph, lower_simple_tuples::run);
+            // Before folding, so that dead branches' leftovers cost no evaluation.
+            checked("eliminate_dead_code", graph, eliminate_dead_code::run);
+            for _ in 0..MAX_ROUNDS {
+                let changed =
+                    checked("constant_propagation", graph, |g| constant_propagation::run(g, Options::default()));
+                checked("eliminate_dead_code", graph, eliminate_dead_code::run);
+                if !changed {
+                    break;
+                }
+            }
+            checked("constant_pooling", graph, constant_pooling::run);
+            // Last, when all uses are known.
+            checked("canonicalize_outputs", graph, canonicalize_outputs::run);
+        }
+        Ok(())
+    })
 }
 
 /// Passes walk nested blocks by recursion, and archives may nest them deeply.

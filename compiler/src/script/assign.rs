@@ -99,7 +99,8 @@ impl Emitter<'_, '_> {
                 range,
                 format!(
                     "Variable '{name}' previously had type {} but is now being assigned to a value of type {}",
-                    outer.ty, value.ty
+                    outer.ty.annotation(),
+                    value.ty.annotation()
                 ),
             ));
         }
@@ -111,7 +112,7 @@ impl Emitter<'_, '_> {
     /// Gives the SSA value the name it is assigned to, unless it has one.
     pub(crate) fn name_value(&mut self, value: &V, name: &Arc<str>) {
         let slot = &mut self.graph.values[value.id].name;
-        if slot.is_none() && is_meaningful(name) {
+        if slot.is_none() && is_meaningful(name) && !self.nameless.contains(&value.id) {
             *slot = Some(Arc::clone(name));
         }
     }

@@ -4,10 +4,11 @@ use super::classes;
 use super::function::Emitter;
 use super::ssa::{Binding, V};
 use super::sugar::Sugared;
+use super::typing::unshaped;
 use crate::diag::Result;
 use crate::ir::{Attr, OpName};
 use crate::syntax::ast::{Expr, ExprKind, TextRange};
-use crate::types::Type;
+use crate::types::{IValue, Type};
 use std::sync::Arc;
 
 /// The operator that reads a tensor's property.
@@ -88,6 +89,19 @@ impl Emitter<'_, '_> {
                 Ok(Sugared::Value(self.tuple_index(&value, at, range)))
             }
             Type::Enum(named) if matches!(&**name, "value" | "name") => {
+                if self.is_text()
+                    && let Some(IValue::Enum { class, value: member }) = self.known(&value)
+                {
+                    let constants = self.program.classes.get(&class).map(|declared| &declared.class.constants);
+                    let is_member = |v: &IValue| format!("{v:?}") == format!("{member:?}");
+                    let name_of =
+                        constants.and_then(|c| c.iter().find(|(_, v)| is_member(v)).map(|(name, _)| name.clone()));
+                    let (constant, ty) = match name_of {
+                        Some(member_name) if &**name == "name" => (IValue::Str(member_name), Type::Str),
+                        _ => ((*member).clone(), named.value.clone()),
+                    };
+                    return Ok(Sugared::Value(self.constant(constant, ty, range)));
+                }
                 let (kind, ty) = if &**name == "value" {
                     ("prim::EnumValue", named.value.clone())
                 } else {
@@ -119,7 +133,8 @@ impl Emitter<'_, '_> {
         if is_known {
             return Ok(Sugared::Method(value, Arc::clone(name)));
         }
-        Err(self.error(range, format!("'{}' object has no attribute or method '{name}'.", value.ty)))
+        let ty = value.ty.annotation();
+        Err(self.error(range, format!("'{ty}' object has no attribute or method '{name}'.")))
     }
 
     /// The declared type of `object.name`, for the right side of an assignment to it.
@@ -136,6 +151,14 @@ impl Emitter<'_, '_> {
         let Type::Class(class) = object.ty.clone() else {
             return Err(self.error(range, format!("Tried to set an attribute: {name} on a non-class: {}", object.ty)));
         };
+        let is_init = self.is_text() && self.name.strip_suffix(".__init__") == Some(&*class);
+        if is_init
+            && let Some(declared) = self.program.classes.get_mut(&class)
+            && !declared.class.attrs.contains_key(name)
+        {
+            // What the constructor assigns is what the class has.
+            declared.class.attrs.insert(Arc::clone(name), unshaped(&value.ty));
+        }
         let declared = self.program.classes.get(&class);
         let Some(ty) = declared.and_then(|c| c.class.attrs.get(name)).cloned() else {
             let setter: Arc<str> = format!("__{name}_setter").into();
@@ -149,7 +172,8 @@ impl Emitter<'_, '_> {
             ));
         };
         let value = self.convert(value, &ty, true, range).map_err(|v| {
-            self.error(range, format!("Wrong type for attribute assignment. Expected {ty} but got {}", v.ty))
+            let (want, have) = (ty.annotation(), v.ty.annotation());
+            self.error(range, format!("Wrong type for attribute assignment. Expected {want} but got {have}"))
         })?;
         let node = self.node(OpName::new("prim::SetAttr"), vec![object.id, value.id], &[], range);
         self.graph.nodes[node].attrs.push(("name", Attr::Name(Arc::clone(name))));

@@ -169,7 +169,8 @@ impl Emitter<'_, '_> {
                         None => Some(Binding::Conflict(
                             format!(
                                 "Type mismatch: {name} is set to type {} in the true branch and type {} in the false branch",
-                                a.ty, b.ty
+                                a.ty.annotation(),
+                                b.ty.annotation()
                             )
                             .into(),
                         )),

@@ -2,10 +2,11 @@
 
 use super::function::Emitter;
 use super::names::{Item, Param, Signature};
+use super::python::Mark;
 use super::ssa::V;
 use super::sugar::Sugared;
 use crate::diag::{Diagnostic, Result};
-use crate::ir::Attr;
+use crate::ir::{Attr, OpName};
 use crate::syntax::ast::{self, Expr, TextRange};
 use crate::types::{IValue, NamedTupleType, Type};
 use std::collections::HashMap;
@@ -30,50 +31,58 @@ impl Emitter<'_, '_> {
                 }
                 self.builtin(&name, positional, named, range)
             }
-            Sugared::Operator(name) => {
-                let (positional, named) = self.arguments(args)?;
-                self.builtin(&name, positional, named, range)
-            }
             Sugared::Method(object, name) if &*name == "tolist" && matches!(object.ty, Type::Tensor(_)) => {
                 let Some(ty) = hint else {
                     return Err(self.error(range, "Expected type hint for result of tolist()"));
                 };
                 self.emit_tolist(&object, ty, range)
             }
-            Sugared::Method(object, name) => {
-                let (positional, named) = self.arguments(args)?;
-                self.call_method(&object, &name, positional, named, range)
-            }
             Sugared::Form(form) => self.form(form, args, range),
+            // Its argument is the class itself.
             Sugared::New(ty) => Ok(Sugared::Value(self.prim("prim::CreateObject", &[], ty, range))),
-            Sugared::Item(Item::Function(name)) => {
+            callee => {
                 let (positional, named) = self.arguments(args)?;
-                self.call_function(&name, positional, named, range)
+                self.call_values(callee, positional, named, range)
             }
-            Sugared::Item(Item::NamedTuple(named_tuple)) => {
-                let (positional, named) = self.arguments(args)?;
-                self.named_tuple(&named_tuple, positional, named, range)
-            }
+        }
+    }
+
+    /// A call whose arguments are evaluated.
+    pub(crate) fn call_values(
+        &mut self,
+        callee: Sugared,
+        positional: Vec<V>,
+        named: Vec<(Arc<str>, V)>,
+        range: TextRange,
+    ) -> Result<Sugared> {
+        match callee {
+            Sugared::Operator(name) => self.builtin(&name, positional, named, range),
+            Sugared::Method(object, name) => self.call_method(&object, &name, positional, named, range),
+            Sugared::Item(Item::Function(name)) => self.call_function(&name, positional, named, range),
+            Sugared::Item(Item::NamedTuple(named_tuple)) => self.named_tuple(&named_tuple, positional, named, range),
             Sugared::Item(Item::Class(ty)) => {
-                let (positional, named) = self.arguments(args)?;
                 let object = self.prim("prim::CreateObject", &[], ty, range);
                 self.call_method(&object, &"__init__".into(), positional, named, range)?;
                 Ok(Sugared::Value(object))
             }
             Sugared::Value(object) if matches!(object.ty, Type::Class(_)) => {
-                let (positional, named) = self.arguments(args)?;
                 let class = if let Type::Class(class) = &object.ty { Arc::clone(class) } else { "".into() };
                 let has_call = self.program.classes.get(&class).is_some_and(|c| c.methods.contains_key("__call__"));
                 let method = if has_call { "__call__" } else { "forward" };
                 self.call_method(&object, &method.into(), positional, named, range)
             }
-            Sugared::Value(value) => Err(self.error(range, format!("'{}' object is not callable", value.ty))),
+            Sugared::Value(value) => {
+                Err(self.error(range, format!("'{}' object is not callable", value.ty.annotation())))
+            }
             Sugared::Namespace(name) => {
                 Err(self.error(range, format!("Unknown type name '{name}'")).note("cannot call a Class Namespace"))
             }
-            Sugared::Multi(..) | Sugared::Builtins(_) | Sugared::Constants | Sugared::Closure(_) => {
-                Err(self.error(range, "cannot call a value of this kind"))
-            }
+            Sugared::Multi(..)
+            | Sugared::Builtins(_)
+            | Sugared::Constants
+            | Sugared::Closure(_)
+            | Sugared::New(_)
+            | Sugared::Form(_) => Err(self.error(range, "cannot call a value of this kind")),
             Sugared::Item(Item::Enum(ty)) => Err(self.error(range, format!("cannot call the enum '{}'", ty.name))),
         }
     }
@@ -112,6 +121,9 @@ impl Emitter<'_, '_> {
         let Some(signature) = self.program.signature(name, None).map_err(|e| e.at(Some(&span)))? else {
             return Err(self.error(range, format!("undefined value {name}")));
         };
+        if let Some(made) = self.never_run(name, signature.result.as_ref(), range)? {
+            return Ok(made);
+        }
         self.program.compile_function(name, None, Some(&span)).map_err(|e| called_from(e, name, &self.name))?;
         let args = self.fit(&signature, &signature.params, positional, named, range)?;
         let result = self.program.functions.get(name).map_or(Type::None, |f| f.result.clone());
@@ -119,6 +131,20 @@ impl Emitter<'_, '_> {
         let mut inputs = vec![&function];
         inputs.extend(&args);
         Ok(Sugared::Value(self.prim("prim::CallFunction", &inputs, result, range)))
+    }
+
+    /// A call of a function marked as unused: it raises, and what it gives has the type that it declares.
+    fn never_run(&mut self, name: &Arc<str>, result: Option<&Type>, range: TextRange) -> Result<Option<Sugared>> {
+        let Some(definition) = self.program.definition(name)? else { return Ok(None) };
+        if self.program.mark(&definition.file, definition.function()) != Mark::Unused {
+            return Ok(None);
+        }
+        let text = "This Python function is annotated to be ignored and cannot be run";
+        let message = self.constant(IValue::Str(text.into()), Type::Str, range);
+        let class = self.none(range);
+        self.node(OpName::new("prim::RaiseException"), vec![message.id, class.id], &[], range);
+        let ty = result.cloned().unwrap_or_else(Type::tensor);
+        Ok(Some(Sugared::Value(self.uninitialized(&ty, range))))
     }
 
     /// The result type of a method, which is compiled; `None` if the class does not have it.
@@ -149,8 +175,12 @@ impl Emitter<'_, '_> {
                 return self.builtin("aten::wait", positional, named, range);
             }
             _ => {
-                positional.insert(0, object.clone());
-                return self.builtin(&format!("aten::{name}"), positional, named, range);
+                let op = format!("aten::{name}");
+                // The object is the argument that is called `self`, which is not always the first.
+                let place =
+                    crate::ops::schema::overloads(&op).iter().filter_map(|schema| schema.arg_index("self")).min();
+                positional.insert(place.unwrap_or(0).min(positional.len()), object.clone());
+                return self.builtin(&op, positional, named, range);
             }
         };
         if class.starts_with("__torch__.torch.classes.") {
@@ -161,6 +191,9 @@ impl Emitter<'_, '_> {
         let Some(signature) = self.program.signature(&full, Some(&ty))? else {
             return Err(self.error(range, format!("'{class}' object has no attribute or method '{name}'")));
         };
+        if let Some(made) = self.never_run(&full, signature.result.as_ref(), range)? {
+            return Ok(made);
+        }
         let result = if is_interface {
             self.program.interface_calls.insert((class, Arc::clone(name)), ());
             signature.result.clone().unwrap_or_else(Type::tensor)
@@ -184,10 +217,13 @@ impl Emitter<'_, '_> {
         named: Vec<(Arc<str>, V)>,
         range: TextRange,
     ) -> Result<Sugared> {
+        let defaults = self.program.field_defaults.get(&ty.name).cloned().unwrap_or_default();
+        let defaults = defaults.into_iter().chain(std::iter::repeat(None));
         let params: Vec<Param> = ty
             .fields
             .iter()
-            .map(|(name, ty)| Param { name: Arc::clone(name), ty: ty.clone(), default: None })
+            .zip(defaults)
+            .map(|((name, ty), default)| Param { name: Arc::clone(name), ty: ty.clone(), default })
             .collect();
         let signature = Signature { file: Arc::clone(&self.file), params: Vec::new(), result: None };
         let args = self.fit(&signature, &params, positional, named, range)?;
@@ -245,7 +281,9 @@ impl Emitter<'_, '_> {
                     range,
                     format!(
                         "Expected a value of type '{}' for argument '{}' but instead found type '{}'.",
-                        param.ty, param.name, v.ty
+                        param.ty.annotation(),
+                        param.name,
+                        v.ty.annotation()
                     ),
                 )
             })?;

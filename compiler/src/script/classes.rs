@@ -190,28 +190,7 @@ pub(crate) fn string(bytes: &[u8]) -> Arc<str> {
 
 /// The type of a stored value, as far as the value tells.
 pub(crate) fn type_of(value: &IValue) -> Type {
-    match value {
-        IValue::None => Type::None,
-        IValue::Bool(_) => Type::Bool,
-        IValue::Int(_) => Type::Int,
-        IValue::Float(_) => Type::Float,
-        IValue::Complex(..) => Type::Complex,
-        IValue::Str(_) => Type::Str,
-        IValue::Device(_) => Type::Device,
-        IValue::Tensor(_) => Type::tensor(),
-        IValue::Tuple(items) => Type::Tuple(items.iter().map(type_of).collect()),
-        IValue::List(Some(elem), _) => Type::list(elem.clone()),
-        IValue::List(None, items) => Type::list(items.first().map_or_else(Type::tensor, type_of)),
-        IValue::Dict(Some((k, v)), _) => Type::Dict(Arc::new(k.clone()), Arc::new(v.clone())),
-        IValue::Dict(None, entries) => {
-            let (k, v) = entries.first().map_or((Type::Str, Type::tensor()), |(k, v)| (type_of(k), type_of(v)));
-            Type::Dict(Arc::new(k), Arc::new(v))
-        }
-        IValue::Object(object) => Type::Class(Arc::clone(&object.class)),
-        IValue::Enum { class, value } => {
-            Type::Enum(Arc::new(EnumType { name: Arc::clone(class), value: type_of(value) }))
-        }
-    }
+    value.ty()
 }
 
 /// Checks every object reachable from `root` against the declaration of its class, declaring classes as they are met.

@@ -6,6 +6,7 @@
 
 use super::function::Emitter;
 use super::ssa::V;
+use super::typing::unify;
 use crate::diag::Result;
 use crate::ir::OpName;
 use crate::syntax::ast::{Expr, ExprKind, File, StmtId, StmtKind, TextRange};
@@ -122,6 +123,17 @@ impl Emitter<'_, '_> {
         Ok(flow)
     }
 
+    /// `return` on the paths that have not left yet.
+    pub(crate) fn guarded_return(&mut self, range: TextRange) -> Result<Flow> {
+        let did = self.hidden("$did", range)?;
+        let then = self.branch(&[], range, |_| Ok(Flow::Exits))?;
+        let orelse = self.branch(&[], range, |e| {
+            e.return_stmt(None, range)?;
+            Ok(Flow::Exits)
+        })?;
+        self.merge(&did, then, orelse, range)
+    }
+
     /// `return value`: the result and, inside blocks, the flags that skip what follows.
     pub(crate) fn return_stmt(&mut self, value: Option<&Expr>, range: TextRange) -> Result<()> {
         let hint = self.result.clone();
@@ -133,19 +145,26 @@ impl Emitter<'_, '_> {
             }
         };
         let made = if let Some(ty) = hint {
-            let is_declared = self.is_result_declared;
-            let made = self.convert(made, &ty, true, range).map_err(|v| {
-                let have = v.ty;
-                self.error(
-                    range,
-                    if is_declared {
-                        format!("Return value was annotated as having type {ty} but is actually of type {have}")
-                    } else {
-                        format!("Previous return statement returned a value of type {ty} but this return statement returns a value of type {have}")
-                    },
-                )
-            })?;
-            V { id: made.id, ty }
+            let wider = unify(&ty, &made.ty, self.program);
+            if let (false, true, Some(wider)) = (self.is_result_declared, self.is_text(), wider) {
+                // The first `return` said one type; with this one it is a wider one, perhaps.
+                self.result = Some(wider);
+                made
+            } else {
+                let is_declared = self.is_result_declared;
+                let made = self.convert(made, &ty, true, range).map_err(|v| {
+                    let (have, ty) = (v.ty.annotation(), ty.annotation());
+                    self.error(
+                        range,
+                        if is_declared {
+                            format!("Return value was annotated as having type {ty} but is actually of type {have}")
+                        } else {
+                            format!("Previous return statement returned a value of type {ty} but this return statement returns a value of type {have}")
+                        },
+                    )
+                })?;
+                V { id: made.id, ty }
+            }
         } else {
             self.result = Some(made.ty.clone());
             made

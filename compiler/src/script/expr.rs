@@ -75,7 +75,12 @@ impl Emitter<'_, '_> {
                 };
                 self.comprehension(generator, range, Self::expr, element, hint)?
             }
-            ExprKind::DictComp { .. } => return Err(self.unsupported(range, "dict comprehension in archived code")),
+            ExprKind::DictComp { key, value, generators } => {
+                let [generator] = generators.as_slice() else {
+                    return Err(self.error(range, "Only a single generator is supported in a dict comprehension"));
+                };
+                self.dict_comprehension(generator, key, value, hint, range)?
+            }
             ExprKind::Unary { op, operand } => self.unary(*op, operand, range)?,
             ExprKind::Binary { op: BinaryOp::And | BinaryOp::Or | BinaryOp::Is | BinaryOp::IsNot, .. } => {
                 let condition = self.condition(expr)?;
@@ -86,17 +91,8 @@ impl Emitter<'_, '_> {
                 self.binary(*op, lhs, rhs, range)?
             }
             ExprKind::Compare { first, rest } => {
-                let (mut lhs, mut all): (V, Option<V>) = (self.expr(first)?, None);
-                for (op, rhs) in rest {
-                    let rhs = self.expr(rhs)?;
-                    let one = self.binary(*op, lhs, rhs.clone(), range)?;
-                    all = Some(match all {
-                        None => one,
-                        Some(all) => self.builtin_value("aten::__and__", vec![all, one], range)?,
-                    });
-                    lhs = rhs;
-                }
-                all.ok_or_else(|| self.error(range, "a comparison without operands"))?
+                let lhs = self.expr(first)?;
+                self.chained(lhs, rest, range)?
             }
             ExprKind::Ternary { cond, then, orelse } => self.ternary(cond, then, orelse, hint, range)?,
             ExprKind::Format(pieces) => {
@@ -121,6 +117,28 @@ impl Emitter<'_, '_> {
             ExprKind::Unsupported(what) => return Err(self.error(range, format!("{what} aren't supported"))),
         };
         Ok(Sugared::Value(value))
+    }
+
+    /// `lhs < b < c`: each operand is evaluated once, and none after the first comparison that fails.
+    fn chained(&mut self, lhs: V, rest: &[(BinaryOp, Expr)], range: TextRange) -> Result<V> {
+        let Some(((op, rhs), rest)) = rest.split_first() else {
+            return Err(self.error(range, "a comparison without operands"));
+        };
+        let rhs = self.expr(rhs)?;
+        let one = self.binary(*op, lhs, rhs.clone(), range)?;
+        if rest.is_empty() {
+            return Ok(one);
+        }
+        let one = self.truth(one, range)?;
+        let (then, orelse) = (Vec::new(), Vec::new());
+        self.select(
+            &one,
+            then,
+            orelse,
+            range,
+            |e| e.chained(rhs, rest, range),
+            |e| Ok(e.constant(IValue::Bool(false), Type::Bool, range)),
+        )
     }
 
     fn ternary(&mut self, cond: &Expr, then: &Expr, orelse: &Expr, hint: Option<&Type>, range: TextRange) -> Result<V> {
@@ -157,6 +175,7 @@ impl Emitter<'_, '_> {
     }
 
     fn list(&mut self, items: &[Expr], hint: Option<&Type>, range: TextRange) -> Result<V> {
+        let is_nameless = items.is_empty() && hint.is_none() && self.is_text();
         let hint = hint.and_then(|hint| match hint {
             Type::List(elem) => Some((**elem).clone()),
             Type::Optional(inner) => match &**inner {
@@ -178,9 +197,17 @@ impl Emitter<'_, '_> {
         }
         let elem = match hint {
             Some(elem) => {
+                let unified = self.common_type(&values);
                 let convert = |e: &mut Self, v: V| {
-                    e.convert(v, &elem, true, range).map_err(|v| {
-                        e.error(range, format!("Type hint for list was List[{elem}], but an element has type {}", v.ty))
+                    e.convert(v, &elem, true, range).map_err(|_| {
+                        let all = unified.annotation();
+                        e.error(
+                            range,
+                            format!(
+                                "List type annotation `List[{}]` did not match the types of the given list elements, which were unified to {all}",
+                                elem.annotation()
+                            ),
+                        )
                     })
                 };
                 values = values.into_iter().map(|v| convert(self, v)).collect::<Result<_>>()?;
@@ -189,7 +216,11 @@ impl Emitter<'_, '_> {
             None => self.common_type(&values),
         };
         let inputs: Vec<&V> = values.iter().collect();
-        Ok(self.prim("prim::ListConstruct", &inputs, Type::list(elem), range))
+        let made = self.prim("prim::ListConstruct", &inputs, Type::list(elem), range);
+        if is_nameless {
+            self.nameless.insert(made.id);
+        }
+        Ok(made)
     }
 
     /// The element type of a display; `Tensor` if it is empty.

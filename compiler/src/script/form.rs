@@ -45,7 +45,10 @@ impl Emitter<'_, '_> {
                 let value = self.expr(need(self, 0)?)?;
                 self.builtin("aten::_unwrap_optional", vec![value], Vec::new(), range)?
             }
-            "fork" => self.fork(need(self, 0)?, range)?,
+            "fork" => {
+                let target = need(self, 0)?;
+                self.fork(target, args.get(1..).unwrap_or_default(), range)?
+            }
             "isinstance" | "hasattr" => {
                 let call = Expr {
                     kind: ExprKind::Call {
@@ -68,7 +71,10 @@ impl Emitter<'_, '_> {
                 let value = self.expr(need(self, 0)?)?;
                 match &value.ty {
                     Type::Tuple(_) => Sugared::Value(value),
-                    ty => return Err(self.error(range, format!("cannot make a tuple of a value of type {ty}"))),
+                    ty => {
+                        let ty = ty.annotation();
+                        return Err(self.error(range, format!("cannot make a tuple of a value of type {ty}")));
+                    }
                 }
             }
             "range" | "enumerate" | "zip" => {
@@ -101,10 +107,11 @@ impl Emitter<'_, '_> {
         })
     }
 
-    fn fork(&mut self, target: &Expr, range: TextRange) -> Result<Sugared> {
+    fn fork(&mut self, target: &Expr, args: &[ast::Arg], range: TextRange) -> Result<Sugared> {
         let target = self.expr_sugar(target, None)?;
-        let Sugared::Closure(stmt) = target else {
-            return Err(self.unsupported(range, "fork of anything but a nested function"));
+        let stmt = match target {
+            Sugared::Closure(stmt) => stmt,
+            callee => return self.fork_call(callee, args, range),
         };
         let file = Arc::clone(&self.file);
         let StmtKind::Def(def) = &file.stmts[stmt].kind else {
@@ -143,6 +150,61 @@ impl Emitter<'_, '_> {
             range,
         );
         Ok(Sugared::Value(made))
+    }
+}
+
+impl Emitter<'_, '_> {
+    /// `fork(f, args)`: a graph that makes the call.
+    fn fork_call(&mut self, callee: Sugared, args: &[ast::Arg], range: TextRange) -> Result<Sugared> {
+        if let Sugared::Value(value) = &callee
+            && !matches!(value.ty, Type::Class(_))
+        {
+            let ty = value.ty.annotation();
+            return Err(self.error(range, format!("cannot call a value of type '{ty}'")));
+        }
+        let (mut positional, mut named) = self.arguments(args)?;
+        let mut captured: Vec<V> = Vec::new();
+        let file = Arc::clone(&self.file);
+        let name: Arc<str> = format!("{}.forked", self.name).into();
+        let names: Vec<Option<Arc<str>>> = {
+            let name_of = |v: &V| self.graph.values[v.id].name.clone();
+            let object = match &callee {
+                Sugared::Method(object, _) | Sugared::Value(object) => Some(name_of(object)),
+                _ => None,
+            };
+            object
+                .into_iter()
+                .chain(positional.iter().map(name_of))
+                .chain(named.iter().map(|(_, v)| name_of(v)))
+                .collect()
+        };
+        let mut inner = Emitter::new(self.program, Arc::clone(&file), name);
+        let mut names = names.into_iter();
+        let mut pass = |inner: &mut Emitter<'_, '_>, value: &mut V| {
+            let top = inner.graph.top;
+            let id = inner.graph.add_param(top, value.ty.clone(), names.next().flatten());
+            captured.push(value.clone());
+            *value = V { id, ty: value.ty.clone() };
+        };
+        let mut callee = callee;
+        if let Sugared::Method(object, _) | Sugared::Value(object) = &mut callee {
+            pass(&mut inner, object);
+        }
+        for value in &mut positional {
+            pass(&mut inner, value);
+        }
+        for (_, value) in &mut named {
+            pass(&mut inner, value);
+        }
+        let made = inner.call_values(callee, positional, named, range)?;
+        let made = inner.value_of(made, range)?;
+        let top = inner.graph.top;
+        inner.graph.blocks[top].returns.push(made.id);
+        let graph = inner.finish();
+        let inputs: Vec<&V> = captured.iter().collect();
+        let subgraph = ("Subgraph", Attr::Graph(Arc::new(graph)));
+        let ty = Type::Future(Arc::new(made.ty));
+        Ok(Sugared::Value(self.prim_attr("prim::fork", subgraph, &inputs, ty, range)))
     }
 }
 

@@ -7,11 +7,11 @@ use super::sugar::Sugared;
 use super::typing::{is_subtype, unshaped};
 use super::{classes, names};
 use crate::diag::{Diagnostic, Result};
-use crate::ir::{Argument, Attr, BlockId, Function, Graph, NodeId, OpName, ValueId};
+use crate::ir::{Argument, Attr, BlockId, Function, Graph, NodeId, OpName, ValueDef, ValueId};
 use crate::source::Span;
 use crate::syntax::ast::{self, File, TextRange};
 use crate::types::{IValue, Type};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// How deep blocks may be nested, counted through all functions that are compiled at a time.
@@ -43,6 +43,9 @@ pub(crate) struct Emitter<'p, 'a> {
     pub carried: Vec<Arc<str>>,
     /// Whether the present call is the body of an upgrader, which is of today.
     pub is_upgrading: bool,
+    uninitialized: Vec<V>,
+    /// Lists written `[]`, which PyTorch's compiler makes anew, without their names.
+    pub nameless: HashSet<ValueId>,
     constants: HashMap<String, V>,
     constant_nodes: Vec<NodeId>,
 }
@@ -134,6 +137,8 @@ impl<'p, 'a> Emitter<'p, 'a> {
             n_loops: 0,
             carried: Vec::new(),
             is_upgrading: false,
+            uninitialized: Vec::new(),
+            nameless: HashSet::new(),
             constants: HashMap::new(),
             constant_nodes: Vec::new(),
         }
@@ -148,6 +153,19 @@ impl<'p, 'a> Emitter<'p, 'a> {
             self.set_hidden("$did", no);
         }
         let flow = self.stmts(&body.stmts)?;
+        let flow = if self.is_text() && !self.is_result_declared && self.result.is_some() {
+            match flow {
+                // What falls off the end returns None.
+                Flow::Maybe => self.guarded_return(head)?,
+                Flow::Falls => {
+                    self.return_stmt(None, head)?;
+                    Flow::Exits
+                }
+                Flow::Exits | Flow::Raises => flow,
+            }
+        } else {
+            flow
+        };
         let result = match flow {
             Flow::Exits => self.hidden("$ret", head)?,
             Flow::Falls | Flow::Maybe | Flow::Raises => {
@@ -175,6 +193,11 @@ impl<'p, 'a> Emitter<'p, 'a> {
     /// The finished graph: constants first, each once.
     pub(crate) fn finish(mut self) -> Graph {
         let top = self.graph.top;
+        for value in self.uninitialized.iter().rev() {
+            if let ValueDef::Output(node, _) = self.graph.values[value.id].def {
+                self.constant_nodes.push(node);
+            }
+        }
         self.constant_nodes.append(&mut self.graph.blocks[top].nodes);
         self.graph.blocks[top].nodes = self.constant_nodes;
         self.graph
@@ -275,7 +298,18 @@ impl<'p, 'a> Emitter<'p, 'a> {
 
     /// A value that is never read.
     pub(crate) fn uninitialized(&mut self, ty: &Type, range: TextRange) -> V {
-        self.prim("prim::Uninitialized", &[], ty.clone(), range)
+        if !self.is_text() {
+            return self.prim("prim::Uninitialized", &[], ty.clone(), range);
+        }
+        if let Some(known) = self.uninitialized.iter().find(|known| known.ty == *ty) {
+            return known.clone();
+        }
+        // One for each type, before all else, as PyTorch's compiler has them.
+        let span = Some(self.span(range));
+        let node = self.graph.create_node(OpName::new("prim::Uninitialized"), Vec::new(), span);
+        let made = V { id: self.graph.add_output(node, ty.clone()), ty: ty.clone() };
+        self.uninitialized.push(made.clone());
+        made
     }
 
     /// The constant a value stands for.

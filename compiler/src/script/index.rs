@@ -47,7 +47,10 @@ impl Emitter<'_, '_> {
                 let made = self.call_method(&object, &"__getitem__".into(), vec![item], Vec::new(), range)?;
                 self.value_of(made, range)
             }
-            (ty, _) => Err(self.error(range, format!("'{ty}' object is not subscriptable"))),
+            (ty, _) => {
+                let ty = ty.annotation();
+                Err(self.error(range, format!("'{ty}' object is not subscriptable")))
+            }
         }
     }
 
@@ -92,7 +95,10 @@ impl Emitter<'_, '_> {
         if let Some(IValue::Int(at)) = self.known(&index) {
             let place = if at < 0 { at.saturating_add(n) } else { at };
             match usize::try_from(place) {
-                Ok(place) if place < types.len() => Ok(self.tuple_index(object, place, range)),
+                Ok(place) if place < types.len() => {
+                    let ty = types[place].clone();
+                    Ok(self.prim("prim::TupleIndex", &[object, &index], ty, range))
+                }
                 _ => Err(self.error(range, "Tuple index out of range. Tuple is length ".to_owned() + &n.to_string())),
             }
         } else {
@@ -252,7 +258,10 @@ impl Emitter<'_, '_> {
                 self.call_method(&object, &"__setitem__".into(), vec![item, value], Vec::new(), range)?;
                 Ok(())
             }
-            (ty, _) => Err(self.error(range, format!("'{ty}' object does not support item assignment"))),
+            (ty, _) => {
+                let ty = ty.annotation();
+                Err(self.error(range, format!("{ty} does not support subscripted assignment")))
+            }
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::types::{IValue, Type};
 pub(crate) enum Iterable {
     /// `range(lo, hi, step)`.
     Range(V, V, V),
+    /// `range(n)`.
+    Count(V),
     /// A list, tensor, string or the keys of a dictionary.
     Items(V),
     /// A tuple.
@@ -41,15 +43,19 @@ impl Emitter<'_, '_> {
                             )
                         })?;
                     }
-                    let (zero, one) = (self.int(0, expr.range), self.int(1, expr.range));
+                    let one = self.int(1, expr.range);
                     let mut values = values.into_iter();
                     return match (values.next(), values.next(), values.next(), values.next()) {
-                        (Some(hi), None, ..) => Ok(Iterable::Range(zero, hi, one)),
+                        (Some(hi), None, ..) => Ok(Iterable::Count(hi)),
                         (Some(lo), Some(hi), step, None) => Ok(Iterable::Range(lo, hi, step.unwrap_or(one))),
                         _ => Err(self.error(expr.range, "range expects 1 to 3 arguments")),
                     };
                 }
                 "enumerate" => {
+                    if args.len() > 2 {
+                        let text = format!("enumerate expected at most 2 arguments, got {}", args.len());
+                        return Err(self.error(expr.range, text));
+                    }
                     let Some(first) = args.first() else {
                         return Err(self.error(expr.range, "enumerate expects an argument"));
                     };
@@ -79,7 +85,10 @@ impl Emitter<'_, '_> {
             }
             Type::Dict(..) => Ok(Iterable::Items(self.builtin_value("aten::keys", vec![value], expr.range)?)),
             Type::List(_) | Type::Tensor(_) | Type::Str => Ok(Iterable::Items(value)),
-            ty => Err(self.error(expr.range, format!("'{ty}' object is not iterable"))),
+            ty => {
+                let ty = ty.annotation();
+                Err(self.error(expr.range, format!("'{ty}' object is not iterable")))
+            }
         }
     }
 
@@ -116,26 +125,23 @@ impl Emitter<'_, '_> {
                 });
                 Some(rows.collect())
             }
-            Iterable::Range(..) | Iterable::Items(_) => None,
+            Iterable::Range(..) | Iterable::Count(_) | Iterable::Items(_) => None,
         })
     }
 
     /// How often the loop runs.
     pub(crate) fn iterable_len(&mut self, items: &Iterable, range: TextRange) -> Result<V> {
         match items {
+            Iterable::Count(n) => Ok(n.clone()),
             Iterable::Range(lo, hi, step) => {
-                let is = |e: &Self, v: &V, n: i64| matches!(e.known(v), Some(IValue::Int(x)) if x == n);
-                if is(self, lo, 0) && is(self, step, 1) {
-                    return Ok(hi.clone());
-                }
                 let args = vec![lo.clone(), hi.clone(), step.clone()];
                 self.builtin_value("aten::__range_length", args, range)
             }
             Iterable::Items(value) => self.builtin_value("aten::len", vec![value.clone()], range),
             Iterable::Fixed(values) => Ok(self.int(i64::try_from(values.len()).unwrap_or(i64::MAX), range)),
-            Iterable::Enumerate(inner, _) => self.iterable_len(inner, range),
-            Iterable::Zip(parts) => {
-                let lens = parts.iter().map(|part| self.iterable_len(part, range)).collect::<Result<Vec<_>>>()?;
+            Iterable::Enumerate(..) | Iterable::Zip(_) => {
+                let mut lens = Vec::new();
+                self.lengths(items, &mut lens, range)?;
                 let inputs: Vec<&V> = lens.iter().collect();
                 let list = self.prim("prim::ListConstruct", &inputs, Type::list(Type::Int), range);
                 self.builtin_value("prim::min", vec![list], range)
@@ -143,14 +149,27 @@ impl Emitter<'_, '_> {
         }
     }
 
+    /// The lengths of all that runs side by side; the counter of an `enumerate` could run on and on.
+    fn lengths(&mut self, items: &Iterable, out: &mut Vec<V>, range: TextRange) -> Result<()> {
+        match items {
+            Iterable::Enumerate(inner, start) => {
+                let start = if let Some(IValue::Int(start)) = self.known(start) { start.max(0) } else { 0 };
+                out.push(self.int(i64::MAX - start, range));
+                self.lengths(inner, out, range)
+            }
+            Iterable::Zip(parts) => parts.iter().try_for_each(|part| self.lengths(part, out, range)),
+            Iterable::Range(..) | Iterable::Count(_) | Iterable::Items(_) | Iterable::Fixed(_) => {
+                out.push(self.iterable_len(items, range)?);
+                Ok(())
+            }
+        }
+    }
+
     /// The item of iteration `index`.
     pub(crate) fn iterable_item(&mut self, items: &Iterable, index: &V, range: TextRange) -> Result<Sugared> {
         Ok(match items {
+            Iterable::Count(_) => Sugared::Value(index.clone()),
             Iterable::Range(lo, _, step) => {
-                let is = |e: &Self, v: &V, n: i64| matches!(e.known(v), Some(IValue::Int(x)) if x == n);
-                if is(self, lo, 0) && is(self, step, 1) {
-                    return Ok(Sugared::Value(index.clone()));
-                }
                 let args = vec![index.clone(), lo.clone(), step.clone()];
                 Sugared::Value(self.builtin_value("aten::__derive_index", args, range)?)
             }
@@ -169,7 +188,8 @@ impl Emitter<'_, '_> {
                 let at = if is_zero {
                     index.clone()
                 } else {
-                    self.builtin_value("aten::add", vec![index.clone(), start.clone()], range)?
+                    let one = self.int(1, range);
+                    self.builtin_value("aten::__derive_index", vec![index.clone(), start.clone(), one], range)?
                 };
                 let item = self.iterable_item(inner, index, range)?;
                 let item = self.value_of(item, range)?;
@@ -221,7 +241,10 @@ impl Emitter<'_, '_> {
                         let list = self.builtin_value("aten::unbind", vec![value, zero], range)?;
                         return self.unpack(Sugared::Value(list), n, false, range);
                     }
-                    ty => return Err(self.error(range, format!("{ty} cannot be used as a tuple"))),
+                    ty => {
+                        let ty = ty.annotation();
+                        return Err(self.error(range, format!("{ty} cannot be used as a tuple")));
+                    }
                 };
                 let node = self.node(OpName::new("prim::TupleUnpack"), vec![value.id], &types, range);
                 let outputs = self.graph.nodes[node].outputs.clone();

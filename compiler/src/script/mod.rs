@@ -23,18 +23,25 @@ mod form;
 mod function;
 mod index;
 mod iterate;
+mod library;
 mod names;
 mod operator;
 mod overload;
+mod python;
 mod refine;
 mod repeat;
+mod source;
 mod ssa;
 mod stmt;
 mod sugar;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod text_tests;
 mod typing;
 mod upgrade;
+
+pub use source::{FUNCTION_MODULE, Text, compile_text, empty_archive, module_of};
 
 use crate::archive::Archive;
 use crate::diag::{Diagnostic, Result};
@@ -52,10 +59,14 @@ const STACK_BYTES: usize = 1 << 30;
 /// # Errors
 /// User errors begin with PyTorch's words and carry the place; constructs we cannot compile are `unsupported`.
 pub fn compile(archive: &Archive) -> Result<Module> {
+    on_large_stack(|| compile_here(archive))
+}
+
+fn on_large_stack<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("script".into()).stack_size(STACK_BYTES);
         let handle = thread
-            .spawn_scoped(scope, || compile_here(archive))
+            .spawn_scoped(scope, run)
             .map_err(|e| Diagnostic::internal(format!("cannot start the front end's thread: {e}")))?;
         handle.join().unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -79,14 +90,18 @@ fn compile_here(archive: &Archive) -> Result<Module> {
         }
     }
     compile_interfaces(&mut program)?;
-    let functions = std::mem::take(&mut program.functions);
+    finished(program, Arc::clone(&archive.root))
+}
+
+/// The module of a program that is compiled.
+fn finished(program: names::Program<'_>, root: Arc<Object>) -> Result<Module> {
+    let functions = program.functions;
     for function in functions.values() {
         crate::ir::verify(&function.graph)
             .map_err(|e| Diagnostic::internal(format!("the graph of {} is malformed: {e}", function.name)))?;
     }
-    let classes = std::mem::take(&mut program.classes);
-    let classes = classes.into_iter().map(|(name, declared)| (name, declared.class)).collect();
-    Ok(Module { classes, functions, root: Arc::clone(&archive.root) })
+    let classes = program.classes.into_iter().map(|(name, declared)| (name, declared.class)).collect();
+    Ok(Module { classes, functions, root })
 }
 
 fn methods(program: &names::Program<'_>, class: &str) -> Vec<Arc<str>> {

@@ -2,12 +2,14 @@
 //!
 //! `__torch__.a.b.C` is the class, function or enumeration `C` of `code/__torch__/a/b.py`.
 
+use super::library;
 use super::typing::{self, Classes};
 use crate::archive::Archive;
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Class, ClassKind, Function};
-use crate::source::Span;
+use crate::source::{Source, Span};
 use crate::syntax::ast::{self, ExprKind, File, StmtId, StmtKind, TextRange};
+use crate::syntax::{Dialect, parse_dialect};
 use crate::types::{EnumType, NamedTupleType, Type};
 use indexmap::IndexMap;
 use std::collections::{HashMap, HashSet};
@@ -15,6 +17,9 @@ use std::sync::Arc;
 
 /// How deep calls may go through functions that are compiled because another one needs them.
 pub(crate) const MAX_CALL_DEPTH: usize = 400;
+
+const NO_VARIABLE_ARGUMENTS: &str =
+    "Compiled functions can't take variable number of arguments or use keyword-only arguments with defaults";
 
 /// How deep class declarations and types may refer to each other.
 const MAX_TYPE_DEPTH: usize = 200;
@@ -81,10 +86,19 @@ pub(crate) enum Item {
     Function(Arc<str>),
 }
 
-struct ParsedFile {
-    file: Arc<File>,
-    /// Classes and functions of the top level.
-    items: HashMap<Arc<str>, StmtId>,
+/// A file with what its top level names.
+#[derive(Debug)]
+pub(crate) struct ParsedFile {
+    /// The syntax.
+    pub file: Arc<File>,
+    /// The qualified name that its items' names begin with: `__torch__`.
+    pub module: Arc<str>,
+    /// Classes and functions.
+    pub items: HashMap<Arc<str>, StmtId>,
+    /// Imported names with what they stand for: `F` is `torch.nn.functional`.
+    pub imports: HashMap<Arc<str>, Arc<str>>,
+    /// Assigned names.
+    pub values: HashMap<Arc<str>, StmtId>,
 }
 
 /// The program under compilation.
@@ -93,10 +107,16 @@ pub(crate) struct Program<'a> {
     pub archive: &'a Archive,
     files: HashMap<String, Option<Arc<ParsedFile>>>,
     sources: HashMap<String, String>,
+    /// Texts by the module they define, which come before the archive's files.
+    texts: HashMap<String, Text>,
+    /// Parsed texts by the address of their file.
+    parsed_texts: HashMap<usize, Arc<ParsedFile>>,
+    /// Defaults of the fields of named tuples.
+    pub field_defaults: HashMap<Arc<str>, Vec<Option<ast::Expr>>>,
     /// Classes by qualified name.
     pub classes: IndexMap<Arc<str>, Declared>,
-    items: HashMap<Arc<str>, Item>,
-    in_progress: HashSet<Arc<str>>,
+    pub items: HashMap<Arc<str>, Item>,
+    pub in_progress: HashSet<Arc<str>>,
     /// Finished functions by qualified name.
     pub functions: IndexMap<Arc<str>, Function>,
     /// Functions whose bodies are being compiled.
@@ -118,6 +138,9 @@ impl<'a> Program<'a> {
         Self {
             archive,
             files: HashMap::new(),
+            texts: HashMap::new(),
+            parsed_texts: HashMap::new(),
+            field_defaults: HashMap::new(),
             sources: archive.sources.keys().map(stem).collect(),
             classes: IndexMap::new(),
             items: HashMap::new(),
@@ -131,34 +154,70 @@ impl<'a> Program<'a> {
         }
     }
 
-    fn file(&mut self, module: &str) -> Result<Option<Arc<ParsedFile>>> {
+    /// A class of the archive, whatever the texts say.
+    pub(crate) fn find_archived(&mut self, name: &str) -> Result<Option<(Arc<File>, StmtId)>> {
+        let Some((module, base)) = name.rsplit_once('.') else { return Ok(None) };
+        let key = format!("{module} as archived");
+        if !self.files.contains_key(&key) {
+            let source = self.sources.get(module).and_then(|path| self.archive.sources.get(path));
+            let parsed = match source {
+                Some(source) => Some(Arc::new(ParsedFile::new(Arc::new(parse_dialect(source, Dialect::Own)?), module))),
+                None => None,
+            };
+            self.files.insert(key.clone(), parsed);
+        }
+        let parsed = self.files.get(&key).and_then(Clone::clone);
+        Ok(parsed.and_then(|parsed| parsed.items.get(base).map(|&stmt| (Arc::clone(&parsed.file), stmt))))
+    }
+
+    /// Adds a text whose items' names begin with `module`.
+    pub(crate) fn add_text(&mut self, module: &str, source: Arc<Source>, dialect: Dialect) {
+        self.texts.insert(module.to_owned(), Text { source, dialect });
+    }
+
+    /// The parsed file of a module.
+    pub(crate) fn file(&mut self, module: &str) -> Result<Option<Arc<ParsedFile>>> {
         if let Some(known) = self.files.get(module) {
             return Ok(known.clone());
         }
-        let source = self.sources.get(module).and_then(|path| self.archive.sources.get(path));
-        let parsed = match source {
-            None => None,
-            Some(source) => {
-                let file = Arc::new(crate::syntax::parse::parse(source)?);
-                let mut items = HashMap::new();
-                for &id in &file.body.stmts {
-                    match &file.stmts[id].kind {
-                        StmtKind::Class(class) => _ = items.insert(Arc::clone(&class.name.text), id),
-                        StmtKind::Def(def) => _ = items.insert(Arc::clone(&def.name.text), id),
-                        _ => {}
-                    }
-                }
-                Some(Arc::new(ParsedFile { file, items }))
+        let archived = self.sources.get(module).and_then(|path| self.archive.sources.get(path));
+        let parsed = match (self.texts.get(module).cloned(), archived) {
+            (Some(text), _) => {
+                let file = Arc::new(parse_dialect(&text.source, text.dialect)?);
+                let parsed = Arc::new(ParsedFile::new(file, module));
+                self.parsed_texts.insert(Arc::as_ptr(&parsed.file).addr(), Arc::clone(&parsed));
+                Some(parsed)
             }
+            (None, Some(source)) => {
+                Some(Arc::new(ParsedFile::new(Arc::new(parse_dialect(source, Dialect::Own)?), module)))
+            }
+            (None, None) => None,
         };
         self.files.insert(module.to_owned(), parsed.clone());
         Ok(parsed)
     }
 
-    fn find(&mut self, name: &str) -> Result<Option<(Arc<File>, StmtId)>> {
+    /// The parsed text of a module, if a text defines it.
+    pub(crate) fn text_module(&mut self, module: &str) -> Result<Option<Arc<ParsedFile>>> {
+        if self.texts.contains_key(module) { self.file(module) } else { Ok(None) }
+    }
+
+    /// The top level of a file, if it is a text and not archived code.
+    pub(crate) fn text_of(&self, file: &Arc<File>) -> Option<Arc<ParsedFile>> {
+        self.parsed_texts.get(&Arc::as_ptr(file).addr()).cloned()
+    }
+
+    pub(crate) fn find(&mut self, name: &str) -> Result<Option<(Arc<File>, StmtId)>> {
         let Some((module, base)) = name.rsplit_once('.') else { return Ok(None) };
-        let Some(parsed) = self.file(module)? else { return Ok(None) };
-        Ok(parsed.items.get(base).map(|&stmt| (Arc::clone(&parsed.file), stmt)))
+        let found = |parsed: Arc<ParsedFile>| parsed.items.get(base).map(|&stmt| (Arc::clone(&parsed.file), stmt));
+        if let Some(found) = self.file(module)?.and_then(found) {
+            return Ok(Some(found));
+        }
+        if self.texts.is_empty() || module != library::MODULE {
+            return Ok(None);
+        }
+        // An archive holds of the library's functions only those it calls.
+        Ok(self.file(library::FALLBACK)?.and_then(found))
     }
 
     /// The class, function or enumeration of this qualified name, declared on first use; `None` if there is none.
@@ -176,6 +235,9 @@ impl<'a> Program<'a> {
         let qualified: Arc<str> = name.into();
         let item = match &file.stmts[stmt].kind {
             StmtKind::Class(class) => {
+                if file.dialect == Dialect::Python {
+                    return self.declare_text(&qualified, &file, class).map(Some);
+                }
                 if self.in_progress.len() > MAX_TYPE_DEPTH {
                     let span = file.span(class.head);
                     return Err(Diagnostic::unsupported("classes refer to each other too deeply").at(Some(&span)));
@@ -183,7 +245,9 @@ impl<'a> Program<'a> {
                 self.in_progress.insert(Arc::clone(&qualified));
                 let item = super::classes::declare(self, &qualified, &file, class);
                 self.in_progress.remove(&qualified);
-                item?
+                let item = item?;
+                self.methods_from_text(&qualified)?;
+                item
             }
             _ => Item::Function(Arc::clone(&qualified)),
         };
@@ -225,8 +289,10 @@ impl<'a> Program<'a> {
         let mut params = Vec::with_capacity(def.params.len());
         for (at, param) in def.params.iter().enumerate() {
             if matches!(param.kind, ast::ParamKind::Rest | ast::ParamKind::KeywordRest) {
-                let text = "Compiled functions can't take variable number of arguments or use keyword-only arguments with defaults";
-                return Err(Diagnostic::user(text).at(Some(&file.span(param.name.range))));
+                return Err(Diagnostic::user(NO_VARIABLE_ARGUMENTS).at(Some(&file.span(param.name.range))));
+            }
+            if param.kind == ast::ParamKind::KeywordOnly && param.default.is_some() && self.text_of(file).is_some() {
+                return Err(Diagnostic::user(NO_VARIABLE_ARGUMENTS).at(Some(&file.span(param.name.range))));
             }
             let ty = match (&param.annotation, self_ty) {
                 (_, Some(self_ty)) if at == 0 => self_ty.clone(),
@@ -255,15 +321,34 @@ impl<'a> Program<'a> {
         let unknown = |name: &str| Diagnostic::user(format!("Unknown type name '{name}'"));
         match &expr.kind {
             ExprKind::None => Ok(Type::None),
-            ExprKind::Name(name) => simple(name).ok_or_else(|| unknown(name)),
+            ExprKind::Name(name) => match self.text_type(file, name)? {
+                Some(ty) => Ok(ty),
+                None if file.dialect == Dialect::Python
+                    && matches!(&**name, "List" | "Tuple" | "Optional" | "Dict") =>
+                {
+                    Err(Diagnostic::user(if &**name == "Dict" {
+                        "Attempted to use Dict without contained types. Please add contained type, e.g. Dict[int, int]"
+                            .to_owned()
+                    } else {
+                        format!(
+                            "Attempted to use {name} without a contained type. Please add a contained type, e.g. {name}[int]"
+                        )
+                    }))
+                }
+                None => simple(name).ok_or_else(|| unknown(name)),
+            },
             ExprKind::Attribute { .. } => {
                 let path = dotted(expr).ok_or_else(|| unknown(file.text(expr.range)))?;
+                let path = self.absolute(file, &path);
                 match &*path {
                     "torch.Tensor" => return Ok(Type::tensor()),
                     "torch.device" => return Ok(Type::Device),
                     "torch.dtype" | "torch.qscheme" => return Ok(Type::Int),
                     "torch.Generator" => return Ok(Type::Generator),
                     _ => {}
+                }
+                if let Some(ty) = path.strip_prefix("torch.").and_then(library_type) {
+                    return Ok(ty);
                 }
                 if let Some(name) = path.strip_prefix("typing.") {
                     return simple(name).ok_or_else(|| unknown(&path));
@@ -277,11 +362,19 @@ impl<'a> Program<'a> {
             }
             ExprKind::Subscript { value, items } => {
                 let head = dotted(value).ok_or_else(|| unknown(file.text(value.range)))?;
+                let head = self.absolute(file, &head);
                 let head = head.rsplit('.').next().unwrap_or(&head).to_owned();
                 let items: Vec<&ast::Expr> = match items.as_slice() {
                     [ast::Expr { kind: ExprKind::Tuple(inner), .. }] => inner.iter().collect(),
                     items => items.iter().collect(),
                 };
+                if let Some(count) = head.strip_prefix("BroadcastingList") {
+                    let is_known = count.len() <= 1 && count.bytes().all(|digit| (b'1'..=b'6').contains(&digit));
+                    return match items.as_slice() {
+                        [one] if is_known => Ok(Type::list(self.ty(one, file)?)),
+                        _ => Err(unknown(&head)),
+                    };
+                }
                 let mut types = items.iter().map(|item| self.ty(item, file)).collect::<Result<Vec<_>>>()?;
                 let one = |types: &mut Vec<Type>| match types.len() {
                     1 => Ok(types.remove(0)),
@@ -314,8 +407,9 @@ impl<'a> Program<'a> {
                 Ok(typing::union(types, self))
             }
             ExprKind::Str(text) => {
-                let name = String::from_utf8_lossy(text).into_owned();
-                simple(&name).ok_or_else(|| unknown(&name))
+                let name: Arc<str> = String::from_utf8_lossy(text).into();
+                let inner = ast::Expr { kind: ExprKind::Name(Arc::clone(&name)), range: expr.range };
+                self.ty(&inner, file)
             }
             _ => Err(unknown(file.text(expr.range))),
         }
@@ -339,8 +433,75 @@ impl Classes for Program<'_> {
     }
 }
 
+/// A text that is compiled with, or instead of, an archive.
+#[derive(Clone, Debug)]
+struct Text {
+    source: Arc<Source>,
+    dialect: Dialect,
+}
+
+impl ParsedFile {
+    fn new(file: Arc<File>, module: &str) -> Self {
+        let mut parsed = Self {
+            module: module.into(),
+            items: HashMap::new(),
+            imports: HashMap::new(),
+            values: HashMap::new(),
+            file: Arc::clone(&file),
+        };
+        let mut todo: Vec<&ast::Block> = vec![&file.body];
+        while let Some(block) = todo.pop() {
+            for &id in &block.stmts {
+                match &file.stmts[id].kind {
+                    StmtKind::Class(class) => _ = parsed.items.insert(Arc::clone(&class.name.text), id),
+                    StmtKind::Def(def) => _ = parsed.items.insert(Arc::clone(&def.name.text), id),
+                    StmtKind::Assign { targets, .. } => {
+                        for target in targets {
+                            if let ExprKind::Name(name) = &target.kind {
+                                parsed.values.insert(Arc::clone(name), id);
+                            }
+                        }
+                    }
+                    StmtKind::Import(imports) => imports.iter().for_each(|import| parsed.import(import)),
+                    // `try: import a` and `except: import b` name the same thing.
+                    StmtKind::Unsupported { blocks, .. } => todo.extend(blocks),
+                    StmtKind::If { then, orelse, .. } => todo.extend([then, orelse]),
+                    _ => {}
+                }
+            }
+        }
+        parsed
+    }
+
+    fn import(&mut self, import: &ast::Import) {
+        let name = &import.name.text;
+        let (local, path) = match (&import.from, &import.alias) {
+            (Some(_), _) if &**name == "*" => return,
+            (Some(from), alias) => {
+                (alias.as_ref().map_or(name, |alias| &alias.text), Arc::from(format!("{from}.{name}")))
+            }
+            (None, Some(alias)) => (&alias.text, Arc::clone(name)),
+            // `import a.b` names `a`.
+            (None, None) => {
+                let first: Arc<str> = name.split('.').next().unwrap_or(name).into();
+                _ = self.imports.insert(Arc::clone(&first), first);
+                return;
+            }
+        };
+        self.imports.entry(Arc::clone(local)).or_insert(path);
+    }
+}
+
+/// The type that a name of the module `torch` means, besides those of the language.
+fn library_type(name: &str) -> Option<Type> {
+    Some(match name {
+        "LongTensor" | "FloatTensor" | "DoubleTensor" | "IntTensor" | "BoolTensor" | "nn.Parameter" => Type::tensor(),
+        _ => return None,
+    })
+}
+
 /// Whether a dictionary may have keys of this type.
-fn is_key(ty: &Type) -> bool {
+pub(crate) fn is_key(ty: &Type) -> bool {
     matches!(ty, Type::Int | Type::Float | Type::Complex | Type::Bool | Type::Str | Type::Device | Type::Tensor(_))
 }
 

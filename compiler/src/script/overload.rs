@@ -333,5 +333,6 @@ impl Emitter<'_, '_> {
 }
 
 fn mismatch(want: &Type, name: &str, have: &Type) -> String {
+    let (want, have) = (want.annotation(), have.annotation());
     format!("Expected a value of type '{want}' for argument '{name}' but instead found type '{have}'.")
 }

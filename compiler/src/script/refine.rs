@@ -112,12 +112,14 @@ impl Emitter<'_, '_> {
                     }
                 }
             }
-            ExprKind::Call { callee, args } if matches!(&callee.kind, ExprKind::Name(name) if &**name == "isinstance" || &**name == "hasattr") =>
-            {
+            ExprKind::Call { callee, .. } if self.question(callee) == Some("is_scripting") => {
+                Ok(Condition { value: Err(true), then: Vec::new(), orelse: Vec::new() })
+            }
+            ExprKind::Call { callee, args } if self.question(callee).is_some() => {
                 if args.len() == 2
-                    && let ExprKind::Name(name) = &callee.kind
+                    && let Some(question) = self.question(callee)
                 {
-                    return if &**name == "isinstance" {
+                    return if question == "isinstance" {
                         self.isinstance(&args[0].value, &args[1].value, range)
                     } else {
                         let object = self.expr(&args[0].value)?;
@@ -150,6 +152,27 @@ impl Emitter<'_, '_> {
                 let value = self.truth(value, range)?;
                 Ok(Condition { value: Ok(value), then: Vec::new(), orelse: Vec::new() })
             }
+        }
+    }
+
+    /// The question about types that a callee asks.
+    fn question(&self, callee: &Expr) -> Option<&'static str> {
+        let is_known = |name: &str| self.scope.get(name).is_none();
+        match &callee.kind {
+            ExprKind::Name(name) => match &**name {
+                "isinstance" if is_known(name) => Some("isinstance"),
+                "hasattr" if is_known(name) => Some("hasattr"),
+                _ => None,
+            },
+            ExprKind::Attribute { .. } => {
+                let path = super::names::dotted(callee)?;
+                match self.program.absolute(&self.file, &path).as_str() {
+                    "torch.jit.isinstance" => Some("isinstance"),
+                    "torch.jit.is_scripting" if self.is_text() => Some("is_scripting"),
+                    _ => None,
+                }
+            }
+            _ => None,
         }
     }
 

@@ -190,6 +190,13 @@ impl Emitter<'_, '_> {
         if let Some(condition) = generator.conditions.first() {
             return Err(self.error(condition.range, "Comprehension ifs are not supported yet"));
         }
+        let elem = match hint {
+            Some(Type::List(elem)) => Some((**elem).clone()),
+            _ => None,
+        };
+        let list = self.node(OpName::new("prim::ListConstruct"), Vec::new(), &[Type::list(Type::tensor())], range);
+        let list_node = list;
+        let list = self.graph.nodes[list].outputs[0];
         let items = self.iterable(&generator.iter)?;
         if let Some(items) = self.unrolled(&items, range)? {
             self.scope.open();
@@ -201,16 +208,11 @@ impl Emitter<'_, '_> {
             self.scope.close();
             let ty = made.first().map_or_else(Type::tensor, |v| v.ty.clone());
             let inputs: Vec<&V> = made.iter().collect();
+            self.graph.blocks[self.block].nodes.retain(|&node| node != list_node);
             return Ok(self.prim("prim::ListConstruct", &inputs, Type::list(ty), range));
         }
         let trip = self.iterable_len(&items, range)?;
         let first = self.constant(IValue::Bool(true), Type::Bool, range);
-        let elem = match hint {
-            Some(Type::List(elem)) => Some((**elem).clone()),
-            _ => None,
-        };
-        let list = self.node(OpName::new("prim::ListConstruct"), Vec::new(), &[Type::list(Type::tensor())], range);
-        let list = self.graph.nodes[list].outputs[0];
         let block = self.graph.add_block();
         let index = V { id: self.graph.add_param(block, Type::Int, None), ty: Type::Int };
         let (ty, _) = self.in_block(block, range, |e| {
@@ -228,6 +230,72 @@ impl Emitter<'_, '_> {
         let node = self.node(OpName::new("prim::Loop"), vec![trip.id, first.id], &[], range);
         self.graph.nodes[node].blocks.push(block);
         Ok(V { id: list, ty })
+    }
+}
+
+impl Emitter<'_, '_> {
+    /// A dict comprehension: a loop that stores.
+    pub(crate) fn dict_comprehension(
+        &mut self,
+        generator: &ast::Generator,
+        key: &Expr,
+        value: &Expr,
+        hint: Option<&Type>,
+        range: TextRange,
+    ) -> Result<V> {
+        if let Some(condition) = generator.conditions.first() {
+            return Err(self.error(condition.range, "Comprehension ifs are not supported yet"));
+        }
+        let placeholder = Type::Dict(Arc::new(Type::Str), Arc::new(Type::tensor()));
+        let dict = self.node(OpName::new("prim::DictConstruct"), Vec::new(), &[placeholder], range);
+        let dict = self.graph.nodes[dict].outputs[0];
+        let items = self.iterable(&generator.iter)?;
+        if self.unrolled(&items, range)?.is_some() {
+            return Err(self.unsupported(range, "a dict comprehension over a tuple"));
+        }
+        let trip = self.iterable_len(&items, range)?;
+        let first = self.constant(IValue::Bool(true), Type::Bool, range);
+        let block = self.graph.add_block();
+        let index = V { id: self.graph.add_param(block, Type::Int, None), ty: Type::Int };
+        let (ty, _) = self.in_block(block, range, |e| {
+            let item = e.iterable_item(&items, &index, range)?;
+            e.assign(&generator.target, item)?;
+            let (k, v) = (e.expr(key)?, e.expr(value)?);
+            if !super::names::is_key(&k.ty) {
+                return Err(e.error(
+                    range,
+                    format!(
+                        "Dicts may only contain homogeneous keys, but the type of the first generated key was {}",
+                        k.ty.annotation()
+                    ),
+                ));
+            }
+            let ty = match hint {
+                Some(ty @ Type::Dict(_, of)) => {
+                    if !e.is_subtype(&v.ty, of) {
+                        return Err(e.error(
+                            range,
+                            format!(
+                                "Dict type annotation `{}` did not match the type of an actual value type `{}`",
+                                ty.annotation(),
+                                v.ty.annotation()
+                            ),
+                        ));
+                    }
+                    ty.clone()
+                }
+                _ => Type::Dict(Arc::new(k.ty.clone()), Arc::new(v.ty.clone())),
+            };
+            e.graph.values[dict].ty = ty.clone();
+            let dict = V { id: dict, ty: ty.clone() };
+            e.builtin("aten::_set_item", vec![dict, k, v], Vec::new(), range)?;
+            let again = e.constant(IValue::Bool(true), Type::Bool, range);
+            e.graph.blocks[block].returns.push(again.id);
+            Ok(ty)
+        })?;
+        let node = self.node(OpName::new("prim::Loop"), vec![trip.id, first.id], &[], range);
+        self.graph.nodes[node].blocks.push(block);
+        Ok(V { id: dict, ty })
     }
 }
 

@@ -53,7 +53,7 @@ impl Emitter<'_, '_> {
                 let made = self.expr_sugar(value, Some(&ty))?;
                 let made = self.value_of(made, value.range)?;
                 let made = self.convert(made, &ty, true, value.range).map_err(|v| {
-                    let (have, name) = (v.ty, self.file.text(target.range));
+                    let (have, name, ty) = (v.ty.annotation(), self.file.text(target.range), ty.annotation());
                     self.error(
                         value.range,
                         format!("Variable '{name}' is annotated with type {ty} but is being assigned to a value of type {have}"),
@@ -121,13 +121,27 @@ impl Emitter<'_, '_> {
                 return Ok(Flow::Exits);
             }
             StmtKind::Pass => {}
+            StmtKind::Def(_) if self.is_text() => {
+                return Err(self.error(range, "function definitions aren't supported"));
+            }
             StmtKind::Def(def) => {
                 let closure = Sugared::Closure(id);
                 self.scope.set(Arc::clone(&def.name.text), Some(Binding::Sugar(closure)));
             }
+            StmtKind::Import(_) if self.is_text() => {
+                return Err(self.error(range, "import statements aren't supported"));
+            }
             StmtKind::Import(_) => {}
             StmtKind::Class(_) => return Err(self.error(range, "class definitions aren't supported")),
-            StmtKind::Unsupported { what, .. } => return Err(self.error(range, format!("{what} aren't supported"))),
+            StmtKind::Unsupported { what, .. } => {
+                let what = match &**what {
+                    "try" => "try blocks",
+                    "global" => "global variables",
+                    "nonlocal" => "nonlocal variables",
+                    other => other,
+                };
+                return Err(self.error(range, format!("{what} aren't supported")));
+            }
         }
         Ok(Flow::Falls)
     }

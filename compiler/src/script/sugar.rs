@@ -118,6 +118,9 @@ impl Emitter<'_, '_> {
             Some(Binding::Conflict(text)) => return Err(self.error(range, text.to_string())),
             None => {}
         }
+        if let Some(meaning) = self.global(name, range)? {
+            return Ok(meaning);
+        }
         Ok(match &**name {
             "torch" | "math" | "ops" => Sugared::Builtins(Arc::clone(name)),
             "__torch__" => Sugared::Namespace(Arc::clone(name)),
@@ -184,11 +187,19 @@ impl Emitter<'_, '_> {
             ("torch", "jit" | "autograd" | "nn" | "special" | "linalg" | "fft" | "_C" | "classes") => {
                 return Ok(Sugared::Builtins(format!("torch.{name}").into()));
             }
+            ("torch.nn", "functional") if self.is_text() => return Ok(Sugared::Builtins("torch.nn.functional".into())),
+            ("torch.nn.functional", _) => {
+                let full = format!("{}.{name}", super::library::MODULE);
+                if let Some(item) = self.program.item(&full)? {
+                    return Ok(Sugared::Item(item));
+                }
+                None
+            }
             ("torch.nn", "functional") | ("torch._C", "_nn") => return Ok(Sugared::Builtins("torch".into())),
             ("torch.jit", form_name) => {
-                return match form(form_name) {
+                return match form(form_name.strip_prefix('_').filter(|rest| *rest == "fork").unwrap_or(form_name)) {
                     Some(form) => Ok(Sugared::Form(form)),
-                    None if form_name == "wait" => Ok(Sugared::Operator("aten::wait".into())),
+                    None if form_name == "wait" || form_name == "_wait" => Ok(Sugared::Operator("aten::wait".into())),
                     None => Err(self.error(range, format!("module 'torch.jit' has no attribute '{name}'"))),
                 };
             }

@@ -32,11 +32,10 @@ impl Parser<'_> {
     fn signature_of(&mut self, id: StmtId, last: &TypeComment, before: &[TypeComment]) -> Result<()> {
         let Some((params, result)) = self.halves(last)? else {
             return match before {
-                [] => self.fail("Syntax error in type annotation (couldn't find `->`)", last.range),
-                _ => self.fail(
-                    "Return type line '# type: (...) -> ...' not found on multiline type annotation",
-                    last.range,
-                ),
+                // A lone type beside a parameter or below the head says nothing of the signature.
+                [] => Ok(()),
+                _ => self
+                    .fail("Return type line '# type: (...) -> ...' not found on multiline type annotation", last.range),
             };
         };
         let types = match params.kind {
@@ -53,7 +52,8 @@ impl Parser<'_> {
         let StmtKind::Def(def) = &mut self.stmts[id].kind else { return Ok(()) };
         let n_params = def.params.len();
         // `self` is left out.
-        let skip = usize::from(types.len() + 1 == n_params && def.params.first().is_some_and(|p| p.annotation.is_none()));
+        let skip =
+            usize::from(types.len() + 1 == n_params && def.params.first().is_some_and(|p| p.annotation.is_none()));
         if types.len() + skip != n_params {
             let message = format!(
                 "Number of type annotations ({}) did not match the number of function parameters ({n_params})",
@@ -94,4 +94,3 @@ impl Parser<'_> {
         Ok(built.expr)
     }
 }
-

@@ -1,6 +1,6 @@
 //! Values that are known before the program runs: module attributes, constants, recorded inputs and results.
 
-use super::{DType, TensorData, Type};
+use super::{DType, EnumType, TensorData, Type};
 use indexmap::IndexMap;
 use std::sync::Arc;
 
@@ -54,6 +54,32 @@ impl IValue {
             Self::Dict(..) => "Dict",
             Self::Object(_) => "Object",
             Self::Enum { .. } => "Enum",
+        }
+    }
+
+    /// The type of the value, as far as it tells: an empty list without a tag is one of tensors.
+    pub fn ty(&self) -> Type {
+        match self {
+            Self::None => Type::None,
+            Self::Bool(_) => Type::Bool,
+            Self::Int(_) => Type::Int,
+            Self::Float(_) => Type::Float,
+            Self::Complex(..) => Type::Complex,
+            Self::Str(_) => Type::Str,
+            Self::Device(_) => Type::Device,
+            Self::Tensor(_) => Type::tensor(),
+            Self::Tuple(items) => Type::Tuple(items.iter().map(Self::ty).collect()),
+            Self::List(Some(elem), _) => Type::list(elem.clone()),
+            Self::List(None, items) => Type::list(items.first().map_or_else(Type::tensor, Self::ty)),
+            Self::Dict(Some((k, v)), _) => Type::Dict(Arc::new(k.clone()), Arc::new(v.clone())),
+            Self::Dict(None, entries) => {
+                let (k, v) = entries.first().map_or((Type::Str, Type::tensor()), |(k, v)| (k.ty(), v.ty()));
+                Type::Dict(Arc::new(k), Arc::new(v))
+            }
+            Self::Object(object) => Type::Class(Arc::clone(&object.class)),
+            Self::Enum { class, value } => {
+                Type::Enum(Arc::new(EnumType { name: Arc::clone(class), value: value.ty() }))
+            }
         }
     }
 

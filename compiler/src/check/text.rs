@@ -1,0 +1,173 @@
+//! Sources with what PyTorch made of them: the code it prints, the results of calls, or the error it gives.
+
+use super::{CaseFile, Outcome, Report, calls, caught, outcome_of};
+use crate::archive::{self, Bytes};
+use crate::diag::{Blame, Diagnostic, Result};
+use crate::driver::{self, Backend};
+use crate::ir::{self, Module};
+use crate::ops::facts::PrinterFacts;
+use crate::script::{self, Text};
+use crate::source::Source;
+use crate::syntax::Dialect;
+use std::sync::Arc;
+
+/// What the description beside a source says.
+struct Facts {
+    entry: String,
+    is_unit: bool,
+    raises: bool,
+    regex: String,
+    message: String,
+    code: Option<String>,
+    method: String,
+}
+
+impl Facts {
+    fn read(bytes: &[u8]) -> Result<Self> {
+        let json: serde_json::Value = serde_json::from_slice(bytes)
+            .map_err(|error| Diagnostic::user(format!("the description of a source cannot be read: {error}")))?;
+        let text = |key: &str| json[key].as_str().map(str::to_owned);
+        Ok(Self {
+            entry: text("entry").unwrap_or_default(),
+            is_unit: json["kind"] == "functions",
+            raises: json["raises"].is_string(),
+            regex: text("regex").unwrap_or_default(),
+            message: text("message").unwrap_or_default(),
+            code: text("code"),
+            method: text("method").unwrap_or_else(|| "forward".to_owned()),
+        })
+    }
+}
+
+/// Compiles a source and compares with what is recorded of it.
+pub fn text(
+    source: Bytes,
+    facts: &Bytes,
+    recorded: Option<(Bytes, Bytes)>,
+    name: &str,
+    backend: Backend,
+) -> Vec<Report> {
+    let one = |call: &str, outcome: Outcome| vec![Report { call: call.to_owned(), outcome }];
+    let facts = match Facts::read(facts.as_ref()) {
+        Ok(facts) => facts,
+        Err(error) => return one("description", outcome_of(&error)),
+    };
+    let (model, io) = recorded.map_or((None, None), |(model, io)| (Some(model), Some(io)));
+    let compiled = caught(|| compile(source, &facts, model, name));
+    let compiled = compiled.unwrap_or_else(|panic| Err(Diagnostic::internal(panic)));
+    if facts.raises {
+        return one("diagnostic", diagnosed(compiled.err().as_deref(), &facts));
+    }
+    let module = match compiled {
+        Ok(module) => module,
+        Err(error) => return one("source", outcome_of(&error)),
+    };
+    let mut reports = Vec::new();
+    if let Some(code) = &facts.code {
+        reports.extend(one("code", printed(&module, &facts.method, code)));
+    }
+    if let Some(io) = io {
+        match archive::load_data(io, name).and_then(|data| CaseFile::read(&data)) {
+            Ok(cases) => reports.extend(calls(&module, &cases, backend)),
+            Err(error) => reports.extend(one("calls", outcome_of(&error))),
+        }
+    }
+    reports
+}
+
+fn compile(source: Bytes, facts: &Facts, model: Option<Bytes>, name: &str) -> Result<Module> {
+    let text = std::str::from_utf8(source.as_ref())
+        .map_err(|error| Diagnostic::user(format!("{name}: the source is not UTF-8: {error}")))?;
+    let text = if facts.is_unit { without_imports(text) } else { text.to_owned() };
+    let attributes = model.map(|model| archive::from_bytes(model, name)).transpose()?;
+    let root = attributes.as_ref().map(|archive| archive.root.class.as_ref());
+    let text = Text {
+        source: Arc::new(Source { name: name.to_owned(), text, origins: Vec::new() }),
+        dialect: if facts.is_unit { Dialect::Own } else { Dialect::Python },
+        module: script::module_of(root),
+    };
+    driver::script(&text, Some(&facts.entry), attributes.as_ref())
+}
+
+/// The text with its leading imports blank, so that lines keep their numbers.
+fn without_imports(text: &str) -> String {
+    let is_import = |line: &&str| line.is_empty() || line.starts_with("import ") || line.starts_with("from ");
+    let n_imports = text.lines().take_while(is_import).count();
+    let rest = text.lines().skip(n_imports).flat_map(|line| [line, "\n"]);
+    std::iter::repeat_n("\n", n_imports).chain(rest).collect()
+}
+
+fn printed(module: &Module, method: &str, expected: &str) -> Outcome {
+    let is_function = *module.root.class == *script::FUNCTION_MODULE;
+    let function = if is_function {
+        // The last function that is not the module's own is the entry: it was compiled after all it calls.
+        module.functions.values().rev().find(|function| !function.name.starts_with(script::FUNCTION_MODULE))
+    } else {
+        module.method(&module.root.class, method)
+    };
+    let Some(function) = function else { return Outcome::Failed(format!("there is no method '{method}'")) };
+    let printed = ir::code(function, &PrinterFacts { module: Some(module) }).text;
+    let names: Vec<&str> = module.functions.keys().chain(module.classes.keys()).map(|name| last(name)).collect();
+    let (have, want) = (plain(&printed, &names), plain(expected, &names));
+    if have == want {
+        Outcome::Passed
+    } else {
+        Outcome::Failed(format!("the code differs:\n{have}\nexpected:\n{want}"))
+    }
+}
+
+fn last(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+/// Code with qualified names cut to what does not depend on the file's name and on the order of compilation.
+fn plain(code: &str, names: &[&str]) -> String {
+    let mut out = String::new();
+    let mut rest = code.trim_end();
+    while let Some(at) = rest.find("__torch__.") {
+        let (before, after) = rest.split_at(at);
+        out.push_str(before);
+        let end = after.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')).unwrap_or(after.len());
+        let (path, tail) = after.split_at(end);
+        let parts: Vec<&str> = path.split('.').filter(|part| !part.starts_with("___torch_mangle_")).collect();
+        let is_library = parts.get(1) == Some(&"torch");
+        let start = if is_library { None } else { parts.iter().skip(1).position(|part| names.contains(part)) };
+        out.push_str("__torch__.");
+        out.push_str(&parts.get(start.unwrap_or(0) + 1..).unwrap_or(&[]).join("."));
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Whether the error is the one that PyTorch gives: its words, and the line it blames.
+fn diagnosed(error: Option<&Diagnostic>, facts: &Facts) -> Outcome {
+    let Some(error) = error else {
+        return Outcome::Failed(format!("it compiles, though PyTorch says: {}", facts.message.trim()));
+    };
+    if error.blame != Blame::User {
+        return outcome_of(error);
+    }
+    let rendered = error.render();
+    let is_match = match regex_lite::Regex::new(&facts.regex) {
+        Ok(regex) => regex.is_match(&rendered),
+        Err(_) => rendered.contains(&facts.regex),
+    };
+    if !is_match {
+        return Outcome::Failed(format!("the message does not match {:?}:\n{rendered}", facts.regex));
+    }
+    let blamed = error.span.as_ref().and_then(|span| span.source.text.lines().nth(span.line_column().0 - 1));
+    match blamed_line(&facts.message) {
+        Some(line) if blamed.map(str::trim) != Some(line) => {
+            Outcome::Failed(format!("another line is blamed, not {line:?}:\n{rendered}"))
+        }
+        _ => Outcome::Passed,
+    }
+}
+
+/// The source line above the first mark in PyTorch's message.
+fn blamed_line(message: &str) -> Option<&str> {
+    let lines: Vec<&str> = message.lines().collect();
+    let mark = lines.iter().position(|line| line.contains("<--- HERE"))?;
+    lines.get(mark.checked_sub(1)?).map(|line| line.trim())
+}

@@ -1,0 +1,32 @@
+//! `aot script`: a source file becomes an archive that PyTorch and every other command here loads.
+
+use super::options::TextArgs;
+use super::{Exit, Output};
+use crate::diag::Result;
+use crate::link::library::write_file;
+use crate::{driver, export};
+use clap::Args;
+use std::path::PathBuf;
+
+/// Arguments of `aot script`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  aot script net.py --entry f -o f.pt
+  aot script net.py --entry Net --attributes weights.pt -o net.pt")]
+pub(super) struct ScriptArgs {
+    /// The source file; an archive is compiled and written anew.
+    model: PathBuf,
+    #[command(flatten)]
+    text: TextArgs,
+    /// The archive to write; the source file's name with .pt by default.
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &ScriptArgs, output: &mut Output<'_>) -> Result<Exit> {
+    let (archive, module) = driver::open(&args.model, &args.text.options())?;
+    let path = args.output.clone().unwrap_or_else(|| args.model.with_extension("pt"));
+    write_file(&path, &export::bytes(&module, &path, &archive)?)?;
+    let _ = writeln!(output.out, "{}", path.display());
+    Ok(Exit::Success)
+}

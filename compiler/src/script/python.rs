@@ -1,0 +1,468 @@
+//! Python files: what their global names mean, and how their classes become classes of the program.
+//!
+//! A file's imports say what its names stand for; nothing is executed. Classes and functions of the file get the
+//! qualified names they would have in an archive, so all that follows is the same for both.
+
+use super::classes;
+use super::function::Emitter;
+use super::names::{Declared, Definition, Item, ParsedFile, Program, dotted};
+use super::sugar::Sugared;
+use crate::diag::{Diagnostic, Result};
+use crate::ir::{Class, ClassKind};
+use crate::syntax::Dialect;
+use crate::syntax::ast::{self, ExprKind, File, StmtKind, TextRange};
+use crate::types::{EnumType, NamedTupleType, Type};
+use indexmap::IndexMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The defaults a named tuple's fields have.
+type Defaults = Vec<Option<ast::Expr>>;
+
+impl Program<'_> {
+    /// A dotted path with its first name replaced by what the file imports it as.
+    pub(crate) fn absolute(&self, file: &Arc<File>, path: &str) -> String {
+        let Some(parsed) = self.text_of(file) else { return path.to_owned() };
+        let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+        match parsed.imports.get(first) {
+            Some(whole) if rest.is_empty() => whole.to_string(),
+            Some(whole) => format!("{whole}.{rest}"),
+            None => path.to_owned(),
+        }
+    }
+
+    /// The type that a global name of a text means; `None` if it is not the text's own.
+    pub(crate) fn text_type(&mut self, file: &Arc<File>, name: &str) -> Result<Option<Type>> {
+        let Some(parsed) = self.text_of(file) else { return Ok(None) };
+        if parsed.items.contains_key(name) || parsed.values.contains_key(name) {
+            let item = match self.item(&format!("{}.{name}", parsed.module))? {
+                Some(item) => Some(item),
+                None => self.item_of_value(&parsed, name)?,
+            };
+            return Ok(match item {
+                Some(Item::Class(ty)) => Some(ty),
+                Some(Item::NamedTuple(ty)) => Some(Type::NamedTuple(ty)),
+                Some(Item::Enum(ty)) => Some(Type::Enum(ty)),
+                // A class that is being declared may refer to itself.
+                Some(Item::Function(_)) | None => {
+                    let qualified: Arc<str> = format!("{}.{name}", parsed.module).into();
+                    self.in_progress.contains(&qualified).then_some(Type::Class(qualified))
+                }
+            });
+        }
+        let Some(path) = parsed.imports.get(name) else { return Ok(None) };
+        Ok(match &**path {
+            "torch.Tensor" | "torch.nn.Parameter" | "torch.nn.parameter.Parameter" => Some(Type::tensor()),
+            "torch.device" => Some(Type::Device),
+            "torch.dtype" => Some(Type::Int),
+            _ => None,
+        })
+    }
+
+    /// `Point = namedtuple("Point", ["x"])` and the like.
+    pub(crate) fn item_of_value(&mut self, parsed: &Arc<ParsedFile>, name: &str) -> Result<Option<Item>> {
+        let Some(&id) = parsed.values.get(name) else { return Ok(None) };
+        let StmtKind::Assign { value, .. } = &parsed.file.stmts[id].kind else { return Ok(None) };
+        let file = Arc::clone(&parsed.file);
+        let ExprKind::Call { callee, args } = &value.kind else {
+            // Another name for something.
+            return match &value.kind {
+                ExprKind::Name(other) if **other != *name => {
+                    if parsed.items.contains_key(other) {
+                        return self.item(&format!("{}.{other}", parsed.module));
+                    }
+                    self.item_of_value(parsed, other)
+                }
+                _ => Ok(None),
+            };
+        };
+        let path = dotted(callee).map(|path| self.absolute(&file, &path)).unwrap_or_default();
+        let values: Vec<&ast::Expr> = args.iter().map(|arg| &arg.value).collect();
+        match (path.as_str(), values.as_slice()) {
+            ("torch.jit.script" | "torch.jit.script_if_tracing", [one, ..]) => match &one.kind {
+                ExprKind::Name(other) if **other != *name && parsed.items.contains_key(other) => {
+                    self.item(&format!("{}.{other}", parsed.module))
+                }
+                _ => Ok(None),
+            },
+            ("collections.namedtuple" | "typing.NamedTuple" | "NamedTuple", [title, fields, ..]) => {
+                let title = if let ExprKind::Str(title) = &title.kind { classes::string(title) } else { name.into() };
+                let qualified: Arc<str> = format!("{}.{title}", parsed.module).into();
+                if let Some(item) = self.items.get(&qualified) {
+                    return Ok(Some(item.clone()));
+                }
+                let mut list = Vec::new();
+                match &fields.kind {
+                    ExprKind::Str(text) => {
+                        let text = classes::string(text);
+                        let names = text.split([' ', ',']).filter(|part| !part.is_empty());
+                        list.extend(names.map(|field| (Arc::from(field), Type::tensor())));
+                    }
+                    ExprKind::List(items) | ExprKind::Tuple(items) => {
+                        for item in items {
+                            match &item.kind {
+                                ExprKind::Str(field) => list.push((classes::string(field), Type::tensor())),
+                                ExprKind::Tuple(pair) => {
+                                    if let [ast::Expr { kind: ExprKind::Str(field), .. }, ty] = pair.as_slice() {
+                                        list.push((classes::string(field), self.ty(ty, &file)?));
+                                    }
+                                }
+                                _ => {}
+                            }
+                        }
+                    }
+                    _ => return Ok(None),
+                }
+                let ty = NamedTupleType { name: Arc::clone(&qualified), fields: list };
+                let attrs = ty.fields.iter().cloned().collect();
+                let mut class = empty_class(&qualified, ClassKind::NamedTuple);
+                class.attrs = attrs;
+                self.classes.insert(Arc::clone(&qualified), Declared { class, methods: HashMap::new() });
+                let item = Item::NamedTuple(Arc::new(ty));
+                self.items.insert(qualified, item.clone());
+                Ok(Some(item))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Declares a class of a Python file and compiles what its attributes come from.
+    pub(crate) fn declare_text(&mut self, qualified: &Arc<str>, file: &Arc<File>, syntax: &ast::Class) -> Result<Item> {
+        self.in_progress.insert(Arc::clone(qualified));
+        let item = self.declare_text_inner(qualified, file, syntax);
+        self.in_progress.remove(qualified);
+        let (item, has_init) = item?;
+        self.items.insert(Arc::clone(qualified), item.clone());
+        if has_init {
+            // Attributes are what the constructor assigns.
+            self.compile_method(qualified, &"__init__".into())?;
+        }
+        Ok(item)
+    }
+
+    /// What kind of class this is, through bases of the same file.
+    pub(crate) fn kind_of(&self, parsed: &Arc<ParsedFile>, syntax: &ast::Class, depth: usize) -> ClassKind {
+        let file = &parsed.file;
+        let is_interface = syntax.decorators.iter().any(|decorator| {
+            dotted(decorator).map(|path| self.absolute(file, &path)).as_deref() == Some("torch.jit.interface")
+        });
+        if is_interface {
+            return ClassKind::Interface;
+        }
+        for base in &syntax.bases {
+            let path = dotted(base).map(|path| self.absolute(file, &path)).unwrap_or_default();
+            match path.as_str() {
+                "enum.Enum" | "Enum" | "enum.IntEnum" => return ClassKind::Enum,
+                "typing.NamedTuple" | "NamedTuple" => return ClassKind::NamedTuple,
+                "torch.nn.Module" | "torch.jit.ScriptModule" => return ClassKind::Module,
+                path if path.starts_with("torch.nn.") => return ClassKind::Module,
+                path => {
+                    if let Some(&id) = parsed.items.get(path)
+                        && depth < 20
+                        && let StmtKind::Class(base) = &file.stmts[id].kind
+                    {
+                        let kind = self.kind_of(parsed, base, depth + 1);
+                        if kind != ClassKind::Interface {
+                            return kind;
+                        }
+                    }
+                }
+            }
+        }
+        ClassKind::Class
+    }
+
+    fn declare_text_inner(
+        &mut self,
+        qualified: &Arc<str>,
+        file: &Arc<File>,
+        syntax: &ast::Class,
+    ) -> Result<(Item, bool)> {
+        let Some(parsed) = self.text_of(file) else {
+            return Err(Diagnostic::internal("a text's class without its text"));
+        };
+        let span = file.span(syntax.head);
+        let kind = self.kind_of(&parsed, syntax, 0);
+        let mut class = empty_class(qualified, kind);
+        let mut defaults: Defaults = Vec::new();
+        let is_dataclass = syntax.decorators.iter().any(|decorator| {
+            let callee = if let ExprKind::Call { callee, .. } = &decorator.kind { callee } else { decorator };
+            dotted(callee).is_some_and(|path| self.absolute(file, &path).ends_with("dataclass"))
+        });
+        if is_dataclass {
+            return Err(Diagnostic::unsupported("dataclasses").at(Some(&span)));
+        }
+        if kind == ClassKind::Class
+            && let Some(base) = syntax.bases.iter().find(|base| dotted(base).as_deref() != Some("object"))
+            && !self.is_abstract_base(file, base)
+        {
+            let is_exception = dotted(base).is_some_and(|path| path.ends_with("Exception") || path.ends_with("Error"));
+            if !is_exception {
+                let text =
+                    "TorchScript classes does not support inheritance yet. Please directly inherit from 'object'.";
+                return Err(Diagnostic::user(text).at(Some(&file.span(base.range))));
+            }
+        }
+        for &id in &syntax.body.stmts {
+            match &file.stmts[id].kind {
+                StmtKind::AnnAssign { target, annotation, value } => {
+                    let ExprKind::Name(name) = &target.kind else { continue };
+                    if kind == ClassKind::NamedTuple {
+                        let ty = self.ty(annotation, file)?;
+                        class.attrs.insert(Arc::clone(name), ty);
+                        defaults.push(value.clone());
+                    }
+                }
+                StmtKind::Assign { targets, value } if kind == ClassKind::Enum => {
+                    let Some(ast::Expr { kind: ExprKind::Name(name), .. }) = targets.first() else { continue };
+                    let literal = classes::literal(value, file);
+                    let member = literal.map_err(|_| {
+                        let what = self.kind_of_value(file, value);
+                        Diagnostic::user(format!(
+                            "Cannot create Enum with value type '{what}', only int, float and string are supported"
+                        ))
+                        .at(Some(&file.span(value.range)))
+                    })?;
+                    class.constants.insert(Arc::clone(name), member);
+                }
+                _ => {}
+            }
+        }
+        if kind == ClassKind::Module
+            && let Some((archived, stmt)) = self.find_archived(qualified)?
+            && let StmtKind::Class(stored) = &archived.stmts[stmt].kind
+        {
+            let item = classes::declare(self, qualified, &archived, stored)?;
+            self.methods_from_text(qualified)?;
+            return Ok((item, false));
+        }
+        let methods = self.text_methods(&parsed, syntax, 0);
+        class.methods = methods.keys().cloned().collect();
+        let has_init = kind == ClassKind::Class && methods.contains_key("__init__");
+        let item = match kind {
+            ClassKind::Class | ClassKind::Module => Item::Class(Type::Class(Arc::clone(qualified))),
+            ClassKind::Interface => Item::Class(Type::Interface(Arc::clone(qualified))),
+            ClassKind::NamedTuple => {
+                let fields = class.attrs.iter().map(|(name, ty)| (Arc::clone(name), ty.clone())).collect();
+                self.field_defaults.insert(Arc::clone(qualified), defaults);
+                Item::NamedTuple(Arc::new(NamedTupleType { name: Arc::clone(qualified), fields }))
+            }
+            ClassKind::Enum => {
+                let mut value: Option<Type> = None;
+                for member in class.constants.values() {
+                    let ty = classes::type_of(member);
+                    if !matches!(ty, Type::Int | Type::Float | Type::Str) {
+                        return Err(Diagnostic::user(format!(
+                            "Cannot create Enum with value type '{ty}', only int, float and string are supported"
+                        ))
+                        .at(Some(&span)));
+                    }
+                    if value.as_ref().is_some_and(|known| *known != ty) {
+                        return Err(Diagnostic::user(format!(
+                            "Could not unify type list for enum '{}': all of its values must have one type",
+                            syntax.name.text
+                        ))
+                        .at(Some(&span)));
+                    }
+                    value = Some(ty);
+                }
+                Item::Enum(Arc::new(EnumType { name: Arc::clone(qualified), value: value.unwrap_or(Type::Int) }))
+            }
+        };
+        let methods = methods.into_iter().collect();
+        self.classes.insert(Arc::clone(qualified), Declared { class, methods });
+        Ok((item, has_init))
+    }
+
+    fn is_abstract_base(&self, file: &Arc<File>, base: &ast::Expr) -> bool {
+        dotted(base).is_some_and(|path| matches!(self.absolute(file, &path).as_str(), "abc.ABC" | "ABC"))
+    }
+
+    /// A word for a value that only Python could compute.
+    fn kind_of_value(&self, file: &Arc<File>, value: &ast::Expr) -> &'static str {
+        if let ExprKind::Call { callee, .. } = &value.kind
+            && dotted(callee).is_some_and(|path| self.absolute(file, &path).starts_with("torch."))
+        {
+            return "Tensor";
+        }
+        "object"
+    }
+
+    /// The methods of a class and of its bases in the same file, with what their decorators make of them.
+    pub(crate) fn text_methods(
+        &self,
+        parsed: &Arc<ParsedFile>,
+        syntax: &ast::Class,
+        depth: usize,
+    ) -> IndexMap<Arc<str>, Definition> {
+        let mut methods = IndexMap::new();
+        for base in &syntax.bases {
+            if let ExprKind::Name(name) = &base.kind
+                && let Some(&id) = parsed.items.get(name)
+                && depth < 20
+                && let StmtKind::Class(base) = &parsed.file.stmts[id].kind
+            {
+                methods.extend(self.text_methods(parsed, base, depth + 1));
+            }
+        }
+        for &id in &syntax.body.stmts {
+            let StmtKind::Def(def) = &parsed.file.stmts[id].kind else { continue };
+            let name = match self.mark(&parsed.file, def) {
+                Mark::Getter => format!("__{}_getter", def.name.text).into(),
+                Mark::Setter => format!("__{}_setter", def.name.text).into(),
+                Mark::Plain | Mark::Export | Mark::Ignore | Mark::Unused | Mark::Static => Arc::clone(&def.name.text),
+            };
+            methods.insert(name, Definition { file: Arc::clone(&parsed.file), stmt: id });
+        }
+        methods
+    }
+
+    /// What the decorators of a function say.
+    pub(crate) fn mark(&self, file: &Arc<File>, def: &ast::Function) -> Mark {
+        for decorator in &def.decorators {
+            let callee = if let ExprKind::Call { callee, .. } = &decorator.kind { callee } else { decorator };
+            let path = dotted(callee).map(|path| self.absolute(file, &path)).unwrap_or_default();
+            return match path.as_str() {
+                "torch.jit.export" | "torch.jit.script_method" => Mark::Export,
+                "torch.jit.ignore" => Mark::Ignore,
+                "torch.jit.unused" | "torch.jit._drop" => Mark::Unused,
+                "staticmethod" => Mark::Static,
+                "property" => Mark::Getter,
+                path if path.ends_with(".setter") => Mark::Setter,
+                _ => continue,
+            };
+        }
+        Mark::Plain
+    }
+
+    /// The methods of an archive's class that a text defines: `Net` of the text for `__torch__.___torch_mangle_3.Net`.
+    pub(crate) fn methods_from_text(&mut self, qualified: &Arc<str>) -> Result<()> {
+        if self.classes.get(qualified).is_none_or(|declared| declared.class.kind != ClassKind::Module) {
+            return Ok(());
+        }
+        let plain = demangled(qualified);
+        let Some((module, base)) = plain.rsplit_once('.') else { return Ok(()) };
+        let Some(parsed) = self.text_module(module)? else { return Ok(()) };
+        let Some(&id) = parsed.items.get(base) else { return Ok(()) };
+        let StmtKind::Class(syntax) = &parsed.file.stmts[id].kind else { return Ok(()) };
+        let methods = self.text_methods(&parsed, syntax, 0);
+        if let Some(declared) = self.classes.get_mut(qualified) {
+            declared.methods.extend(methods);
+        }
+        Ok(())
+    }
+
+    /// The names of the methods that are compiled though nothing calls them.
+    pub(crate) fn entry_methods(&self, class: &str) -> Vec<Arc<str>> {
+        let Some(declared) = self.classes.get(class) else { return Vec::new() };
+        let is_entry = |name: &&Arc<str>| {
+            declared.methods.get(*name).is_some_and(|definition| {
+                definition.file.dialect == Dialect::Own
+                    || &***name == "forward" && self.mark(&definition.file, definition.function()) == Mark::Plain
+                    || self.mark(&definition.file, definition.function()) == Mark::Export
+            })
+        };
+        let mut names: Vec<Arc<str>> = declared.class.methods.iter().filter(is_entry).cloned().collect();
+        let mut rest: Vec<&Arc<str>> = declared.methods.keys().filter(is_entry).collect();
+        rest.sort();
+        for name in rest {
+            if !names.contains(name) {
+                names.push(Arc::clone(name));
+            }
+        }
+        names
+    }
+}
+
+/// What a decorator makes of a function.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mark {
+    Plain,
+    Export,
+    Ignore,
+    Unused,
+    Static,
+    Getter,
+    Setter,
+}
+
+/// A qualified name without what tells classes of one name apart.
+pub(crate) fn demangled(name: &str) -> String {
+    let parts = name.split('.').filter(|part| !part.starts_with("___torch_mangle_"));
+    parts.collect::<Vec<_>>().join(".")
+}
+
+fn empty_class(name: &Arc<str>, kind: ClassKind) -> Class {
+    Class {
+        name: Arc::clone(name),
+        kind,
+        attrs: IndexMap::new(),
+        constants: IndexMap::new(),
+        parameters: Vec::new(),
+        buffers: Vec::new(),
+        methods: Vec::new(),
+    }
+}
+
+impl Emitter<'_, '_> {
+    /// What a global name of the text means; `None` if the text does not have it.
+    pub(crate) fn global(&mut self, name: &Arc<str>, range: TextRange) -> Result<Option<Sugared>> {
+        let Some(parsed) = self.program.text_of(&self.file) else { return Ok(None) };
+        if parsed.items.contains_key(name) {
+            let qualified: Arc<str> = format!("{}.{name}", parsed.module).into();
+            let span = self.span(range);
+            if self.program.in_progress.contains(&qualified) {
+                return Ok(Some(Sugared::Item(Item::Class(Type::Class(qualified)))));
+            }
+            return Ok(self.program.item(&qualified).map_err(|e| e.at(Some(&span)))?.map(Sugared::Item));
+        }
+        if let Some(path) = parsed.imports.get(name).cloned() {
+            return self.imported(&path, range).map(Some);
+        }
+        if let Some(&id) = parsed.values.get(name) {
+            if let Some(item) = self.program.item_of_value(&parsed, name)? {
+                return Ok(Some(Sugared::Item(item)));
+            }
+            let StmtKind::Assign { value, .. } = &parsed.file.stmts[id].kind else { return Ok(None) };
+            let kind = match &value.kind {
+                ExprKind::None => return Ok(None),
+                ExprKind::Int(_) => "int",
+                ExprKind::Float(_) => "float",
+                ExprKind::Bool(_) => "bool",
+                ExprKind::Str(_) => "str",
+                ExprKind::List(_) | ExprKind::ListComp { .. } => "list",
+                ExprKind::Dict(_) | ExprKind::DictComp { .. } => "dict",
+                ExprKind::Tuple(_) => "tuple",
+                ExprKind::Attribute { .. } => {
+                    if let Some(path) = dotted(value) {
+                        let path = self.program.absolute(&parsed.file, &path);
+                        return self.imported(&path, range).map(Some);
+                    }
+                    "object"
+                }
+                _ => "Tensor",
+            };
+            return Err(self.error(
+                range,
+                format!(
+                    "python value of type '{kind}' cannot be used as a value. Perhaps it is a closed over global variable? If so, please consider passing it in as an argument or use a local variable instead."
+                ),
+            ));
+        }
+        Ok(None)
+    }
+
+    /// What an imported path stands for.
+    fn imported(&mut self, path: &str, range: TextRange) -> Result<Sugared> {
+        let mut parts = path.split('.');
+        let first = parts.next().unwrap_or("");
+        let mut made = match first {
+            "torch" | "math" | "cmath" => Sugared::Builtins(first.into()),
+            _ => return Ok(Sugared::Builtins(path.into())),
+        };
+        for part in parts {
+            made = self.attribute(made, &part.into(), range)?;
+        }
+        Ok(made)
+    }
+}

@@ -1,0 +1,210 @@
+//! Programs from text: a function or a module class of a source file becomes a module like those of archives.
+
+use super::function::Emitter;
+use super::names::{self, Item, Program, dotted};
+use super::{classes, compile_interfaces, finished, library, on_large_stack, python};
+use crate::archive::Archive;
+use crate::diag::{Diagnostic, Result};
+use crate::ir::{Argument, Class, ClassKind, Function, Module, ValueDef};
+use crate::source::Source;
+use crate::syntax::Dialect;
+use crate::syntax::ast::{self, ExprKind, StmtKind};
+use crate::types::{Object, Type};
+use indexmap::IndexMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The class of a module that stands for a single function, as in archives of functions.
+pub const FUNCTION_MODULE: &str = "__torch__.PlaceholderModule";
+
+/// A text to compile.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// The text.
+    pub source: Arc<Source>,
+    /// Python files are read by Python's rules, the texts that `CompilationUnit` takes by TorchScript's own.
+    pub dialect: Dialect,
+    /// What the qualified names of its classes and functions begin with: `__torch__` or `__torch__.net`.
+    pub module: Arc<str>,
+}
+
+/// Compiles what `entry` names in the text: a function, a module class, or a variable that holds one of them scripted.
+/// Without `entry` it is the last function or module class of the text. The values of a module's attributes are those of
+/// `attributes`, an archive whose classes have the names of the text's.
+///
+/// # Errors
+/// User errors in PyTorch's words with their place; unsupported for what cannot be compiled yet.
+pub fn compile_text(text: &Text, entry: Option<&str>, attributes: Option<&Archive>) -> Result<Module> {
+    let empty = empty_archive(Path::new(&text.source.name));
+    on_large_stack(|| compile_here(text, entry, attributes.unwrap_or(&empty)))
+}
+
+/// An archive that holds nothing but a place for a function.
+pub fn empty_archive(path: &Path) -> Archive {
+    Archive {
+        path: path.to_owned(),
+        version: 10,
+        root: Arc::new(Object { class: FUNCTION_MODULE.into(), attrs: IndexMap::new() }),
+        constants: Vec::new(),
+        sources: IndexMap::new(),
+        traced_inputs: IndexMap::new(),
+        extra_files: IndexMap::new(),
+    }
+}
+
+/// What the qualified names of a text begin with whose module classes are those of an archive with this root class.
+pub fn module_of(root: Option<&str>) -> Arc<str> {
+    let plain = root.filter(|class| *class != FUNCTION_MODULE).map(python::demangled);
+    plain
+        .and_then(|class| class.rsplit_once('.').map(|(module, _)| module.into()))
+        .unwrap_or_else(|| "__torch__".into())
+}
+
+/// What an entry's name means.
+enum Entry {
+    Function(Arc<str>),
+    Module(Arc<str>),
+}
+
+fn compile_here(text: &Text, entry: Option<&str>, archive: &Archive) -> Result<Module> {
+    let mut program = Program::new(archive);
+    program.add_text(&text.module, Arc::clone(&text.source), text.dialect);
+    let functional = Source { name: "functional.py".into(), text: library::TEXT.into(), origins: Vec::new() };
+    program.add_text(library::FALLBACK, Arc::new(functional), Dialect::Python);
+    let parsed =
+        program.file(&text.module)?.ok_or_else(|| Diagnostic::internal("a text that was given is not found"))?;
+    let entry = match entry {
+        Some(name) => find_entry(&mut program, &parsed, name, 0)?,
+        None => last_entry(&program, &parsed)?,
+    };
+    match entry {
+        Entry::Function(name) => {
+            program.compile_function(&name, None, None)?;
+            compile_interfaces(&mut program)?;
+            let root = Arc::new(Object { class: FUNCTION_MODULE.into(), attrs: IndexMap::new() });
+            let mut module = finished(program, root)?;
+            wrap(&mut module, &name)?;
+            Ok(module)
+        }
+        Entry::Module(name) => {
+            let root = Arc::clone(&archive.root);
+            if *root.class == *FUNCTION_MODULE {
+                return Err(Diagnostic::user(format!("the attributes of the module class '{name}' are not known"))
+                    .help("give an archive that holds a module of this class"));
+            }
+            classes::check_objects(&mut program, &root)?;
+            for class in super::classes_of(&root) {
+                for method in program.entry_methods(&class) {
+                    if class == root.class || python::demangled(&class).starts_with(&*text.module) {
+                        program.compile_method(&class, &method)?;
+                    }
+                }
+                if program.classes.get(&class).is_some_and(|c| c.methods.contains_key("__setstate__")) {
+                    program.compile_method(&class, &"__setstate__".into())?;
+                }
+            }
+            compile_interfaces(&mut program)?;
+            finished(program, root)
+        }
+    }
+}
+
+fn find_entry(program: &mut Program<'_>, parsed: &Arc<names::ParsedFile>, name: &str, depth: usize) -> Result<Entry> {
+    let missing = || Diagnostic::user(format!("{}: there is no '{name}' in this text", parsed.file.source.name));
+    let qualified: Arc<str> = format!("{}.{name}", parsed.module).into();
+    if let Some(&id) = parsed.items.get(name) {
+        return match &parsed.file.stmts[id].kind {
+            StmtKind::Class(class) => match program.kind_of(parsed, class, 0) {
+                ClassKind::Module => Ok(Entry::Module(qualified)),
+                _ => {
+                    program.item(&qualified)?;
+                    Err(Diagnostic::unsupported(format!("'{name}' is neither a function nor a module class")))
+                }
+            },
+            _ => Ok(Entry::Function(qualified)),
+        };
+    }
+    let Some(&id) = parsed.values.get(name).filter(|_| depth < 20) else { return Err(missing()) };
+    let StmtKind::Assign { value, .. } = &parsed.file.stmts[id].kind else { return Err(missing()) };
+    if let Some(Item::Function(function)) = program.item_of_value(parsed, name)? {
+        return Ok(Entry::Function(function));
+    }
+    scripted(program, parsed, value, depth).unwrap_or_else(|| {
+        Err(Diagnostic::unsupported(format!("'{name}' is made by running Python"))
+            .at(Some(&parsed.file.span(value.range))))
+    })
+}
+
+/// What `torch.jit.script(f)`, `torch.jit.script(M())` or `M()` compiles.
+fn scripted(
+    program: &mut Program<'_>,
+    parsed: &Arc<names::ParsedFile>,
+    value: &ast::Expr,
+    depth: usize,
+) -> Option<Result<Entry>> {
+    match &value.kind {
+        ExprKind::Name(name) => Some(find_entry(program, parsed, name, depth + 1)),
+        ExprKind::Call { callee, args } => {
+            let path = dotted(callee).map(|path| program.absolute(&parsed.file, &path))?;
+            match (path.as_str(), args.as_slice()) {
+                ("torch.jit.script", [one, ..]) => scripted(program, parsed, &one.value, depth + 1),
+                (name, _) if parsed.items.contains_key(name) => Some(find_entry(program, parsed, name, depth + 1)),
+                (path, _) if path.starts_with("torch.nn.") => Some(Ok(Entry::Module(path.into()))),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn last_entry(program: &Program<'_>, parsed: &Arc<names::ParsedFile>) -> Result<Entry> {
+    for &id in parsed.file.body.stmts.iter().rev() {
+        match &parsed.file.stmts[id].kind {
+            StmtKind::Def(def) => return Ok(Entry::Function(format!("{}.{}", parsed.module, def.name.text).into())),
+            StmtKind::Class(class) if program.kind_of(parsed, class, 0) == ClassKind::Module => {
+                return Ok(Entry::Module(format!("{}.{}", parsed.module, class.name.text).into()));
+            }
+            _ => {}
+        }
+    }
+    Err(Diagnostic::user(format!("{}: no function and no module class to compile", parsed.file.source.name)))
+}
+
+/// Gives the module a class whose `forward` is the function.
+fn wrap(module: &mut Module, name: &str) -> Result<()> {
+    let Some(function) = module.functions.get(name) else {
+        return Err(Diagnostic::internal("the compiled function is missing"));
+    };
+    let class: Arc<str> = FUNCTION_MODULE.into();
+    let mut forward: Function = function.clone();
+    let ty = Type::Class(Arc::clone(&class));
+    forward.name = format!("{class}.forward").into();
+    forward.params.insert(0, Argument { name: "self".into(), ty: ty.clone(), default: None });
+    let graph = &mut forward.graph;
+    let top = graph.top;
+    graph.add_param(top, ty, Some("self".into()));
+    graph.blocks[top].params.rotate_right(1);
+    let params = graph.blocks[top].params.clone();
+    for (at, value) in params.into_iter().enumerate() {
+        graph.values[value].def = ValueDef::Param(top, at);
+    }
+    let placeholder = Class {
+        name: Arc::clone(&class),
+        kind: ClassKind::Module,
+        attrs: IndexMap::new(),
+        constants: IndexMap::new(),
+        parameters: Vec::new(),
+        buffers: Vec::new(),
+        methods: vec!["forward".into()],
+    };
+    module.classes.insert(class, placeholder);
+    module.functions.insert(Arc::clone(&forward.name), forward);
+    Ok(())
+}
+
+impl Emitter<'_, '_> {
+    /// Whether the function under compilation is written in a text and not in an archive.
+    pub(crate) fn is_text(&self) -> bool {
+        self.program.text_of(&self.file).is_some()
+    }
+}
