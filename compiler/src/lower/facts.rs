@@ -163,6 +163,8 @@ impl Fact {
             Value::Str(o) => scalar(Kind::Str, o),
             Value::Complex(re, im) if known(re).is_some() && known(im).is_some() => Self::Fixed(value.clone()),
             Value::Complex(..) => Self::Complex,
+            // What quantised integers stand for belongs to their storage, which no other place has.
+            Value::Tensor(t) if t.dtype.is_quantised() => Self::Fixed(value.clone()),
             Value::Tensor(t) => {
                 let dim = |d: &Dim| match d {
                     Dim::Const(n) => DimFact::Known(*n),

@@ -16,6 +16,7 @@ mod places;
 mod signature;
 mod spec;
 mod state;
+mod unpickle;
 mod walk;
 
 #[cfg(test)]

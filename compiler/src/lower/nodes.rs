@@ -5,7 +5,7 @@ use super::walk::Lowerer;
 use crate::diag::Diagnostic;
 use crate::ir::{Attr, Function, Graph, Node};
 use crate::loops::{Arg, Const, Dim, Operand, Stmt};
-use crate::ops::value::{Cell, ObjectCell, Value, known_int};
+use crate::ops::value::{Affine, Cell, ObjectCell, Quantizer, Tensor, Value, known_int};
 use crate::ops::views;
 use crate::types::{DType, IValue, Object, TensorData, Type};
 use std::sync::Arc;
@@ -313,6 +313,13 @@ impl Lowerer<'_, '_> {
                 let entries = entries.iter().map(entry).collect::<Outcome<Vec<_>>>()?;
                 Value::Cell(self.b.heap.cells.push(Cell::Dict(entries)))
             }
+            // Packed parameters are what they were packed from.
+            IValue::Object(object) if object.class.starts_with("__torch__.torch.classes.") => {
+                match object.attrs.get("__state__") {
+                    Some(state) => self.constant_value(state, name)?,
+                    None => return Err(self.b.unsupported(format!("an object of class {}", object.class)).into()),
+                }
+            }
             IValue::Object(object) => self.object(object),
             IValue::Enum { class, value } => {
                 Value::Enum(Arc::clone(class), Box::new(self.constant_value(value, name)?))
@@ -324,9 +331,9 @@ impl Lowerer<'_, '_> {
         items.iter().map(|v| self.constant_value(v, name)).collect()
     }
 
-    fn weight(&mut self, data: &Arc<TensorData>, name: &str) -> Outcome<crate::ops::value::Tensor> {
-        if data.quantizer.is_some() {
-            return Err(self.b.unsupported("quantised weights").into());
+    fn weight(&mut self, data: &Arc<TensorData>, name: &str) -> Outcome<Tensor> {
+        if data.dtype().is_quantised() {
+            return self.quantised_weight(data, name);
         }
         // A transposed or expanded tensor stays a view, so that its strides are what PyTorch says they are.
         if let Some((lying, order)) = lying_row_major(data) {
@@ -338,6 +345,34 @@ impl Lowerer<'_, '_> {
         }
         let buffer = self.b.weight(data, name);
         Ok(self.b.tensor_of(buffer))
+    }
+
+    /// A quantised constant: its integers, whose storage knows what they stand for.
+    fn quantised_weight(&mut self, data: &Arc<TensorData>, name: &str) -> Outcome<Tensor> {
+        let (sizes, strides) = (data.sizes().to_vec(), data.strides().to_vec());
+        let plain = TensorData::new(data.dtype().stored(), sizes, strides, data.offset(), data.storage().clone());
+        let plain = Arc::new(plain.map_err(Diagnostic::internal)?);
+        let mut integers = self.weight(&plain, name)?;
+        let quantizer = if let Some(channels) = &data.channel_quantizer {
+            let scales = Box::new(self.weight(&channels.scales, name)?);
+            let zero_points = Box::new(self.weight(&channels.zero_points, name)?);
+            let is_of_channel = |a: &Affine| a.is_axis(channels.axis);
+            let dim = integers.view.index.iter().position(is_of_channel);
+            match dim.filter(|_| integers.view.reshaped.is_none()) {
+                Some(dim) => Quantizer::PerChannel { scales, zero_points, dim },
+                None => return Err(self.b.unsupported("a quantised constant whose channels overlap").into()),
+            }
+        } else {
+            let (scale, zero_point) =
+                data.quantizer.ok_or_else(|| Diagnostic::user("a quantised tensor has no scale"))?;
+            Quantizer::PerTensor(
+                Operand::Const(Const::float(DType::F64, scale)),
+                Operand::Const(Const::int(zero_point)),
+            )
+        };
+        self.b.heap.storages[integers.storage].quantizer = Some(quantizer);
+        integers.dtype = data.dtype();
+        Ok(integers)
     }
 
     /// The cell of an object of the archive.

@@ -10,6 +10,7 @@ use super::Request;
 use super::facts::{Before, Fact, Kind, Outcome, Stop};
 use super::places::{Place, Stores};
 use super::signature::{ArgSpec, DimSpec};
+use super::unpickle::{set_states, states};
 use super::walk::Lowerer;
 use crate::diag::{Diagnostic, Result};
 use crate::ir::Module;
@@ -24,6 +25,8 @@ use crate::types::{DType, IValue, Object, Type};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+/// Methods that callers of a loaded module do not reach, though other methods of it do.
+const HIDDEN: [&str; 4] = ["__contains__", "__getitem__", "__iter__", "__len__"];
 /// With more tags than this, attributes that differ between them are widened.
 const MAX_TAGS: usize = 8;
 /// The most values of integer arguments that get code of their own, for one signature.
@@ -159,6 +162,10 @@ impl ProgramLowering<'_> {
         if self.program.methods.iter().any(|m| m.name == request.method) {
             return Ok(());
         }
+        if HIDDEN.contains(&&*request.method) {
+            let message = format!("NotImplementedError: '{}' of a loaded module", request.method);
+            return Err(Diagnostic::user(message).note("in PyTorch, the method that every module has hides it"));
+        }
         let class = &self.module.root.class;
         let function = self.module.method(class, &request.method);
         let function =
@@ -269,31 +276,34 @@ impl ProgramLowering<'_> {
         if let Some(tag) = tag {
             self.load(lw, tag)?;
         }
-        lw.run_graph(&graph, &args, &mut |lw, values| {
-            let mut leaves = Vec::new();
-            let tree = match values.first() {
-                Some(value) => lw.result_tree(value, &mut leaves)?,
-                None => OutputTree::None,
-            };
-            if tag.is_some() {
-                let values = self.current(lw)?;
-                // Results must not change with the state, so those that are its memory are copied first.
-                for leaf in &mut leaves {
-                    if let Arg::Buffer(buffer) = leaf {
-                        let tensor = lw.b.tensor_of(*buffer);
-                        let copy = lw.b.copy(&tensor);
-                        *buffer = lw.b.storage_buffer(copy.storage);
+        let unpickled = states(&self.module.root);
+        set_states(lw, &unpickled, &mut |lw| {
+            lw.run_graph(&graph, &args, &mut |lw, values| {
+                let mut leaves = Vec::new();
+                let tree = match values.first() {
+                    Some(value) => lw.result_tree(value, &mut leaves)?,
+                    None => OutputTree::None,
+                };
+                if tag.is_some() {
+                    let values = self.current(lw)?;
+                    // Results must not change with the state, so those that are its memory are copied first.
+                    for leaf in &mut leaves {
+                        if let Arg::Buffer(buffer) = leaf {
+                            let tensor = lw.b.tensor_of(*buffer);
+                            let copy = lw.b.copy(&tensor);
+                            *buffer = lw.b.storage_buffer(copy.storage);
+                        }
                     }
+                    self.save(lw, &values)?;
                 }
-                self.save(lw, &values)?;
-            }
-            let results = &mut lw.b.function.results;
-            let at = results.iter().position(|known| *known == tree).unwrap_or_else(|| {
-                results.push(tree);
-                results.len() - 1
-            });
-            lw.b.push(Stmt::Return(at, leaves));
-            Ok(())
+                let results = &mut lw.b.function.results;
+                let at = results.iter().position(|known| *known == tree).unwrap_or_else(|| {
+                    results.push(tree);
+                    results.len() - 1
+                });
+                lw.b.push(Stmt::Return(at, leaves));
+                Ok(())
+            })
         })
     }
 
@@ -345,6 +355,9 @@ impl ProgramLowering<'_> {
                 b.function.inputs.push(Input { name: name.to_owned(), kind: InputKind::Str(Arc::clone(text)) });
                 tree.push(OutputTree::Str(Arc::clone(text)));
                 if matches!(ty, Type::Device) { Value::Device(Arc::clone(text)) } else { Value::text(text) }
+            }
+            ArgSpec::Tensor(dtype, _) if dtype.is_quantised() => {
+                return Err(b.unsupported("a quantised tensor as an argument").into());
             }
             ArgSpec::Tensor(dtype, dims) => {
                 let dims: Vec<Dim> = dims
@@ -527,7 +540,7 @@ fn register_objects(lw: &mut Lowerer<'_, '_>, root: &Arc<Object>) {
     }
 }
 
-fn objects_in(value: &IValue, path: &str, out: &mut Vec<(Arc<Object>, String)>) {
+pub(super) fn objects_in(value: &IValue, path: &str, out: &mut Vec<(Arc<Object>, String)>) {
     match value {
         IValue::Object(object) => out.push((Arc::clone(object), path.to_owned())),
         IValue::Tuple(items) | IValue::List(_, items) => {
@@ -642,6 +655,9 @@ impl Lowerer<'_, '_> {
             }
             Value::Str(Operand::Str(text)) | Value::Device(text) => OutputTree::Str(Arc::clone(text)),
             Value::Str(o) => leaf(leaves, o, OutputTree::Object),
+            Value::Tensor(t) if t.dtype.is_quantised() => {
+                return Err(self.b.unsupported("a quantised tensor as a result").into());
+            }
             Value::Tensor(t) => {
                 leaves.push(Arg::Buffer(self.b.row_major(t)));
                 OutputTree::Tensor

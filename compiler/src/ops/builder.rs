@@ -433,7 +433,7 @@ impl<'p> Builder<'p> {
     /// A new storage.
     pub fn new_storage(&mut self, contents: Contents, dtype: DType, dims: &[Dim]) -> StorageId {
         let (dims, region) = (dims.to_vec(), self.depth());
-        self.heap.storages.push(Storage { contents, dims, dtype, region, is_external: false })
+        self.heap.storages.push(Storage { contents, dims, dtype, region, is_external: false, quantizer: None })
     }
 
     /// The items of a list whose items are known.

@@ -74,6 +74,9 @@ pub fn defined() -> Vec<&'static str> {
 pub fn lower(b: &mut Builder<'_>, op: &OpName, values: &[Value]) -> Result<Value> {
     let short = op.name.split("::").last().expect("a split has a last part");
     short.clone_into(&mut b.op_name);
+    if let Some(result) = aten::quantized::lower_plain(b, op, values)? {
+        return Ok(result);
+    }
     let args = Args { schema: schema::schema(op), values };
     // A definition for all overloads does not speak for those that write to given results.
     let is_defined = REGISTRY.contains_key(op.to_string().as_str());

@@ -59,6 +59,11 @@ pub fn compute_type(dtype: DType) -> DType {
     }
 }
 
+/// Refuses complex numbers, where PyTorch computes with them and this does not yet.
+pub fn expect_real(b: &Builder<'_>, dtype: DType) -> Result<()> {
+    if dtype.is_complex() { Err(b.unsupported(format!("complex numbers in {}", b.op_name))) } else { Ok(()) }
+}
+
 /// An operand of arithmetic as a tensor: numbers become 0-dim wrapped ones.
 pub fn as_tensor(b: &mut Builder<'_>, value: &Value) -> Result<Tensor> {
     let mut wrap = |operand: &Operand, dtype: DType| {

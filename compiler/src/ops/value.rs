@@ -187,6 +187,24 @@ pub struct Storage {
     pub region: usize,
     /// Whether the caller sees writes: an argument.
     pub is_external: bool,
+    /// For the integers of a quantised tensor: the real numbers they stand for.
+    pub quantizer: Option<Quantizer>,
+}
+
+/// How the integers of a quantised tensor stand for real numbers: `scale * (integer - zero point)`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Quantizer {
+    /// One scale and zero point, a float and an int of the host.
+    PerTensor(Operand, Operand),
+    /// Scales and zero points for each index of one dimension of the storage.
+    PerChannel {
+        /// `[extent]`, floats.
+        scales: Box<Tensor>,
+        /// `[extent]`, integers.
+        zero_points: Box<Tensor>,
+        /// The dimension of the storage.
+        dim: usize,
+    },
 }
 
 /// What a storage holds.

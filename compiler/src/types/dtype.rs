@@ -148,6 +148,22 @@ impl DType {
         }
     }
 
+    /// Whether this is a quantised type: integers that stand for real numbers.
+    pub const fn is_quantised(self) -> bool {
+        matches!(self, Self::QI8 | Self::QU8 | Self::QI32)
+    }
+
+    /// The type that elements have in memory: the integer type of a quantised one.
+    #[must_use]
+    pub const fn stored(self) -> Self {
+        match self {
+            Self::QI8 => Self::I8,
+            Self::QU8 => Self::U8,
+            Self::QI32 => Self::I32,
+            other => other,
+        }
+    }
+
     /// Whether this is a real floating-point type.
     pub const fn is_floating_point(self) -> bool {
         matches!(self.category(), Category::Float)

@@ -7,6 +7,7 @@ use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
+use crate::ops::promote::expect_real;
 use crate::ops::value::{Affine, Value};
 use crate::ops::views;
 use crate::types::DType;
@@ -14,7 +15,7 @@ use crate::types::DType;
 /// The definitions of this family.
 pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::relu", lower: relu },
-    OpDef { name: "aten::relu6", lower: |b, a| map(b, a, relu6) },
+    OpDef { name: "aten::relu6", lower: relu6 },
     OpDef { name: "aten::silu", lower: |b, a| map(b, a, silu) },
     OpDef { name: "aten::mish", lower: |b, a| map(b, a, mish) },
     OpDef { name: "aten::gelu", lower: gelu },
@@ -43,6 +44,7 @@ fn map(
     f: impl FnOnce(&mut KernelBuilder<'_, '_>, ExprId) -> ExprId,
 ) -> Result<Value> {
     let x = args.tensor(0)?;
+    expect_real(b, x.dtype)?;
     if !x.dtype.is_floating_point() {
         return Err(b.user(format!("\"{}_cpu\" not implemented for '{}'", b.op_name, x.dtype.graph_name())));
     }
@@ -67,8 +69,13 @@ fn limit(k: &mut KernelBuilder<'_, '_>, x: ExprId, low: f64, high: f64) -> ExprI
     k.min(x, high)
 }
 
-fn relu6(k: &mut KernelBuilder<'_, '_>, x: ExprId) -> ExprId {
-    limit(k, x, 0.0, 6.0)
+/// `aten::relu6`: any type but booleans.
+fn relu6(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    if x.dtype == DType::Bool {
+        return Err(b.user("Bool inputs not supported for hardtanh"));
+    }
+    Ok(Value::Tensor(unary(b, &x, x.dtype, |k, v| limit(k, v, 0.0, 6.0))))
 }
 
 /// `x * sigmoid(x)`, as one division.

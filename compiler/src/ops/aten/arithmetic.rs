@@ -7,7 +7,7 @@ use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
-use crate::ops::promote::{as_tensor, float_type, result_type};
+use crate::ops::promote::{as_tensor, expect_real, float_type, result_type};
 use crate::ops::value::{Tensor, Value, known};
 use crate::types::{Category, DType};
 
@@ -322,6 +322,7 @@ pub fn power(b: &mut Builder<'_>, x: &Tensor, y: &Tensor) -> Result<Tensor> {
 /// `x ** y` in `float64`.
 fn float_power(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, y) = operands(b, args)?;
+    expect_real(b, result_type(&[&x, &y]))?;
     let result = elementwise_in(b, &[&x, &y], DType::F64, DType::F64, |k, v| k.binary(BinaryOp::Pow, v[0], v[1]))?;
     Ok(Value::Tensor(result))
 }
@@ -359,6 +360,7 @@ fn addcdiv(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 fn ternary(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
     let (x, y, z) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
     let value = args.number(b, 3)?;
+    expect_real(b, result_type(&[&x, &y, &z]))?;
     if op == BinaryOp::Div && !result_type(&[&y, &z]).is_floating_point() {
         return Err(b.user("Integer division with addcdiv is no longer supported"));
     }

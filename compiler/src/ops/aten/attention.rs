@@ -4,6 +4,7 @@
 //! the values. A row whose keys are all masked gives zeros.
 
 use super::contraction::{Label, contract, require_equal};
+use super::copy::cast;
 use super::pool::lowest;
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Dim, ReduceOp, UnaryOp};
@@ -46,7 +47,7 @@ fn attention(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         shares_keys: args.flag(b, 7)?,
         is_nan_where_empty: false,
     };
-    let (output, _) = attend(b, [args.tensor(0)?, args.tensor(1)?, args.tensor(2)?], &rules)?;
+    let Attended { output, .. } = attend(b, [args.tensor(0)?, args.tensor(1)?, args.tensor(2)?], &rules)?;
     Ok(Value::Tensor(output))
 }
 
@@ -59,7 +60,8 @@ fn attention_math(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         shares_keys: args.flag(b, 8)?,
         is_nan_where_empty: false,
     };
-    let (output, weights) = attend(b, [args.tensor(0)?, args.tensor(1)?, args.tensor(2)?], &rules)?;
+    let Attended { output, weights, .. } = attend(b, [args.tensor(0)?, args.tensor(1)?, args.tensor(2)?], &rules)?;
+    let weights = cast(b, &weights, output.dtype);
     Ok(Value::Tuple(vec![Value::Tensor(output), Value::Tensor(weights)], None))
 }
 
@@ -72,8 +74,15 @@ fn flash_attention(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         shares_keys: false,
         is_nan_where_empty: false,
     };
-    let (output, weights) = attend(b, [args.tensor(0)?, args.tensor(1)?, args.tensor(2)?], &rules)?;
-    Ok(Value::Tuple(vec![Value::Tensor(output), Value::Tensor(weights)], None))
+    let Attended { output, greatest, factors, .. } =
+        attend(b, [args.tensor(0)?, args.tensor(1)?, args.tensor(2)?], &rules)?;
+    // The second result is the logarithm of the sum of each row's exponentials.
+    let logs = b.map(greatest.dtype, &greatest.dims, |k, i| {
+        let (m, factor) = (k.load(&greatest, i), k.load(&factors, i));
+        let log = k.unary(UnaryOp::Log, factor);
+        k.sub(m, log)
+    });
+    Ok(Value::Tuple(vec![Value::Tensor(output), Value::Tensor(logs)], None))
 }
 
 fn expect_no_dropout(b: &mut Builder<'_>, args: &Args<'_>, at: usize) -> Result<()> {
@@ -112,8 +121,20 @@ fn repeat_heads(b: &mut Builder<'_>, t: &Tensor, heads: Dim) -> Result<Tensor> {
     Ok(groups)
 }
 
-/// Output and attention weights of query, key and value.
-pub(super) fn attend(b: &mut Builder<'_>, inputs: [Tensor; 3], rules: &Rules) -> Result<(Tensor, Tensor)> {
+/// What attention computes. All but the output is in the type that sums are computed in.
+pub(super) struct Attended {
+    /// The weighted values.
+    pub output: Tensor,
+    /// The weights: softmax of the scores.
+    pub weights: Tensor,
+    /// The greatest score of each row.
+    greatest: Tensor,
+    /// One over the sum of each row's exponentials, relative to the greatest score.
+    factors: Tensor,
+}
+
+/// Attention of query, key and value. Scores and weights are not rounded to the inputs' type.
+pub(super) fn attend(b: &mut Builder<'_>, inputs: [Tensor; 3], rules: &Rules) -> Result<Attended> {
     let [q, mut key, mut value] = inputs;
     if q.rank() < 2 || key.rank() < 2 || value.rank() < 2 {
         return Err(b.user("Expected query, key, and value to all be at least 2 dimensional"));
@@ -162,7 +183,7 @@ pub(super) fn attend(b: &mut Builder<'_>, inputs: [Tensor; 3], rules: &Rules) ->
     };
     let score_labels = with(score_batch + 2, [rows, columns]);
     let (q_labels, k_labels) = (with(q.rank(), [rows, e]), with(key.rank(), [columns, e]));
-    let scores = contract(b, &[(&q, &q_labels), (&key, &k_labels)], &score_labels, q.dtype, |k, i, sum| {
+    let scores = contract(b, &[(&q, &q_labels), (&key, &k_labels)], &score_labels, compute, |k, i, sum| {
         let factor = if let Some(scale) = scale {
             k.float(compute, scale)
         } else {
@@ -190,15 +211,16 @@ pub(super) fn attend(b: &mut Builder<'_>, inputs: [Tensor; 3], rules: &Rules) ->
         score
     })?;
     let may_be_empty = mask.is_some() || rules.is_causal;
-    let weights = softmax_rows(b, &scores, may_be_empty && !rules.is_nan_where_empty);
+    let [weights, greatest, factors] = softmax_rows(b, &scores, may_be_empty && !rules.is_nan_where_empty);
     let out_labels = with(batch + 2, [rows, v]);
     let v_labels = with(value.rank(), [columns, v]);
     let output = contract(b, &[(&weights, &score_labels), (&value, &v_labels)], &out_labels, q.dtype, |_, _, sum| sum)?;
-    Ok((output, weights))
+    Ok(Attended { output, weights, greatest, factors })
 }
 
 /// Softmax over the last dimension. Rows of nothing but -inf, which only masks make, give zeros where `has_mask`, else NaN.
-fn softmax_rows(b: &mut Builder<'_>, x: &Tensor, has_mask: bool) -> Tensor {
+/// Also gives each row's greatest element and one over the sum of its exponentials.
+fn softmax_rows(b: &mut Builder<'_>, x: &Tensor, has_mask: bool) -> [Tensor; 3] {
     let (last, lead) = x.dims.split_last().expect("scores have rows");
     let (lead, last) = (lead.to_vec(), [*last]);
     let compute = compute_type(x.dtype);
@@ -246,8 +268,9 @@ fn softmax_rows(b: &mut Builder<'_>, x: &Tensor, has_mask: bool) -> Tensor {
             k.select(is_empty, one, inverse)
         },
     );
-    b.map(x.dtype, &x.dims, |k, i| {
+    let weights = b.map(x.dtype, &x.dims, |k, i| {
         let (e, factor) = (k.load(&exponentials, i), k.load(&factors, &i[..i.len() - 1]));
         k.mul(e, factor)
-    })
+    });
+    [weights, greatest, factors]
 }

@@ -42,6 +42,9 @@ pub const DEFS: &[OpDef] = &[
 /// A name for a dimension: those of one name have one index.
 pub type Label = u32;
 
+/// Most batches that `addbmm` rounds one by one.
+const MAX_ROUNDED_BATCHES: i64 = 256;
+
 /// A tensor and the labels of its dimensions.
 pub type Labelled<'a> = (&'a Tensor, &'a [Label]);
 
@@ -404,8 +407,32 @@ fn baddbmm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     add_contraction(b, args, [3, 3], [&[3, 0, 2], &[3, 2, 1]], &[3, 0, 1])
 }
 
-/// Sums over the batches as well.
+/// Sums over the batches as well. Types narrower than what sums are computed in are rounded after every batch.
 fn addbmm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (base, x, y) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
+    if compute_type(x.dtype) != x.dtype
+        && x.rank() == 3
+        && y.rank() == 3
+        && let Some(n) = x.dims[0].known().filter(|n| (1..=MAX_ROUNDED_BATCHES).contains(n))
+    {
+        require_equal(b, x.dims[0], y.dims[0], "batch1 and batch2 must have same number of batches")?;
+        let mut sum = Value::Tensor(base);
+        let mut values = args.values.to_vec();
+        for batch in 0..n {
+            let at = crate::loops::Operand::Const(crate::loops::Const::int(batch));
+            values[1] = Value::Tensor(views::select(b, &x, 0, at.clone()));
+            values[2] = Value::Tensor(views::select(b, &y, 0, at));
+            values[0] = sum;
+            if batch > 0
+                && let Some(beta) = args.position("beta")
+            {
+                values[beta] = Value::int(1);
+            }
+            let args = Args { schema: args.schema, values: &values };
+            sum = add_contraction(b, &args, [2, 2], [&[0, 2], &[2, 1]], &[0, 1])?;
+        }
+        return Ok(sum);
+    }
     add_contraction(b, args, [3, 3], [&[3, 0, 2], &[3, 2, 1]], &[0, 1])
 }
 

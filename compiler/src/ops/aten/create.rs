@@ -8,7 +8,7 @@ use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
-use crate::ops::promote::as_tensor;
+use crate::ops::promote::{as_tensor, compute_type};
 use crate::ops::value::{Tensor, Value, known, known_int};
 use crate::ops::views;
 use crate::types::DType;
@@ -337,11 +337,14 @@ fn linspace(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 fn logspace(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let dtype = dtype_or(b, args, DType::F32)?;
     let base = args.known_float(b, 3)?;
-    let line = spaced(b, args, dtype)?;
-    Ok(Value::Tensor(unary(b, &line, dtype, |k, v| {
+    // Powers are taken of real numbers, also where the result is of whole ones.
+    let compute = if dtype.is_floating_point() { compute_type(dtype) } else { DType::F64 };
+    let line = spaced(b, args, compute)?;
+    let powers = unary(b, &line, compute, |k, v| {
         let base = k.float(k.dtype(v), base);
         k.binary(BinaryOp::Pow, base, v)
-    })))
+    });
+    Ok(Value::Tensor(cast(b, &powers, dtype)))
 }
 
 fn eye(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

@@ -3,8 +3,9 @@
 //! Both are compositions of contractions, [`attend`] and layer norm. Their masks are true where a key is *not* seen.
 
 use super::activation::gelu_erf;
-use super::attention::{Rules, attend};
+use super::attention::{Attended, Rules, attend};
 use super::contraction::linear_of;
+use super::copy::cast;
 use super::norm::layer_norm_last;
 use crate::diag::Result;
 use crate::loops::{Const, Dim, Operand, ReduceOp, UnaryOp};
@@ -112,7 +113,9 @@ fn attend_heads(b: &mut Builder<'_>, inputs: [&Tensor; 3], p: &Heads) -> Result<
         Some(mask) => Some(seen_keys(b, mask, p.mask_type)?),
         None => None,
     };
-    let (context, weights) = attend(b, split, &Rules { mask, is_nan_where_empty: true, ..Rules::default() })?;
+    let Attended { output: context, weights, .. } =
+        attend(b, split, &Rules { mask, is_nan_where_empty: true, ..Rules::default() })?;
+    let weights = cast(b, &weights, context.dtype);
     let (batch, length) = (context.dims[0], context.dims[2]);
     let rows = views::transpose(b, &context, 1, 2);
     let rows = views::reshape(b, &rows, &[batch, length, Dim::Const(p.width)]);

@@ -20,6 +20,7 @@ pub mod pad;
 pub mod part;
 pub mod pointwise;
 pub mod pool;
+pub mod quantized;
 pub mod random;
 pub mod reduce;
 pub mod resize;
@@ -57,6 +58,7 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("part", part::DEFS),
     ("pointwise", pointwise::DEFS),
     ("pool", pool::DEFS),
+    ("quantized", quantized::DEFS),
     ("random", random::DEFS),
     ("reduce", reduce::DEFS),
     ("resize", resize::DEFS),

@@ -281,6 +281,9 @@ fn batch_norm_of(
 fn batch_norm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, weight, bias) = (args.tensor(0)?, args.optional_tensor(1)?, args.optional_tensor(2)?);
     let (mean, variance) = (args.optional_tensor(3)?, args.optional_tensor(4)?);
+    if x.known_dims().is_some_and(|dims| dims.contains(&0)) {
+        return Ok(Value::Tensor(b.copy(&x)));
+    }
     let momentum = if args.flag(b, 5)? {
         expect_many_values(b, &x)?;
         Some(args.float(b, 6)?)

@@ -9,7 +9,7 @@ use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
-use crate::ops::promote::{compute_type, float_type};
+use crate::ops::promote::{compute_type, expect_real, float_type};
 use crate::ops::value::{Tensor, Value};
 use crate::ops::views;
 use crate::types::DType;
@@ -207,6 +207,7 @@ fn count(b: &mut Builder<'_>, x: &Tensor, over: &Over) -> Operand {
 
 fn mean_type(b: &Builder<'_>, args: &Args<'_>, x: &Tensor) -> Result<DType> {
     let dtype = dtype_arg(b, args)?.unwrap_or(x.dtype);
+    expect_real(b, dtype)?;
     if !dtype.is_floating_point() {
         return Err(b.user(format!(
             "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. Got: {}",
@@ -387,6 +388,7 @@ fn count_nonzero(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 /// Variance or standard deviation, and the mean.
 fn moments(b: &mut Builder<'_>, args: &Args<'_>, is_root: bool) -> Result<(Tensor, Tensor)> {
     let x = args.tensor(0)?;
+    expect_real(b, x.dtype)?;
     if !x.dtype.is_floating_point() {
         return Err(b.user("std and var only support floating point and complex dtypes"));
     }
@@ -473,6 +475,7 @@ fn norm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let over = Over::from_args(b, args, x.rank())?;
     let p = args.optional_known_float(b, 1)?.unwrap_or(2.0);
     let dtype = dtype_arg(b, args)?.unwrap_or(x.dtype);
+    expect_real(b, dtype)?;
     if !dtype.is_floating_point() {
         return Err(b.user(format!(
             "linalg.vector_norm: Expected a floating point or complex tensor as input. Got {}",

@@ -5,6 +5,7 @@
 
 use super::contraction::linear_of;
 use super::pointwise::sigmoid_expr;
+use super::quantized::{dynamic_product, packed};
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Const, Dim, ExprId, HostExpr, Operand, Stmt, StoreMode, UnaryOp, VarType};
 use crate::ops::OpDef;
@@ -12,7 +13,7 @@ use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::compute_type;
-use crate::ops::value::{Tensor, Value};
+use crate::ops::value::{Tensor, Value, known_int};
 use crate::ops::views::{self, shape_text};
 
 /// The definitions of this family.
@@ -21,6 +22,8 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::gru.input", lower: |b, a| network(b, a, Cell::Gru) },
     OpDef { name: "aten::rnn_tanh.input", lower: |b, a| network(b, a, Cell::Tanh) },
     OpDef { name: "aten::rnn_relu.input", lower: |b, a| network(b, a, Cell::Relu) },
+    OpDef { name: "aten::quantized_lstm.input", lower: |b, a| network(b, a, Cell::Lstm) },
+    OpDef { name: "aten::quantized_gru.input", lower: |b, a| network(b, a, Cell::Gru) },
     OpDef { name: "aten::lstm_cell", lower: |b, a| one_step(b, a, Cell::Lstm) },
     OpDef { name: "aten::gru_cell", lower: |b, a| one_step(b, a, Cell::Gru) },
     OpDef { name: "aten::rnn_tanh_cell", lower: |b, a| one_step(b, a, Cell::Tanh) },
@@ -59,6 +62,18 @@ struct Weights {
     input_bias: Option<Tensor>,
     hidden_bias: Option<Tensor>,
     projection: Option<Tensor>,
+    /// Whether inputs are rounded to 7 bits, not 8, where the weights are quantised.
+    reduces_range: bool,
+}
+
+impl Weights {
+    /// The product with a weight; what meets a quantised one is quantised by its own range.
+    fn product(&self, b: &mut Builder<'_>, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        if w.dtype.is_quantised() {
+            return dynamic_product(b, x, w, bias, self.reduces_range);
+        }
+        linear_of(b, x, w, bias)
+    }
 }
 
 /// Hidden state and, for an LSTM, cell state: `[batch, size]`.
@@ -143,7 +158,7 @@ fn step(b: &mut Builder<'_>, cell: Cell, x: &Tensor, h: &Tensor, state: &State) 
 
 /// One step from the input's products.
 fn advance(b: &mut Builder<'_>, cell: Cell, x: &Tensor, w: &Weights, state: &State) -> Result<State> {
-    let h = linear_of(b, &state.hidden, &w.hidden, w.hidden_bias.as_ref())?;
+    let h = w.product(b, &state.hidden, &w.hidden, w.hidden_bias.as_ref())?;
     let mut new = step(b, cell, x, &h, state)?;
     if let Some(projection) = &w.projection {
         new.hidden = linear_of(b, &new.hidden, projection, None)?;
@@ -161,6 +176,7 @@ fn one_step(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
         input_bias: args.optional_tensor(4)?,
         hidden_bias: args.optional_tensor(5)?,
         projection: None,
+        reduces_range: false,
     };
     let Some(hidden) = states.first().cloned() else { return Err(b.user("a cell expects a hidden state")) };
     let is_unbatched = x.rank() == 1;
@@ -181,7 +197,6 @@ fn one_step(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
 fn network(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
     let mut x = args.tensor(0)?;
     let states = if cell == Cell::Lstm { args.tensors(b, 1)? } else { vec![args.tensor(1)?] };
-    let params = args.tensors(b, 2)?;
     let has_biases = args.flag(b, 3)?;
     let n_layers = usize::try_from(args.known_int(b, 4)?).unwrap_or(0);
     let (dropout, train) = (args.known_float(b, 5)?, args.flag(b, 6)?);
@@ -205,14 +220,15 @@ fn network(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
     let n_directions = if is_bidirectional { 2 } else { 1 };
     // An LSTM whose hidden and cell sizes differ is projected.
     let is_projected = cell == Cell::Lstm && states[0].dims[2] != states[1].dims[2];
-    let per_direction = 2 + 2 * usize::from(has_biases) + usize::from(is_projected);
-    if params.len() != per_direction * n_directions * n_layers {
-        return Err(b.user(format!(
-            "{}: expected {} parameters, got {}",
-            b.op_name,
-            per_direction * n_directions * n_layers,
-            params.len()
-        )));
+    let weights = if b.op_name.starts_with("quantized") {
+        packed_weights(b, args)?
+    } else {
+        plain_weights(b, args, has_biases, is_projected)?
+    };
+    if weights.len() != n_directions * n_layers {
+        let (want, name) = (n_directions * n_layers, &b.op_name);
+        let message = format!("{name}: expected the parameters of {want} layers and directions, got {}", weights.len());
+        return Err(b.user(message));
     }
     let mut last_hidden = Vec::new();
     let mut last_cell = Vec::new();
@@ -220,18 +236,13 @@ fn network(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
         let mut outputs = Vec::new();
         for direction in 0..n_directions {
             let at = layer * n_directions + direction;
-            let mut p = params[at * per_direction..(at + 1) * per_direction].iter().cloned();
-            let mut next = || p.next().ok_or_else(|| crate::diag::Diagnostic::internal("parameters were counted"));
-            let (input, hidden) = (next()?, next()?);
-            let (input_bias, hidden_bias) = if has_biases { (Some(next()?), Some(next()?)) } else { (None, None) };
-            let projection = if is_projected { Some(next()?) } else { None };
-            let w = Weights { input, hidden, input_bias, hidden_bias, projection };
+            let w = &weights[at];
             let index = int(i64::try_from(at).expect("layers are few"));
             let start = State {
                 hidden: views::select(b, &states[0], 0, index.clone()),
                 cell: states.get(1).map(|c| views::select(b, c, 0, index)),
             };
-            let (output, end) = run_direction(b, cell, &x, &w, &start, direction == 1)?;
+            let (output, end) = run_direction(b, cell, &x, w, &start, direction == 1)?;
             outputs.push(output);
             last_hidden.push(end.hidden);
             last_cell.extend(end.cell);
@@ -252,6 +263,50 @@ fn network(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
     Ok(Value::Tuple(results, None))
 }
 
+/// The parameters of every direction of every layer, from a list of tensors.
+fn plain_weights(b: &mut Builder<'_>, args: &Args<'_>, has_biases: bool, is_projected: bool) -> Result<Vec<Weights>> {
+    let params = args.tensors(b, 2)?;
+    let per_direction = 2 + 2 * usize::from(has_biases) + usize::from(is_projected);
+    if params.len() % per_direction != 0 {
+        let message = format!("{}: {} parameters, a direction has {per_direction}", b.op_name, params.len());
+        return Err(b.user(message));
+    }
+    let of = |p: &[Tensor]| Weights {
+        input: p[0].clone(),
+        hidden: p[1].clone(),
+        input_bias: has_biases.then(|| p[2].clone()),
+        hidden_bias: has_biases.then(|| p[3].clone()),
+        projection: is_projected.then(|| p[per_direction - 1].clone()),
+        reduces_range: false,
+    };
+    Ok(params.chunks_exact(per_direction).map(of).collect())
+}
+
+/// The parameters of every direction of every layer, from dynamically quantised cells: tuples of a name, biases, nothing,
+/// a list with the flag for a reduced range, and the packed weights, input's first.
+fn packed_weights(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Vec<Weights>> {
+    let cells = b.items(args.value(2)?)?;
+    let mut weights = Vec::with_capacity(cells.len());
+    for cell in &cells {
+        let parts = match cell {
+            Value::Tuple(parts, _) => parts.as_slice(),
+            _ => &[],
+        };
+        let [Value::Str(Operand::Str(name)), _, _, flags, packs] = parts else {
+            return Err(b.unsupported(format!("{} with parameters of this kind", b.op_name)));
+        };
+        let (flags, packs) = (b.items(flags)?, b.items(packs)?);
+        let ("quantized_dynamic", [first, second]) = (&**name, packs.as_slice()) else {
+            return Err(b.unsupported(format!("{} with {name} parameters", b.op_name)));
+        };
+        let flag = flags.first().and_then(|v| if let Value::Int(o) = v { known_int(o) } else { None });
+        let ((input, input_bias), (hidden, hidden_bias)) = (packed(b, first)?, packed(b, second)?);
+        let reduces_range = flag.unwrap_or(0) != 0;
+        weights.push(Weights { input, hidden, input_bias, hidden_bias, projection: None, reduces_range });
+    }
+    Ok(weights)
+}
+
 /// Copies a tensor into the storage of another of the same shape.
 fn copy_into(b: &mut Builder<'_>, target: &Tensor, source: &Tensor) {
     let mut k = KernelBuilder::new(b);
@@ -270,7 +325,7 @@ fn run_direction(
     start: &State,
     is_reverse: bool,
 ) -> Result<(Tensor, State)> {
-    let products = linear_of(b, x, &w.input, w.input_bias.as_ref())?;
+    let products = w.product(b, x, &w.input, w.input_bias.as_ref())?;
     let steps = x.dims[0];
     let dtype = start.hidden.dtype;
     let output_dims = [steps, x.dims[1], start.hidden.dims[1]];

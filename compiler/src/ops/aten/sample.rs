@@ -159,7 +159,8 @@ fn grid_sampler(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if mode == 2 && rank != 2 {
         return Err(b.user("grid_sampler(): bicubic interpolation only supports 4D input"));
     }
-    let compute = compute_type(x.dtype);
+    // In two dimensions every step is rounded to the element type, as PyTorch's kernel does.
+    let compute = if rank == 2 { x.dtype } else { compute_type(x.dtype) };
     let dims = [&x.dims[..2], &grid.dims[1..=rank]].concat();
     Ok(Value::Tensor(b.map(x.dtype, &dims, |k, i| {
         let place = [&i[..1], &i[2..]].concat();

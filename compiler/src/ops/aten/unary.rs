@@ -142,8 +142,10 @@ fn logit(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         let one = number(k, x, 1.0);
         if let Some(eps) = eps {
             let (low, high) = (number(k, x, eps), number(k, x, 1.0 - eps));
-            x = k.max(x, low);
-            x = k.min(x, high);
+            // Where eps is over one half, `low` wins.
+            let (is_low, is_high) = (k.binary(BinaryOp::Lt, x, low), k.binary(BinaryOp::Gt, x, high));
+            let limited = k.select(is_high, high, x);
+            x = k.select(is_low, low, limited);
         }
         let rest = k.sub(one, x);
         let odds = k.div(x, rest);
