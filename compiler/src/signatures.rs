@@ -259,6 +259,7 @@ fn of_type(ty: &Type) -> Option<ArgSpec> {
         Type::Int => Some(ArgSpec::Int(None)),
         Type::Float => Some(ArgSpec::Float(None)),
         Type::Bool => Some(ArgSpec::Bool(None)),
+        Type::Complex => Some(ArgSpec::Complex),
         Type::Tuple(items) => Some(ArgSpec::Tuple(items.iter().map(of_type).collect::<Option<_>>()?)),
         _ => None,
     }
@@ -290,6 +291,7 @@ pub fn of_value(value: &IValue) -> Result<ArgSpec> {
         IValue::Int(_) => ArgSpec::Int(None),
         IValue::Float(_) => ArgSpec::Float(None),
         IValue::Bool(_) => ArgSpec::Bool(None),
+        IValue::Complex(..) => ArgSpec::Complex,
         IValue::Tuple(items) => ArgSpec::Tuple(all(items)?),
         IValue::List(_, items) => ArgSpec::List(all(items)?),
         IValue::Dict(_, entries) => {

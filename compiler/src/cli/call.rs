@@ -216,6 +216,7 @@ fn filled(spec: &ArgSpec, random: &mut Generator, fill: Fill) -> Result<Value> {
         ArgSpec::Int(n) => Value::Int(n.unwrap_or(1)),
         ArgSpec::Float(x) => Value::Float(x.unwrap_or(1.0)),
         ArgSpec::Bool(b) => Value::Bool(b.unwrap_or(false)),
+        ArgSpec::Complex => Value::Complex(1.0, 0.0),
         ArgSpec::Str(text) => Value::Str(text.to_string()),
         ArgSpec::Tuple(items) => Value::Tuple(all(items)?),
         ArgSpec::List(items) => Value::List(all(items)?),

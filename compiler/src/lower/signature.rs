@@ -1,6 +1,6 @@
 //! Signatures: what is known of a method's arguments before it is lowered.
 
-use crate::types::DType;
+use crate::types::{DType, Type};
 use aot_runtime::Value as Argument;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub enum ArgSpec {
     Float(Option<f64>),
     /// A bool, and its value if the code is to be special for it.
     Bool(Option<bool>),
+    /// A complex number.
+    Complex,
     /// Text; the code is special for it.
     Str(Arc<str>),
     /// A tuple.
@@ -60,8 +62,50 @@ impl ArgSpec {
                 let entry = |(k, v): &(Argument, Argument)| Ok((Self::key(k)?, Self::of(v)?));
                 Self::Dict(entries.iter().map(entry).collect::<Result<_, String>>()?)
             }
-            Argument::Complex(..) => return Err("complex arguments are not supported".to_owned()),
+            Argument::Complex(..) => Self::Complex,
         })
+    }
+
+    /// Whether a caller may pass this for a parameter of the type. Python's own conversions apply: a bool is an int, an int is
+    /// a float, a tuple is a list.
+    pub fn is_for(&self, ty: &Type) -> bool {
+        let all = |items: &[Self], ty: &Type| items.iter().all(|item| item.is_for(ty));
+        match (ty, self) {
+            (Type::Tensor(_), spec) => matches!(spec, Self::Tensor(..)),
+            (Type::Int, spec) => matches!(spec, Self::Int(_) | Self::Bool(_) | Self::Tensor(..)),
+            (Type::Float, spec) => matches!(spec, Self::Float(_) | Self::Int(_) | Self::Bool(_) | Self::Tensor(..)),
+            (Type::Str, spec) => matches!(spec, Self::Str(_)),
+            (Type::Optional(inner), spec) => *spec == Self::None || spec.is_for(inner),
+            (Type::Union(members), spec) => members.iter().any(|member| spec.is_for(member)),
+            (Type::None, spec) => *spec == Self::None,
+            (Type::List(item), Self::List(items) | Self::Tuple(items)) => all(items, item),
+            (Type::List(_) | Type::Dict(..), Self::Tensor(..)) => false,
+            (Type::List(_), spec) => !matches!(
+                spec,
+                Self::None | Self::Int(_) | Self::Float(_) | Self::Bool(_) | Self::Complex | Self::Str(_) | Self::Dict(_)
+            ),
+            (Type::Dict(key, item), Self::Dict(entries)) => {
+                entries.iter().all(|(k, v)| k.is_for(key) && v.is_for(item))
+            }
+            (Type::Dict(..), _) => false,
+            _ => true,
+        }
+    }
+
+    /// The name that Python has for the type.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::None => "NoneType",
+            Self::Tensor(..) => "Tensor",
+            Self::Int(_) => "int",
+            Self::Float(_) => "float",
+            Self::Bool(_) => "bool",
+            Self::Complex => "complex",
+            Self::Str(_) => "str",
+            Self::Tuple(_) => "tuple",
+            Self::List(_) => "list",
+            Self::Dict(_) => "dict",
+        }
     }
 
     /// A dict key: special for its value.

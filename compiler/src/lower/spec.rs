@@ -115,6 +115,7 @@ impl<'a> Parser<'a> {
             "int" => ArgSpec::Int(None),
             "float" => ArgSpec::Float(None),
             "bool" => ArgSpec::Bool(None),
+            "complex" => ArgSpec::Complex,
             "" => return Err(self.wrong("it ends early")),
             _ if dtype_named(word).is_some() => {
                 return Err(self.wrong(&format!("the shape is missing; a tensor without dimensions is {word}[]")));
@@ -180,6 +181,7 @@ impl fmt::Display for ArgSpec {
             Self::Float(Some(x)) => write!(f, "{x:?}"),
             Self::Bool(None) => f.write_str("bool"),
             Self::Bool(Some(b)) => f.write_str(if *b { "True" } else { "False" }),
+            Self::Complex => f.write_str("complex"),
             Self::Str(text) => write!(f, "{text:?}"),
             Self::Tuple(items) => {
                 f.write_str("(")?;

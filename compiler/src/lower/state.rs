@@ -257,6 +257,16 @@ impl ProgramLowering<'_> {
         for (i, param) in params.iter().enumerate() {
             let value = match (request.args.get(i), &param.default) {
                 (Some(spec), _) => {
+                    if !spec.is_for(&param.ty) {
+                        let message = format!(
+                            "{}() Expected a value of type '{}' for argument '{}' but instead found type '{}'.",
+                            request.method,
+                            param.ty.annotation(),
+                            param.name,
+                            spec.type_name()
+                        );
+                        return Err(Diagnostic::user(message).into());
+                    }
                     let mut tree = Vec::new();
                     let value = Self::argument(lw, spec, &param.ty, &param.name, &mut tree, &mut symbols)?;
                     if let Value::Int(Operand::Var(var)) = value {
@@ -340,6 +350,8 @@ impl ProgramLowering<'_> {
                 tree.push(OutputTree::None);
                 Value::None
             }
+            ArgSpec::Complex => complex_argument(b, name, tree),
+            ArgSpec::Int(_) | ArgSpec::Float(_) if matches!(ty, Type::Complex) => complex_argument(b, name, tree),
             ArgSpec::Int(only) if matches!(ty, Type::Float) => {
                 // Callers may pass an int for a float parameter.
                 #[allow(clippy::cast_precision_loss, reason = "the conversion a caller's int undergoes")]
@@ -385,6 +397,7 @@ impl ProgramLowering<'_> {
                 let types: Vec<Type> = match ty {
                     Type::Tuple(types) => types.to_vec(),
                     Type::NamedTuple(named) => named.fields.iter().map(|(_, ty)| ty.clone()).collect(),
+                    Type::List(elem) => vec![(**elem).clone(); items.len()],
                     _ => Vec::new(),
                 };
                 let mut trees = Vec::new();
@@ -394,6 +407,9 @@ impl ProgramLowering<'_> {
                 });
                 let values = values.collect::<Outcome<Vec<_>>>()?;
                 tree.push(OutputTree::Tuple(trees));
+                if let Type::List(_) = ty {
+                    return Ok(lw.b.new_list(values));
+                }
                 Value::Tuple(values, Some(ty.clone()).filter(|t| matches!(t, Type::NamedTuple(_))))
             }
             ArgSpec::List(items) => {
@@ -693,4 +709,16 @@ impl Lowerer<'_, '_> {
             }
         })
     }
+}
+
+/// A complex argument: two inputs.
+fn complex_argument(b: &mut Builder<'_>, name: &str, tree: &mut Vec<OutputTree>) -> Value {
+    let mut part = || {
+        let var = b.new_var(VarType::Float, name);
+        b.function.inputs.push(Input { name: name.to_owned(), kind: InputKind::Scalar { var, only: None } });
+        Operand::Var(var)
+    };
+    let parts = Value::Complex(part(), part());
+    tree.push(OutputTree::Complex);
+    parts
 }

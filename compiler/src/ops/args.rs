@@ -82,17 +82,7 @@ impl Args<'_> {
     /// each answer.
     pub fn flag(&self, b: &mut Builder<'_>, at: usize) -> Result<bool> {
         match self.value(at)? {
-            Value::Bool(o) | Value::Int(o) => {
-                if let Some(known) = known(o) {
-                    return Ok(known.bits != 0);
-                }
-                if let Some(assumed) = b.assumed(o) {
-                    return Ok(assumed);
-                }
-                let number = b.cast(DType::I64, o.clone());
-                let number = b.dim(number);
-                b.decide_extent(number, 1)
-            }
+            Value::Bool(o) | Value::Int(o) => b.decide(o),
             _ => Err(self.wrong(at, "a bool")),
         }
     }

@@ -56,7 +56,8 @@ pub struct Builder<'p> {
 struct Region {
     stmts: Vec<Stmt>,
     /// Scalars computed in this region, so that equal expressions are one variable and symbolic dims compare equal.
-    scalars: HashMap<HostExpr, VarId>,
+    /// Each with the number of the statement that computes it.
+    scalars: HashMap<HostExpr, (VarId, usize)>,
 }
 
 impl<'p> Builder<'p> {
@@ -131,8 +132,7 @@ impl<'p> Builder<'p> {
         self.regions.truncate(depth);
         let region = self.regions.last_mut().expect("the outermost region stays");
         region.stmts.truncate(n_stmts);
-        // Scalars found after that point may be gone; forgetting all of this region's is safe.
-        region.scalars.clear();
+        region.scalars.retain(|_, (_, stmt)| *stmt < n_stmts);
     }
 
     /// Number of statements in the innermost region.
@@ -169,12 +169,13 @@ impl<'p> Builder<'p> {
 
     /// The value of an expression in a fresh variable, or the variable that already has it.
     fn scalar(&mut self, ty: VarType, expr: HostExpr) -> Operand {
-        if let Some(var) = self.regions.iter().rev().find_map(|r| r.scalars.get(&expr)) {
+        if let Some((var, _)) = self.regions.iter().rev().find_map(|r| r.scalars.get(&expr)) {
             return Operand::Var(*var);
         }
         let var = self.new_var(ty, "");
         self.push(Stmt::Assign(var, expr.clone()));
-        self.regions.last_mut().expect("a region is open").scalars.insert(expr, var);
+        let region = self.regions.last_mut().expect("a region is open");
+        region.scalars.insert(expr, (var, region.stmts.len() - 1));
         Operand::Var(var)
     }
 
@@ -328,6 +329,20 @@ impl<'p> Builder<'p> {
         }
         self.undecided = Some((dim, value));
         Err(self.unsupported(format!("{} of an extent known only when running", self.op_name)))
+    }
+
+    /// Whether a condition holds, where the kind of the result depends on it. If only the running program knows, this fails,
+    /// and the operator is lowered once for each answer; so the condition must be one that lowering it again finds again.
+    pub fn decide(&mut self, cond: &Operand) -> Result<bool> {
+        if let Some(known) = known(cond) {
+            return Ok(known.bits != 0);
+        }
+        if let Some(assumed) = self.assumed(cond) {
+            return Ok(assumed);
+        }
+        let number = self.cast(DType::I64, cond.clone());
+        let number = self.dim(number);
+        self.decide_extent(number, 1)
     }
 
     /// Notes the value that a condition has in the code that follows.

@@ -83,12 +83,13 @@ pub fn lower(b: &mut Builder<'_>, op: &OpName, values: &[Value]) -> Result<Value
     if !is_defined && let Some(result) = lower_out(b, op, &args)? {
         return Ok(result);
     }
-    if let Some(def) = lookup(op) {
+    if let Some(def) = aten::complex::form(&op.name, values).or_else(|| lookup(op)) {
         return (def.lower)(b, &args);
     }
     let functional = op.name.strip_suffix('_').filter(|name| !name.ends_with('_'));
     let functional = functional.map(|name| OpName::with_overload(name, &op.overload));
-    let Some(def) = functional.as_ref().and_then(lookup) else {
+    let form = functional.as_ref().and_then(|name| aten::complex::form(&name.name, values));
+    let Some(def) = form.or_else(|| functional.as_ref().and_then(lookup)) else {
         return Err(match schema::overloads(&op.name) {
             [] => b.user(format!("Unknown builtin op: {}", op.name)),
             _ => b.unsupported(format!("operator {op}")),

@@ -8,6 +8,7 @@
 mod containers;
 mod ctc;
 mod joining;
+mod numbers;
 mod numeric;
 mod order;
 pub mod text;
@@ -258,8 +259,11 @@ routines! {
     aot_rt_str_replace "str_replace" = text::str_replace;
     aot_rt_str_ord "str_ord" = text::str_ord;
     aot_rt_str_chr "str_chr" = text::str_chr;
+    aot_rt_number_text "number_text" = numbers::number_text;
+    aot_rt_hash "hash" = numbers::hash;
     aot_rt_str_to_int "str_to_int" = text::str_to_int;
     aot_rt_str_to_float "str_to_float" = text::str_to_float;
+    aot_rt_copy_bytes "copy_bytes" = numeric::copy_bytes;
     aot_rt_random_seed "random_seed" = numeric::random_seed;
     aot_rt_fill_uniform "fill_uniform" = numeric::fill_uniform;
     aot_rt_fill_normal "fill_normal" = numeric::fill_normal;

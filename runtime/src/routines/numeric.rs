@@ -23,6 +23,20 @@ fn unsupported<T>(what: &str, dtype: Dtype) -> Result<T> {
     Err(Error::new(Status::Unsupported, format!("{what} of {}", dtype.name())))
 }
 
+/// `copy_bytes(from, to)`: the memory of one buffer as another of as many bytes.
+pub(super) fn copy_bytes(call: &mut Call<'_>) -> Result<()> {
+    let (from, to) = (call.tensor(0)?, call.tensor(1)?);
+    let n_bytes = from.n_elements() * from.item_bytes();
+    if n_bytes != to.n_elements() * to.item_bytes() {
+        return Err(Error::new(Status::Internal, "copy_bytes got buffers of different sizes"));
+    }
+    if n_bytes > 0 {
+        // SAFETY: row-major memory of this many bytes each, by the contract of routines; two buffers do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(from.data(), to.data(), n_bytes) };
+    }
+    Ok(())
+}
+
 /// `random_seed(seed)`: what `torch.manual_seed` does.
 pub(super) fn random_seed(call: &mut Call<'_>) -> Result<()> {
     let seed = call.int(0)?;

@@ -5,14 +5,17 @@ pub mod arithmetic;
 pub mod arrange;
 pub mod attention;
 pub mod compare;
+pub mod complex;
 pub mod contraction;
 pub mod conv;
 pub mod copy;
 pub mod create;
+pub mod criteria;
 pub mod distributions;
 pub mod embedding;
 pub mod encoder;
 pub mod index;
+pub mod labels;
 pub mod loss;
 pub mod nonzero;
 pub mod norm;
@@ -43,14 +46,17 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("arrange", arrange::DEFS),
     ("attention", attention::DEFS),
     ("compare", compare::DEFS),
+    ("complex", complex::DEFS),
     ("contraction", contraction::DEFS),
     ("conv", conv::DEFS),
     ("copy", copy::DEFS),
     ("create", create::DEFS),
+    ("criteria", criteria::DEFS),
     ("distributions", distributions::DEFS),
     ("embedding", embedding::DEFS),
     ("encoder", encoder::DEFS),
     ("index", index::DEFS),
+    ("labels", labels::DEFS),
     ("loss", loss::DEFS),
     ("nonzero", nonzero::DEFS),
     ("norm", norm::DEFS),

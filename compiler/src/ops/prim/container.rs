@@ -8,6 +8,7 @@ use crate::loops::{Arg, BinaryOp, BufferClass, Const, Dim, Operand, VarId, VarTy
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::aten::arrange;
+use crate::ops::aten::pointwise::elementwise;
 use crate::ops::builder::Builder;
 use crate::ops::value::{Cell, CellId, ItemFacts, RunTimeList, Tensor, Value, known, known_int};
 use crate::ops::views;
@@ -75,7 +76,7 @@ pub(super) fn item_arg(b: &mut Builder<'_>, value: &Value) -> Result<Arg> {
 }
 
 /// The value a routine gave as an item of a run-time list.
-fn fetched(b: &mut Builder<'_>, routine: &'static str, args: Vec<Arg>, facts: &ItemFacts) -> Value {
+pub(super) fn fetched(b: &mut Builder<'_>, routine: &'static str, args: Vec<Arg>, facts: &ItemFacts) -> Value {
     let ty = match facts {
         ItemFacts::Int => VarType::Int,
         ItemFacts::Float => VarType::Float,
@@ -137,11 +138,9 @@ fn get_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         match cell(b, args, 0)?.1 {
             Cell::List(items) => items,
             Cell::Dict(entries) => {
-                let key = known_key(b, args, 1)?;
-                let found = entries.into_iter().find(|(k, _)| *k == key);
-                return Ok(match found {
-                    Some((_, value)) => value,
-                    None => missing(b, &key),
+                return Ok(match entry(b, &entries, args.value(1)?)? {
+                    Some(at) => entries[at].1.clone(),
+                    None => missing(b, args.value(1)?),
                 });
             }
             Cell::RunTimeList(list) => {
@@ -213,15 +212,37 @@ pub(super) fn missing(b: &mut Builder<'_>, key: &Value) -> Value {
     raise(b, "KeyError", &text)
 }
 
+/// Where a key's entry is; a key that only the running program knows is compared with each, and the code that follows is
+/// lowered once for each answer.
+pub(super) fn entry(b: &mut Builder<'_>, entries: &[(Value, Value)], key: &Value) -> Result<Option<usize>> {
+    if is_known_key(key) {
+        return Ok(entries.iter().position(|(k, _)| k == key));
+    }
+    if !matches!(key, Value::Int(_) | Value::Float(_) | Value::Bool(_)) {
+        return Err(b.unsupported(format!("{} with a key that is known only when running", b.op_name)));
+    }
+    for (at, (k, _)) in entries.iter().enumerate() {
+        let is = same(b, k, key)?;
+        if b.decide(&is)? {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
+}
+
+fn is_known_key(key: &Value) -> bool {
+    match key {
+        Value::Int(o) | Value::Float(o) | Value::Bool(o) => known(o).is_some(),
+        Value::Complex(re, im) => known(re).is_some() && known(im).is_some(),
+        Value::Str(o) => matches!(o, Operand::Str(_)),
+        _ => false,
+    }
+}
+
 /// A key that is known when compiling.
 pub(super) fn known_key(b: &Builder<'_>, args: &Args<'_>, at: usize) -> Result<Value> {
     let key = args.value(at)?;
-    let is_known = match key {
-        Value::Int(o) | Value::Float(o) | Value::Bool(o) => known(o).is_some(),
-        Value::Str(o) => matches!(o, Operand::Str(_)),
-        _ => false,
-    };
-    if is_known {
+    if is_known_key(key) {
         return Ok(key.clone());
     }
     Err(b.unsupported(format!("{} with a key that is known only when running", b.op_name)))
@@ -243,8 +264,10 @@ fn set_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             store(b, id, Cell::List(items));
         }
         Cell::Dict(mut entries) => {
-            let key = known_key(b, args, 1)?;
-            put(&mut entries, key, value);
+            match entry(b, &entries, args.value(1)?)? {
+                Some(at) => entries[at].1 = value,
+                None => entries.push((known_key(b, args, 1)?, value)),
+            }
             store(b, id, Cell::Dict(entries));
         }
         Cell::RunTimeList(list) => {
@@ -271,8 +294,7 @@ fn pop(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (id, contents) = cell(b, args, 0)?;
     match contents {
         Cell::Dict(mut entries) => {
-            let key = known_key(b, args, 1)?;
-            match entries.iter().position(|(k, _)| *k == key) {
+            match entry(b, &entries, args.value(1)?)? {
                 Some(at) => {
                     let (_, value) = entries.remove(at);
                     store(b, id, Cell::Dict(entries));
@@ -280,7 +302,7 @@ fn pop(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
                 }
                 None => match args.values.get(2) {
                     Some(default) => Ok(default.clone()),
-                    None => Ok(missing(b, &key)),
+                    None => Ok(missing(b, args.value(1)?)),
                 },
             }
         }
@@ -342,15 +364,70 @@ fn copy(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 /// Whether two items are equal: folded where both are known.
-pub(super) fn same(b: &mut Builder<'_>, x: &Value, y: &Value) -> Operand {
-    match (x, y) {
+pub(super) fn same(b: &mut Builder<'_>, x: &Value, y: &Value) -> Result<Operand> {
+    Ok(match (x, y) {
         (Value::Int(p) | Value::Bool(p) | Value::Float(p), Value::Int(q) | Value::Bool(q) | Value::Float(q)) => {
-            let (p, q) = (b.cast(DType::F64, p.clone()), b.cast(DType::F64, q.clone()));
+            let is_float = [p, q].iter().any(|o| b.operand_type(o) == VarType::Float);
+            let dtype = if is_float { DType::F64 } else { DType::I64 };
+            let (p, q) = (b.cast(dtype, p.clone()), b.cast(dtype, q.clone()));
             b.binary(BinaryOp::Eq, p, q)
         }
         (Value::Str(p), Value::Str(q)) => super::text::same(b, p, q),
+        (Value::Tensor(p), Value::Tensor(q)) => return same_tensors(b, p, q),
+        (Value::Complex(..) | Value::Int(_) | Value::Float(_) | Value::Bool(_), Value::Complex(..)) | (Value::Complex(..), _) => {
+            let (Some((p, i)), Some((q, j))) = (super::complex::parts(b, x), super::complex::parts(b, y)) else {
+                return Ok(Operand::Const(Const::bool(false)));
+            };
+            let (real, imaginary) = (b.binary(BinaryOp::Eq, p, q), b.binary(BinaryOp::Eq, i, j));
+            b.binary(BinaryOp::And, real, imaginary)
+        }
+        (Value::Tuple(p, _), Value::Tuple(q, _)) => return all_same(b, p, q),
+        (Value::Cell(p), Value::Cell(q)) if p != q => match (b.heap.cells[*p].clone(), b.heap.cells[*q].clone()) {
+            (Cell::List(p), Cell::List(q)) => return all_same(b, &p, &q),
+            (Cell::Dict(p), Cell::Dict(q)) => return same_entries(b, &p, &q),
+            _ => Operand::Const(Const::bool(false)),
+        },
         _ => Operand::Const(Const::bool(x == y)),
+    })
+}
+
+/// Whether two lists have equal items.
+pub(super) fn all_same(b: &mut Builder<'_>, x: &[Value], y: &[Value]) -> Result<Operand> {
+    let mut result = Operand::Const(Const::bool(x.len() == y.len()));
+    for (p, q) in x.iter().zip(y) {
+        let is = same(b, p, q)?;
+        result = b.binary(BinaryOp::And, result, is);
     }
+    Ok(result)
+}
+
+/// Whether two dicts have equal values at equal keys.
+fn same_entries(b: &mut Builder<'_>, x: &[(Value, Value)], y: &[(Value, Value)]) -> Result<Operand> {
+    let mut result = Operand::Const(Const::bool(x.len() == y.len()));
+    for (key, value) in x {
+        let is = match y.iter().find(|(k, _)| k == key) {
+            Some((_, other)) => same(b, value, other)?,
+            None => Operand::Const(Const::bool(false)),
+        };
+        result = b.binary(BinaryOp::And, result, is);
+    }
+    Ok(result)
+}
+
+/// Whether two tensors of one element are equal; of more elements the question has no answer.
+fn same_tensors(b: &mut Builder<'_>, x: &Tensor, y: &Tensor) -> Result<Operand> {
+    let equal = elementwise(b, &[x, y], Some(DType::Bool), |k, v| k.binary(BinaryOp::Eq, v[0], v[1]))?;
+    let count = b.product(&equal.dims);
+    match known_int(&count) {
+        Some(1) => {}
+        Some(0) => return Err(b.user("Boolean value of Tensor with no values is ambiguous")),
+        Some(_) => return Err(b.user("Boolean value of Tensor with more than one value is ambiguous")),
+        None => {
+            let is_one = b.binary(BinaryOp::Eq, count, int(1));
+            b.check(is_one, "Boolean value of Tensor with more than one value is ambiguous");
+        }
+    }
+    Ok(b.item(&equal))
 }
 
 fn contains(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
@@ -368,7 +445,7 @@ fn contains(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let wanted = args.value(1)?.clone();
     let mut found = Operand::Const(Const::bool(false));
     for item in &items {
-        let is = same(b, item, &wanted);
+        let is = same(b, item, &wanted)?;
         found = b.binary(BinaryOp::Or, found, is);
     }
     Ok(Value::Bool(found))

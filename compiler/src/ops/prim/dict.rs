@@ -1,6 +1,6 @@
 //! Dicts with known keys, in the order they were set.
 
-use super::container::{cell, known_key, put, raise, store};
+use super::container::{cell, entry, known_key, put, raise, store};
 use crate::diag::Result;
 use crate::ops::OpDef;
 use crate::ops::args::Args;
@@ -43,17 +43,16 @@ fn entries(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn get(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (_, entries) = dict_cell(b, args, 0)?;
-    let key = known_key(b, args, 1)?;
-    let found = entries.into_iter().find(|(k, _)| *k == key).map(|(_, v)| v);
+    let found = entry(b, &entries, args.value(1)?)?.map(|at| entries[at].1.clone());
     Ok(found.or_else(|| args.values.get(2).cloned()).unwrap_or(Value::None))
 }
 
 fn set_default(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (id, mut entries) = dict_cell(b, args, 0)?;
-    let key = known_key(b, args, 1)?;
-    if let Some((_, value)) = entries.iter().find(|(k, _)| *k == key) {
-        return Ok(value.clone());
+    if let Some(at) = entry(b, &entries, args.value(1)?)? {
+        return Ok(entries[at].1.clone());
     }
+    let key = known_key(b, args, 1)?;
     let value = args.value(2)?.clone();
     entries.push((key, value.clone()));
     store(b, id, Cell::Dict(entries));

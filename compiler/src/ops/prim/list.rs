@@ -1,6 +1,6 @@
 //! Lists: grown, sliced, ordered, searched and summed up.
 
-use super::container::{cell, item_arg, list, object, raise, same, store};
+use super::container::{all_same, cell, item_arg, list, object, raise, same, store};
 use super::scalar::number_value;
 use crate::diag::Result;
 use crate::loops::{Arg, BinaryOp, Const, Operand, UnaryOp, VarType};
@@ -16,11 +16,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::extend", lower: extend },
     OpDef { name: "aten::insert", lower: insert },
     OpDef { name: "aten::reverse", lower: reverse },
-    OpDef { name: "aten::sort.int", lower: sort },
-    OpDef { name: "aten::sort.float", lower: sort },
-    OpDef { name: "aten::sort.bool", lower: sort },
-    OpDef { name: "aten::sort.str", lower: sort },
-    OpDef { name: "aten::sorted", lower: sorted },
     OpDef { name: "aten::slice.t", lower: slice },
     OpDef { name: "aten::add.t", lower: concat },
     OpDef { name: "aten::add_.t", lower: extend_same },
@@ -30,12 +25,15 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::index.list_float", lower: index },
     OpDef { name: "aten::index.list_bool", lower: index },
     OpDef { name: "aten::index.list_str", lower: index },
+    OpDef { name: "aten::index.list_Tensor", lower: index },
     OpDef { name: "aten::count", lower: count },
     OpDef { name: "aten::remove", lower: remove },
     OpDef { name: "aten::eq.int_list", lower: |b, a| equal(b, a, false) },
     OpDef { name: "aten::eq.float_list", lower: |b, a| equal(b, a, false) },
     OpDef { name: "aten::eq.bool_list", lower: |b, a| equal(b, a, false) },
     OpDef { name: "aten::eq.str_list", lower: |b, a| equal(b, a, false) },
+    OpDef { name: "aten::eq.Tensor_list", lower: |b, a| equal(b, a, false) },
+    OpDef { name: "aten::ne.Tensor_list", lower: |b, a| equal(b, a, true) },
     OpDef { name: "aten::ne.int_list", lower: |b, a| equal(b, a, true) },
     OpDef { name: "aten::ne.float_list", lower: |b, a| equal(b, a, true) },
     OpDef { name: "aten::ne.bool_list", lower: |b, a| equal(b, a, true) },
@@ -48,12 +46,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "prim::max.self_int", lower: |b, a| fold(b, a, BinaryOp::Max) },
     OpDef { name: "prim::max.self_float", lower: |b, a| fold(b, a, BinaryOp::Max) },
     OpDef { name: "prim::max.self_bool", lower: |b, a| fold(b, a, BinaryOp::Or) },
-    OpDef { name: "prim::min.int_list", lower: |b, a| extreme_list(b, a, false) },
-    OpDef { name: "prim::min.float_list", lower: |b, a| extreme_list(b, a, false) },
-    OpDef { name: "prim::min.bool_list", lower: |b, a| extreme_list(b, a, false) },
-    OpDef { name: "prim::max.int_list", lower: |b, a| extreme_list(b, a, true) },
-    OpDef { name: "prim::max.float_list", lower: |b, a| extreme_list(b, a, true) },
-    OpDef { name: "prim::max.bool_list", lower: |b, a| extreme_list(b, a, true) },
     OpDef { name: "aten::sum.int", lower: |b, a| fold(b, a, BinaryOp::Add) },
     OpDef { name: "aten::sum.float", lower: |b, a| fold(b, a, BinaryOp::Add) },
     OpDef { name: "aten::all.int", lower: |b, a| truth(b, a, BinaryOp::And) },
@@ -150,43 +142,6 @@ fn reverse(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     Ok(Value::None)
 }
 
-/// Known numbers or texts in ascending order; stable.
-fn in_order(b: &Builder<'_>, mut items: Vec<Value>, descending: bool) -> Result<Vec<Value>> {
-    let key = |v: &Value| match v {
-        Value::Int(o) | Value::Float(o) | Value::Bool(o) => known(o).map(|c| (c.as_f64(), None)),
-        Value::Str(Operand::Str(text)) => Some((0.0, Some(text.clone()))),
-        _ => None,
-    };
-    if items.iter().any(|v| key(v).is_none()) {
-        return Err(b.unsupported("sorting a list of values known only when running"));
-    }
-    let compare = |x: &Value, y: &Value| {
-        let (x, y) = (key(x), key(y));
-        x.partial_cmp(&y).unwrap_or(std::cmp::Ordering::Equal)
-    };
-    items.sort_by(|x, y| if descending { compare(y, x) } else { compare(x, y) });
-    Ok(items)
-}
-
-fn sort(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let descending = args.values.len() > 1 && args.flag(b, 1)?;
-    if let (_, Cell::RunTimeList(list)) = cell(b, args, 0)? {
-        let flag = Arg::Scalar(Operand::Const(Const::bool(descending)));
-        b.call("list_sort", vec![object(&list), flag], &[]);
-        return Ok(Value::None);
-    }
-    let (id, items) = list(b, args, 0)?;
-    let items = in_order(b, items, descending)?;
-    store(b, id, Cell::List(items));
-    Ok(Value::None)
-}
-
-fn sorted(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (_, items) = list(b, args, 0)?;
-    let items = in_order(b, items, false)?;
-    Ok(b.new_list(items))
-}
-
 fn slice(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (_, contents) = cell(b, args, 0)?;
     if let Cell::RunTimeList(list) = contents {
@@ -259,10 +214,16 @@ fn repeat(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 fn find(b: &mut Builder<'_>, args: &Args<'_>, items: &[Value]) -> Result<Option<usize>> {
     let wanted = args.value(1)?.clone();
     for (at, item) in items.iter().enumerate() {
-        let is = same(b, item, &wanted);
+        let is = same(b, item, &wanted)?;
         match known(&is) {
             Some(c) if c.bits != 0 => return Ok(Some(at)),
             Some(_) => {}
+            // A comparison of numbers is found again when this is lowered for an answer; others are not.
+            None if matches!(item, Value::Int(_) | Value::Float(_) | Value::Bool(_)) => {
+                if b.decide(&is)? {
+                    return Ok(Some(at));
+                }
+            }
             None => return Err(b.unsupported("a search among values that are known only when running")),
         }
     }
@@ -271,6 +232,19 @@ fn find(b: &mut Builder<'_>, args: &Args<'_>, items: &[Value]) -> Result<Option<
 
 fn index(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (_, items) = list(b, args, 0)?;
+    // The last match is overwritten by earlier ones, so that items compared only when running need no branch.
+    let wanted = args.value(1)?.clone();
+    let mut position = int(-1);
+    for (at, item) in items.iter().enumerate().rev() {
+        let is = same(b, item, &wanted)?;
+        position = b.select(is, int(i64::try_from(at).unwrap_or(i64::MAX)), position);
+    }
+    if known(&position).is_none() {
+        let is_there = b.binary(BinaryOp::Ge, position.clone(), int(0));
+        let text = super::text::constant_text(&wanted).unwrap_or_default();
+        b.check_class(is_there, "ValueError", &format!("'{text}' is not in list"));
+        return Ok(Value::Int(position));
+    }
     if let Some(at) = find(b, args, &items)? {
         Ok(Value::int(i64::try_from(at).unwrap_or(i64::MAX)))
     } else {
@@ -284,7 +258,7 @@ fn count(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let wanted = args.value(1)?.clone();
     let mut total = int(0);
     for item in &items {
-        let is = same(b, item, &wanted);
+        let is = same(b, item, &wanted)?;
         let one = b.cast(DType::I64, is);
         total = b.binary(BinaryOp::Add, total, one);
     }
@@ -303,11 +277,7 @@ fn remove(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn equal(b: &mut Builder<'_>, args: &Args<'_>, negated: bool) -> Result<Value> {
     let (x, y) = (b.items(args.value(0)?)?, b.items(args.value(1)?)?);
-    let mut result = Operand::Const(Const::bool(x.len() == y.len()));
-    for (p, q) in x.iter().zip(&y) {
-        let is = same(b, p, q);
-        result = b.binary(BinaryOp::And, result, is);
-    }
+    let result = all_same(b, &x, &y)?;
     Ok(Value::Bool(if negated { b.unary(UnaryOp::Not, result) } else { result }))
 }
 
@@ -344,23 +314,6 @@ fn truth(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
         }
     }
     Ok(Value::Bool(result))
-}
-
-/// The lesser or greater of two lists of known numbers, compared item by item.
-fn extreme_list(b: &mut Builder<'_>, args: &Args<'_>, greatest: bool) -> Result<Value> {
-    let numbers = |items: Vec<Value>| -> Option<Vec<f64>> {
-        let number = |v: &Value| match v {
-            Value::Int(o) | Value::Float(o) | Value::Bool(o) => known(o).map(Const::as_f64),
-            _ => None,
-        };
-        items.iter().map(number).collect()
-    };
-    let (x, y) = (list(b, args, 0)?.1, list(b, args, 1)?.1);
-    let (Some(x), Some(y)) = (numbers(x), numbers(y)) else {
-        return Err(b.unsupported("comparing lists of values known only when running"));
-    };
-    let takes_second = if greatest { y > x } else { y < x };
-    Ok(args.value(usize::from(takes_second))?.clone())
 }
 
 fn rangelist(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

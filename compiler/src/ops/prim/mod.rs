@@ -1,8 +1,11 @@
 //! Operators on numbers, strings, lists and dicts, and the `prim::` ones that are plain functions of their arguments.
 
+pub mod complex;
 pub mod container;
 pub mod dict;
+pub mod digest;
 pub mod list;
+pub mod order;
 pub mod scalar;
 pub mod tensor_props;
 pub mod text;
@@ -14,8 +17,12 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("scalar", scalar::BINARY_DEFS),
     ("scalar", scalar::UNARY_DEFS),
     ("scalar", scalar::DEFS),
+    ("complex", complex::BINARY_DEFS),
+    ("complex", complex::DEFS),
     ("container", container::DEFS),
     ("list", list::DEFS),
+    ("order", order::DEFS),
+    ("digest", digest::DEFS),
     ("dict", dict::DEFS),
     ("tensor_props", tensor_props::DEFS),
     ("text", text::DEFS),

@@ -168,17 +168,26 @@ fn float_pair(b: &mut Builder<'_>, args: &Args<'_>) -> Result<(Operand, Operand)
 }
 
 fn arithmetic(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
+    if args.values.iter().any(|v| matches!(v, Value::Complex(..))) {
+        return super::complex::binary(b, args, op);
+    }
     let (x, y, is_float) = pair(b, args)?;
     let result = b.binary(op, x, y);
     Ok(if is_float { Value::Float(result) } else { Value::Int(result) })
 }
 
 fn floats(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
+    if args.values.iter().any(|v| matches!(v, Value::Complex(..))) {
+        return super::complex::binary(b, args, op);
+    }
     let (x, y) = float_pair(b, args)?;
     Ok(Value::Float(b.binary(op, x, y)))
 }
 
 fn compare(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
+    if args.values.iter().any(|v| matches!(v, Value::Complex(..))) {
+        return super::complex::binary(b, args, op);
+    }
     let (x, y, _) = pair(b, args)?;
     Ok(Value::Bool(b.binary(op, x, y)))
 }

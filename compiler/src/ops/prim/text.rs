@@ -42,6 +42,9 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::isspace", lower: |b, a| all(b, a, |c| c.is_ascii_whitespace()) },
     OpDef { name: "aten::ord", lower: ord },
     OpDef { name: "aten::chr", lower: chr },
+    OpDef { name: "aten::hex", lower: |b, a| digits(b, a, 'x') },
+    OpDef { name: "aten::oct", lower: |b, a| digits(b, a, 'o') },
+    OpDef { name: "aten::bin", lower: |b, a| digits(b, a, 'b') },
 ];
 
 fn count(n: usize) -> i64 {
@@ -228,7 +231,26 @@ fn percent_format(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
                 let value = known(o).map_or(0.0, Const::as_f64);
                 parts.push(Part::Text(format!("{value:.6}")));
             }
-            (Some(other), _) => return Err(b.unsupported(format!("the format %{other}"))),
+            (Some(form @ ('f' | 'F' | 'e' | 'E' | 'g' | 'G')), Value::Float(o) | Value::Int(o)) => {
+                let number = b.cast(DType::F64, o.clone());
+                let text = formatted(b, form, number);
+                parts.push(Part::Value(Arg::Scalar(text)));
+            }
+            (Some('c'), Value::Int(o)) => {
+                let letter = chr_of(b, o.clone())?;
+                render(b, &letter, &mut parts)?;
+            }
+            (Some('c'), Value::Str(o @ Operand::Str(text))) if text.chars().count() == 1 => {
+                parts.push(Part::Value(Arg::Scalar(o.clone())));
+            }
+            (Some('c'), Value::Str(Operand::Str(_))) => {
+                return Err(b.user("%c requires an int or char for string format"));
+            }
+            (Some(form @ ('d' | 'i' | 'f' | 'F' | 'e' | 'E' | 'g' | 'G' | 'c')), other) => {
+                let found = other.kind();
+                return Err(b.user(format!("%{form} requires a number for string format, but got {found}")));
+            }
+            (Some(other), _) => return Err(b.user(format!("The specifier %{other} is not supported in TorchScript format strings"))),
             (None, _) => return Err(b.user("Incomplete format specifier")),
         }
     }
@@ -360,8 +382,25 @@ fn ord(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     }
 }
 
+/// An integer with the digits of another base: `-0x3e8`.
+fn digits(b: &mut Builder<'_>, args: &Args<'_>, base: char) -> Result<Value> {
+    let number = args.int(b, 0)?;
+    Ok(Value::Str(formatted(b, base, number)))
+}
+
+/// A number in the form that a letter names: `x`, `o`, `b`, or `f`, `e`, `g` of printf and their capitals.
+fn formatted(b: &mut Builder<'_>, form: char, number: Operand) -> Operand {
+    let form = Operand::Const(Const::int(i64::from(u32::from(form))));
+    let var = b.call("number_text", vec![Arg::Scalar(form), Arg::Scalar(number)], &[VarType::Object]);
+    Operand::Var(var[0])
+}
+
 fn chr(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let code = args.int(b, 0)?;
+    chr_of(b, code)
+}
+
+fn chr_of(b: &mut Builder<'_>, code: Operand) -> Result<Value> {
     let Some(code) = known_int(&code) else {
         let var = b.call("str_chr", vec![Arg::Scalar(code)], &[VarType::Object]);
         return Ok(Value::Str(Operand::Var(var[0])));

@@ -1,0 +1,114 @@
+//! Numbers in other forms: digits of other bases, printf's formats, hashes.
+
+use super::{Call, raise};
+use crate::error::Result;
+use crate::object::{Body, Item};
+
+/// `number_text(form, number)`: `form` is the code of a letter, `x`, `o` or `b` of integers, `f`, `e` or `g` of floats.
+pub(super) fn number_text(call: &mut Call<'_>) -> Result<()> {
+    let form = u8::try_from(call.int(0)?).map_or('?', char::from);
+    let text = match form {
+        'x' | 'o' | 'b' => {
+            let number = call.int(1)?;
+            let (sign, size) = (if number < 0 { "-" } else { "" }, number.unsigned_abs());
+            match form {
+                'x' => format!("{sign}0x{size:x}"),
+                'o' => format!("{sign}0o{size:o}"),
+                _ => format!("{sign}0b{size:b}"),
+            }
+        }
+        _ => {
+            let text = printf(form.to_ascii_lowercase(), call.float(1)?);
+            if form.is_ascii_uppercase() { text.to_ascii_uppercase() } else { text }
+        }
+    };
+    call.ret_text(text)
+}
+
+/// A float as C's `%f`, `%e` and `%g` print it, with 6 digits.
+fn printf(form: char, x: f64) -> String {
+    if !x.is_finite() {
+        return if x.is_nan() { "nan".into() } else { if x < 0.0 { "-inf" } else { "inf" }.into() };
+    }
+    let scientific = |digits: usize| {
+        let text = format!("{x:.digits$e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        (mantissa.to_owned(), exponent.parse::<i32>().unwrap_or(0))
+    };
+    let exponent_text = |exponent: i32| format!("e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs());
+    let trimmed = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    match form {
+        'e' => {
+            let (mantissa, exponent) = scientific(6);
+            mantissa + &exponent_text(exponent)
+        }
+        'g' => {
+            let (mantissa, exponent) = scientific(5);
+            if (-4..6).contains(&exponent) {
+                trimmed(&format!("{x:.*}", usize::try_from(5 - exponent).unwrap_or(0)))
+            } else {
+                trimmed(&mantissa) + &exponent_text(exponent)
+            }
+        }
+        _ => format!("{x:.6}"),
+    }
+}
+
+/// `hash(item)`: of integers themselves, of floats and text what the C++ library of GCC computes.
+pub(super) fn hash(call: &mut Call<'_>) -> Result<()> {
+    let hash = match call.item(0)? {
+        Item::None => 0,
+        Item::Bool(x) => u64::from(x),
+        Item::Int(x) => x as u64,
+        // 0 and -0 are equal, so their hashes are.
+        Item::Float(0.0) => 0,
+        Item::Float(x) => murmur(&x.to_ne_bytes()),
+        Item::Object(object) => match object.body() {
+            Body::Str(bytes) => murmur(bytes),
+            _ => return raise("RuntimeError", "Can't hash this value"),
+        },
+        Item::Complex(..) => return raise("RuntimeError", "Can't hash complex numbers"),
+    };
+    call.ret_int(hash as i64)
+}
+
+/// MurmurHash64A with libstdc++'s seed. Source: A. Appleby, MurmurHash2 (public domain).
+fn murmur(bytes: &[u8]) -> u64 {
+    const FACTOR: u64 = 0xc6a4_a793_5bd1_e995;
+    const SEED: u64 = 0xc70f_6907;
+    let mix = |x: u64| x ^ (x >> 47);
+    let mut hash = SEED ^ (bytes.len() as u64).wrapping_mul(FACTOR);
+    let mut chunks = bytes.chunks_exact(8);
+    for chunk in &mut chunks {
+        let word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        hash = (hash ^ mix(word.wrapping_mul(FACTOR)).wrapping_mul(FACTOR)).wrapping_mul(FACTOR);
+    }
+    let rest = chunks.remainder();
+    if !rest.is_empty() {
+        let word = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        hash = (hash ^ word).wrapping_mul(FACTOR);
+    }
+    mix(mix(hash).wrapping_mul(FACTOR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_hash_as_in_pytorch() {
+        assert_eq!(murmur(&20.0_f64.to_ne_bytes()) as i64, -1_756_865_576_808_486_527);
+        assert_eq!(murmur(&22.443_f64.to_ne_bytes()) as i64, -7_539_466_320_051_675_080);
+    }
+
+    #[test]
+    fn floats_print_as_in_c() {
+        assert_eq!(printf('e', 1.0), "1.000000e+00");
+        assert_eq!(printf('g', 0.0001), "0.0001");
+        assert_eq!(printf('g', 1e20), "1e+20");
+        assert_eq!(printf('f', 2.5), "2.500000");
+    }
+}
