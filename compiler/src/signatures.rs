@@ -210,7 +210,12 @@ impl Symbols {
                 ArgSpec::Dict(entries.iter().map(|(key, value)| (key.clone(), self.arg(value))).collect())
             }
             ArgSpec::Tensor(dtype, dims) => ArgSpec::Tensor(*dtype, dims.iter().map(|dim| self.dim(dim)).collect()),
-            ArgSpec::None | ArgSpec::Int(_) | ArgSpec::Float(_) | ArgSpec::Bool(_) | ArgSpec::Str(_) => spec.clone(),
+            ArgSpec::None
+            | ArgSpec::Int(_)
+            | ArgSpec::Float(_)
+            | ArgSpec::Bool(_)
+            | ArgSpec::Complex
+            | ArgSpec::Str(_) => spec.clone(),
         }
     }
 

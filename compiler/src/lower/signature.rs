@@ -82,7 +82,13 @@ impl ArgSpec {
             (Type::List(_) | Type::Dict(..), Self::Tensor(..)) => false,
             (Type::List(_), spec) => !matches!(
                 spec,
-                Self::None | Self::Int(_) | Self::Float(_) | Self::Bool(_) | Self::Complex | Self::Str(_) | Self::Dict(_)
+                Self::None
+                    | Self::Int(_)
+                    | Self::Float(_)
+                    | Self::Bool(_)
+                    | Self::Complex
+                    | Self::Str(_)
+                    | Self::Dict(_)
             ),
             (Type::Dict(key, item), Self::Dict(entries)) => {
                 entries.iter().all(|(k, v)| k.is_for(key) && v.is_for(item))

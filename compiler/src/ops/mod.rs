@@ -140,6 +140,12 @@ fn lower_out(b: &mut Builder<'_>, op: &OpName, args: &Args<'_>) -> Result<Option
     for (i, value) in (0..schema.args.len()).filter(|i| is_out(*i)).zip(results) {
         let target = args.tensor(i)?;
         let Value::Tensor(result) = value else { return Ok(None) };
+        if let (Some(own), Some(made)) = (target.known_dims(), result.known_dims())
+            && own != made
+        {
+            // PyTorch gives the target the result's shape; here a tensor keeps the shape it has.
+            return Err(b.unsupported(format!("{op} into a tensor of another shape")));
+        }
         write_result(b, &target, &result)?;
         targets.push(Value::Tensor(target));
     }

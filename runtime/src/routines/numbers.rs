@@ -36,9 +36,9 @@ fn printf(form: char, x: f64) -> String {
         (mantissa.to_owned(), exponent.parse::<i32>().unwrap_or(0))
     };
     let exponent_text = |exponent: i32| format!("e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs());
-    let trimmed = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text.to_owned(),
+    let trimmed = |text: &str| {
+        let zeros = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text };
+        zeros.to_owned()
     };
     match form {
         'e' => {
@@ -75,7 +75,7 @@ pub(super) fn hash(call: &mut Call<'_>) -> Result<()> {
     call.ret_int(hash as i64)
 }
 
-/// MurmurHash64A with libstdc++'s seed. Source: A. Appleby, MurmurHash2 (public domain).
+/// The 64-bit Murmur hash, version 2, with GCC's seed. Source: A. Appleby (public domain).
 fn murmur(bytes: &[u8]) -> u64 {
     const FACTOR: u64 = 0xc6a4_a793_5bd1_e995;
     const SEED: u64 = 0xc70f_6907;

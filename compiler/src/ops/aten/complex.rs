@@ -36,7 +36,10 @@ const FORMS: &[OpDef] = &[
     OpDef { name: "aten::true_divide", lower: |b, a| binary(b, a, quotient) },
     OpDef { name: "aten::eq", lower: |b, a| compare(b, a, BinaryOp::Eq, BinaryOp::And) },
     OpDef { name: "aten::ne", lower: |b, a| compare(b, a, BinaryOp::Ne, BinaryOp::Or) },
-    OpDef { name: "aten::neg", lower: |b, a| each(b, a, |k, [x, y]| [k.unary(UnaryOp::Neg, x), k.unary(UnaryOp::Neg, y)]) },
+    OpDef {
+        name: "aten::neg",
+        lower: |b, a| each(b, a, |k, [x, y]| [k.unary(UnaryOp::Neg, x), k.unary(UnaryOp::Neg, y)]),
+    },
     OpDef { name: "aten::conj", lower: |b, a| each(b, a, |k, [x, y]| [x, k.unary(UnaryOp::Neg, y)]) },
     OpDef { name: "aten::conj_physical", lower: |b, a| each(b, a, |k, [x, y]| [x, k.unary(UnaryOp::Neg, y)]) },
     OpDef { name: "aten::resolve_conj", lower: |_, a| Ok(a.value(0)?.clone()) },

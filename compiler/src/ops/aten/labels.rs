@@ -36,13 +36,7 @@ struct Labelled {
 }
 
 impl Labelled {
-    fn new(
-        b: &mut Builder<'_>,
-        scores: Tensor,
-        labels: Tensor,
-        weight: Option<Tensor>,
-        ignored: i64,
-    ) -> Result<Self> {
+    fn new(b: &mut Builder<'_>, scores: Tensor, labels: Tensor, weight: Option<Tensor>, ignored: i64) -> Result<Self> {
         if scores.rank() == 0 || labels.rank() + 1 != scores.rank() {
             return Err(b.user(format!(
                 "Expected target size of rank {}, got {}",

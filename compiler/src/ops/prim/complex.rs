@@ -46,7 +46,10 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::neg.complex", lower: |b, a| function(b, a, |b, z| (negated(b, &z.0), negated(b, &z.1))) },
     OpDef { name: "aten::exp.complex", lower: |b, a| function(b, a, exp) },
     OpDef { name: "aten::log.complex", lower: |b, a| function(b, a, log) },
-    OpDef { name: "aten::log10.complex", lower: |b, a| function(b, a, |b, z| log_of_base(b, z, std::f64::consts::LN_10)) },
+    OpDef {
+        name: "aten::log10.complex",
+        lower: |b, a| function(b, a, |b, z| log_of_base(b, z, std::f64::consts::LN_10)),
+    },
     OpDef { name: "aten::log.complex_complex", lower: log_base },
     OpDef { name: "aten::log.complex_float", lower: log_base },
     OpDef { name: "aten::log.complex_int", lower: log_base },
@@ -68,8 +71,14 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::angle.complex", lower: angle },
     OpDef { name: "prim::abs.complex", lower: size },
     OpDef { name: "aten::isnan.complex", lower: |b, a| test(b, a, BinaryOp::Or, |b, x| b.unary(UnaryOp::IsNan, x)) },
-    OpDef { name: "aten::isinf.complex", lower: |b, a| test(b, a, BinaryOp::Or, |b, x| against_infinity(b, x, BinaryOp::Eq)) },
-    OpDef { name: "aten::isfinite.complex", lower: |b, a| test(b, a, BinaryOp::And, |b, x| against_infinity(b, x, BinaryOp::Lt)) },
+    OpDef {
+        name: "aten::isinf.complex",
+        lower: |b, a| test(b, a, BinaryOp::Or, |b, x| against_infinity(b, x, BinaryOp::Eq)),
+    },
+    OpDef {
+        name: "aten::isfinite.complex",
+        lower: |b, a| test(b, a, BinaryOp::And, |b, x| against_infinity(b, x, BinaryOp::Lt)),
+    },
     OpDef { name: "aten::sum.complex", lower: sum },
 ];
 
@@ -88,7 +97,8 @@ pub fn parts(b: &mut Builder<'_>, value: &Value) -> Option<Parts> {
 
 fn part(b: &mut Builder<'_>, args: &Args<'_>, at: usize) -> Result<Parts> {
     let value = args.value(at)?.clone();
-    parts(b, &value).ok_or_else(|| b.user(format!("expected a complex number in {}, found {}", b.op_name, value.kind())))
+    parts(b, &value)
+        .ok_or_else(|| b.user(format!("expected a complex number in {}, found {}", b.op_name, value.kind())))
 }
 
 /// `op` of the two first arguments: their sum, difference, product, quotient, power, or whether they are equal.
@@ -114,7 +124,8 @@ fn negated(b: &mut Builder<'_>, x: &Operand) -> Operand {
 }
 
 fn product(b: &mut Builder<'_>, x: Parts, y: Parts) -> Parts {
-    let (ac, bd) = (b.binary(BinaryOp::Mul, x.0.clone(), y.0.clone()), b.binary(BinaryOp::Mul, x.1.clone(), y.1.clone()));
+    let (ac, bd) =
+        (b.binary(BinaryOp::Mul, x.0.clone(), y.0.clone()), b.binary(BinaryOp::Mul, x.1.clone(), y.1.clone()));
     let (ad, bc) = (b.binary(BinaryOp::Mul, x.0, y.1), b.binary(BinaryOp::Mul, x.1, y.0));
     (b.binary(BinaryOp::Sub, ac, bd), b.binary(BinaryOp::Add, ad, bc))
 }
@@ -145,7 +156,8 @@ fn quotient(b: &mut Builder<'_>, x: Parts, y: Parts) -> Parts {
 fn power(b: &mut Builder<'_>, x: Parts, y: Parts) -> Parts {
     let zero = real(0.0);
     let is_zero = |b: &mut Builder<'_>, z: &Parts| {
-        let (re, im) = (b.binary(BinaryOp::Eq, z.0.clone(), zero.clone()), b.binary(BinaryOp::Eq, z.1.clone(), zero.clone()));
+        let (re, im) =
+            (b.binary(BinaryOp::Eq, z.0.clone(), zero.clone()), b.binary(BinaryOp::Eq, z.1.clone(), zero.clone()));
         b.binary(BinaryOp::And, re, im)
     };
     let (no_base, no_exponent) = (is_zero(b, &x), is_zero(b, &y));
@@ -168,8 +180,10 @@ fn length(b: &mut Builder<'_>, z: &Parts) -> Operand {
     let scaled = b.binary(BinaryOp::Mul, great.clone(), root);
     // 0 and infinity have no ratio.
     let is_inside = {
-        let (low, high) =
-            (b.binary(BinaryOp::Gt, great.clone(), real(0.0)), b.binary(BinaryOp::Lt, great.clone(), real(f64::INFINITY)));
+        let (low, high) = (
+            b.binary(BinaryOp::Gt, great.clone(), real(0.0)),
+            b.binary(BinaryOp::Lt, great.clone(), real(f64::INFINITY)),
+        );
         b.binary(BinaryOp::And, low, high)
     };
     b.select(is_inside, scaled, great)
@@ -274,7 +288,8 @@ fn acos(b: &mut Builder<'_>, z: Parts) -> Parts {
 
 /// `log(z + sqrt(z + 1) * sqrt(z - 1))`.
 fn acosh(b: &mut Builder<'_>, z: Parts) -> Parts {
-    let (more, less) = (b.binary(BinaryOp::Add, z.0.clone(), real(1.0)), b.binary(BinaryOp::Sub, z.0.clone(), real(1.0)));
+    let (more, less) =
+        (b.binary(BinaryOp::Add, z.0.clone(), real(1.0)), b.binary(BinaryOp::Sub, z.0.clone(), real(1.0)));
     let (more, less) = (sqrt(b, (more, z.1.clone())), sqrt(b, (less, z.1.clone())));
     let root = product(b, more, less);
     let sum = (b.binary(BinaryOp::Add, z.0, root.0), b.binary(BinaryOp::Add, z.1, root.1));
@@ -340,7 +355,7 @@ fn given(b: &mut Builder<'_>, args: &Args<'_>, at: usize) -> Result<Operand> {
     if let Value::Tensor(t) = args.value(at)? {
         let count = b.product(&t.dims);
         if known(&count).is_some_and(|n| n.as_i64() != 1) {
-            return Err(b.user(format!("a Tensor with {} elements cannot be converted to Scalar", count)));
+            return Err(b.user(format!("a Tensor with {count} elements cannot be converted to Scalar")));
         }
     }
     args.float(b, at)

@@ -293,19 +293,17 @@ pub(super) fn put(entries: &mut Vec<(Value, Value)>, key: Value, value: Value) {
 fn pop(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (id, contents) = cell(b, args, 0)?;
     match contents {
-        Cell::Dict(mut entries) => {
-            match entry(b, &entries, args.value(1)?)? {
-                Some(at) => {
-                    let (_, value) = entries.remove(at);
-                    store(b, id, Cell::Dict(entries));
-                    Ok(value)
-                }
-                None => match args.values.get(2) {
-                    Some(default) => Ok(default.clone()),
-                    None => Ok(missing(b, args.value(1)?)),
-                },
+        Cell::Dict(mut entries) => match entry(b, &entries, args.value(1)?)? {
+            Some(at) => {
+                let (_, value) = entries.remove(at);
+                store(b, id, Cell::Dict(entries));
+                Ok(value)
             }
-        }
+            None => match args.values.get(2) {
+                Some(default) => Ok(default.clone()),
+                None => Ok(missing(b, args.value(1)?)),
+            },
+        },
         Cell::RunTimeList(list) => {
             let at = if args.values.len() > 1 { args.int(b, 1)? } else { int(-1) };
             Ok(fetched(b, "list_pop", vec![object(&list), Arg::Scalar(at)], &list.item))
@@ -374,7 +372,8 @@ pub(super) fn same(b: &mut Builder<'_>, x: &Value, y: &Value) -> Result<Operand>
         }
         (Value::Str(p), Value::Str(q)) => super::text::same(b, p, q),
         (Value::Tensor(p), Value::Tensor(q)) => return same_tensors(b, p, q),
-        (Value::Complex(..) | Value::Int(_) | Value::Float(_) | Value::Bool(_), Value::Complex(..)) | (Value::Complex(..), _) => {
+        (Value::Complex(..) | Value::Int(_) | Value::Float(_) | Value::Bool(_), Value::Complex(..))
+        | (Value::Complex(..), _) => {
             let (Some((p, i)), Some((q, j))) = (super::complex::parts(b, x), super::complex::parts(b, y)) else {
                 return Ok(Operand::Const(Const::bool(false)));
             };

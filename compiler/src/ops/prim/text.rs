@@ -250,7 +250,9 @@ fn percent_format(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
                 let found = other.kind();
                 return Err(b.user(format!("%{form} requires a number for string format, but got {found}")));
             }
-            (Some(other), _) => return Err(b.user(format!("The specifier %{other} is not supported in TorchScript format strings"))),
+            (Some(other), _) => {
+                return Err(b.user(format!("The specifier %{other} is not supported in TorchScript format strings")));
+            }
             (None, _) => return Err(b.user("Incomplete format specifier")),
         }
     }
