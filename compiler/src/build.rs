@@ -138,6 +138,8 @@ pub struct Built {
     pub files: Vec<PathBuf>,
     /// What the user should know: signatures that have no version for other extents, and why.
     pub notes: Vec<String>,
+    /// Other forms of weights that are computed when the library is opened: bytes and name.
+    pub prepared: Vec<(u64, String)>,
 }
 
 /// Compiles methods of an archive to files at and beside `out`.
@@ -222,7 +224,8 @@ pub fn build(
     }
     // The caller asked for `out` in these words.
     out.clone_into(&mut files[0]);
-    Ok(Built { files, notes })
+    let prepared = program.prepared.iter().map(|p| (p.size_bytes() as u64, p.name.clone())).collect();
+    Ok(Built { files, notes, prepared })
 }
 
 /// The program with a version beside each signature that takes any extents, where there can be one. It comes after the

@@ -10,7 +10,7 @@
 #![allow(unsafe_code, reason = "calls foreign code through the C interface that the library's header states")]
 
 use crate::diag::{Diagnostic, Result as DiagResult};
-use aot_runtime::abi::Status;
+use aot_runtime::abi::{ABI_VERSION, Status};
 use aot_runtime::capi::{AotEnv, AotError, AotTensor, AotValue};
 use aot_runtime::{Dtype, Error, Tensor, Value};
 use object::{Object as _, ObjectSymbol as _};
@@ -71,6 +71,9 @@ struct ModelInfo {
     methods: *const MethodInfo,
     n_operators: u32,
     operators: *const OperatorInfo,
+    weights_bytes: u64,
+    prepared_bytes: u64,
+    prepared: *const c_char,
 }
 
 /// `aot_method_info` of the header.
@@ -108,6 +111,18 @@ pub struct Info {
     pub operators: Vec<String>,
     /// Methods with their signatures, a line each.
     pub methods: Vec<(String, String)>,
+    /// Bytes of its weights.
+    pub weights_bytes: u64,
+    /// Bytes of other forms of weights that are computed when it is opened.
+    pub prepared_bytes: u64,
+    /// Those forms: bytes and name.
+    pub prepared: Vec<(u64, String)>,
+}
+
+/// `147456 name`
+fn of_line(line: &str) -> Option<(u64, String)> {
+    let (bytes, name) = line.split_once(' ')?;
+    Some((bytes.parse().ok()?, name.into()))
 }
 
 struct Loaded {
@@ -156,7 +171,9 @@ impl Library {
     /// User errors where the file cannot be loaded, is no compiled model, or needs another processor.
     pub fn load(path: &Path) -> DiagResult<Self> {
         let cannot = |what: &dyn std::fmt::Display| Diagnostic::user(format!("cannot load {}: {what}", path.display()));
-        let bytes = std::fs::read(path).map_err(|e| cannot(&e))?;
+        let file = std::fs::File::open(path).map_err(|e| cannot(&e))?;
+        // SAFETY: the file is about to be mapped by the loader on the same terms: nobody changes a library in use.
+        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| cannot(&e))?;
         let name = model_name(&bytes).ok_or_else(|| {
             cannot(&"it is not a compiled model").help("give a shared library that `aot build` wrote")
         })?;
@@ -174,6 +191,11 @@ impl Library {
         // SAFETY: null or the library's table.
         let table = unsafe { api.as_ref() }.filter(|api| api.size >= size_of::<Api>());
         let table = table.ok_or_else(|| cannot(&"its interface is of another version"))?;
+        // SAFETY: the version is the first field, whatever the others are.
+        let version = unsafe { (table.info)().cast::<u32>().as_ref() };
+        if version != Some(&ABI_VERSION) {
+            return Err(cannot(&"it was built by another version of aot"));
+        }
         let mut model = std::ptr::null_mut();
         let mut error = no_error();
         // SAFETY: `model` and `error` are places of the right types.
@@ -208,6 +230,9 @@ impl Library {
                     .map(|op| format!("{} {}:{}:{}", text(op.name), text(op.file), op.line, op.column))
                     .collect(),
                 methods: methods.iter().map(|m| (text(m.name), text(m.signature))).collect(),
+                weights_bytes: info.weights_bytes,
+                prepared_bytes: info.prepared_bytes,
+                prepared: text(info.prepared).lines().filter_map(of_line).collect(),
             }
         }
     }

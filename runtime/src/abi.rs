@@ -4,7 +4,7 @@
 //! leaves it wrote to `outputs`; a negative one is a status code, with the message recorded through `aot_rt_raise`.
 
 /// Version of everything in this file; a library and the runtime it carries always agree.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The most dimensions a tensor may have.
 pub const MAX_RANK: usize = 16;
@@ -33,6 +33,8 @@ pub struct Frame {
     pub slots: *mut Slot,
     /// The runtime's own data for this call.
     pub runtime: *mut u8,
+    /// What the model's prepare function wrote when the model was opened, aligned to 64 bytes; read only for all others.
+    pub prepared: *mut u8,
 }
 
 /// What a leaf or an argument of a routine is.

@@ -37,6 +37,12 @@ pub struct ModelDesc {
     pub n_slots: u32,
     /// The function that writes the initial state.
     pub init: Option<u32>,
+    /// The function that computes other forms of weights when a model is opened.
+    pub prepare: Option<u32>,
+    /// Size of what it writes.
+    pub prepared_bytes: u64,
+    /// For people: its parts, a name and a size each.
+    pub prepared: Vec<(String, u64)>,
     /// Functions; `Code` lists are in the same order.
     pub functions: Vec<FunctionDesc>,
     /// Entry points.
@@ -224,6 +230,12 @@ impl ModelDesc {
         self.methods.iter().enumerate().find(|(_, method)| method.name == name)
     }
 
+    /// Bytes of scratch memory that a call of any method may need.
+    pub fn workspace_bytes(&self) -> usize {
+        let called = self.functions.iter().enumerate().filter(|(i, _)| self.prepare != u32::try_from(*i).ok());
+        called.map(|(_, function)| function.arena_bytes as usize).max().unwrap_or(0)
+    }
+
     /// The binary form.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer(Vec::new());
@@ -243,6 +255,12 @@ impl ModelDesc {
         w.list(&self.state_objects, |w, &i| w.u32(i));
         w.u32(self.n_slots);
         w.option(self.init, Writer::u32);
+        w.option(self.prepare, Writer::u32);
+        w.i64(self.prepared_bytes as i64);
+        w.list(&self.prepared, |w, (name, bytes)| {
+            w.text(name);
+            w.i64(*bytes as i64);
+        });
         w.list(&self.functions, Writer::function);
         w.list(&self.methods, |w, method| {
             w.text(&method.name);
@@ -282,6 +300,9 @@ impl ModelDesc {
             state_objects: r.list(Reader::u32)?,
             n_slots: r.u32()?,
             init: r.option(Reader::u32)?,
+            prepare: r.option(Reader::u32)?,
+            prepared_bytes: r.i64()? as u64,
+            prepared: r.list(|r| Ok((r.text()?, r.i64()? as u64)))?,
             functions: r.list(Reader::function)?,
             methods: r.list(|r| {
                 Ok(MethodDesc {
@@ -296,7 +317,9 @@ impl ModelDesc {
         }
         let is_function = |f: u32| (f as usize) < desc.functions.len();
         let variants = desc.methods.iter().flat_map(|m| &m.variants).map(|v| v.function);
-        if variants.chain(desc.init).all(is_function) && desc.state_objects.iter().all(|&i| i < desc.n_state_scalars) {
+        if variants.chain(desc.init).chain(desc.prepare).all(is_function)
+            && desc.state_objects.iter().all(|&i| i < desc.n_state_scalars)
+        {
             Ok(desc)
         } else {
             Err(malformed())
@@ -568,6 +591,9 @@ mod tests {
             n_state_scalars: 2,
             state_objects: vec![1],
             init: Some(0),
+            prepare: Some(0),
+            prepared_bytes: 64,
+            prepared: vec![("w".into(), 60)],
             functions: vec![FunctionDesc {
                 name: "forward".into(),
                 arena_bytes: 128,

@@ -28,6 +28,27 @@ pub enum Code {
     Interpreted(Interpreted),
 }
 
+impl Code {
+    /// Runs the body on a frame; gives the number of the result tree.
+    ///
+    /// # Safety
+    /// The frame has what the description of the function asks for, and its runtime data is a [`Runtime`] in no other use.
+    unsafe fn run(&self, frame: &mut Frame) -> Result<usize> {
+        let code = match self {
+            // SAFETY: by the caller's promise.
+            Self::Native(entry) => unsafe { entry(frame) },
+            Self::Interpreted(run) => run(frame),
+        };
+        if let Ok(tree) = usize::try_from(code) {
+            return Ok(tree);
+        }
+        // SAFETY: by the caller's promise; the call is over.
+        let error = unsafe { (*frame.runtime.cast::<Runtime>()).error.take() };
+        let status = Status::from_code(code);
+        Err(error.unwrap_or_else(|| Error::new(status, "the model failed without a message")))
+    }
+}
+
 impl fmt::Debug for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -107,8 +128,37 @@ struct Shared {
     pool: Arc<Pool>,
     arena_bytes: usize,
     n_outputs: usize,
+    /// What the prepare function wrote; only read from then on.
+    prepared: Memory,
     /// Keeps the memory of the code alive; dropped last.
     _owner: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl Shared {
+    /// Computes what the model wants to have in another form than it is stored in.
+    fn prepare(&mut self) -> Result<()> {
+        let Some(function) = self.desc.prepare.map(|function| function as usize) else { return Ok(()) };
+        let allocator = self.env.allocator;
+        let too_large = || Error::new(Status::Memory, "the model's prepared weights do not fit in memory");
+        let bytes = usize::try_from(self.desc.prepared_bytes).map_err(|_| too_large())?;
+        self.prepared = Memory::allocate(bytes, allocator)?;
+        let arena_bytes = usize::try_from(self.desc.functions[function].arena_bytes).map_err(|_| too_large())?;
+        let arena = Memory::allocate(arena_bytes, allocator)?;
+        let (env, pool, slots) = (self.env, self.pool.clone(), Slots::new(0, allocator));
+        let mut runtime = Runtime::new(env, pool, slots, Generator::default());
+        let mut frame = Frame {
+            weights: self.weights.data,
+            arena: arena.as_ptr(),
+            inputs: std::ptr::null(),
+            outputs: std::ptr::null_mut(),
+            state: std::ptr::null_mut(),
+            slots: runtime.slots.as_mut_ptr(),
+            runtime: (&raw mut runtime).cast(),
+            prepared: self.prepared.as_ptr(),
+        };
+        // SAFETY: such a function reads weights and writes what is prepared; it has no inputs, results or state.
+        unsafe { self.code[function].run(&mut frame) }.map(|_| ())
+    }
 }
 
 /// A loaded model. Clones share everything; any number of threads may call at once.
@@ -143,10 +193,12 @@ impl Model {
             let message = format!("{} functions are described, code has {}", desc.functions.len(), code.len());
             return Err(Error::new(Status::Abi, message));
         }
-        let arena_bytes = desc.functions.iter().map(|f| f.arena_bytes as usize).max().unwrap_or(0);
+        let arena_bytes = desc.workspace_bytes();
         let n_outputs = desc.functions.iter().map(FunctionDesc::n_outputs).max().unwrap_or(0);
         let pool = Arc::new(Pool::new(env.max_threads, env.parallel_for));
-        let shared = Shared { desc, weights, code, env, pool, arena_bytes, n_outputs, _owner: owner };
+        let prepared = Memory::empty();
+        let mut shared = Shared { desc, weights, code, env, pool, arena_bytes, n_outputs, prepared, _owner: owner };
+        shared.prepare()?;
         Ok(Self { shared: Arc::new(shared), idle: Arc::default() })
     }
 
@@ -214,6 +266,12 @@ pub struct Runtime {
     pub(crate) results: Vec<ObjectRef>,
 }
 
+impl Runtime {
+    fn new(env: Env, pool: Arc<Pool>, slots: Slots, generator: Generator) -> Self {
+        Self { error: None, slots, env, pool, generator, results: Vec::new() }
+    }
+}
+
 /// State and working memory of one caller. Calls need it exclusively.
 pub struct Instance {
     shared: Arc<Shared>,
@@ -236,14 +294,8 @@ impl fmt::Debug for Instance {
 impl Instance {
     fn new(shared: Arc<Shared>) -> Result<Self> {
         let allocator = shared.env.allocator;
-        let runtime = Runtime {
-            error: None,
-            slots: Slots::new(shared.desc.n_slots as usize, allocator),
-            env: shared.env,
-            pool: shared.pool.clone(),
-            generator: Generator::default(),
-            results: Vec::new(),
-        };
+        let slots = Slots::new(shared.desc.n_slots as usize, allocator);
+        let runtime = Runtime::new(shared.env, shared.pool.clone(), slots, Generator::default());
         let mut instance = Self {
             state: vec![0; shared.desc.n_state_scalars as usize],
             arena: Memory::zeroed(shared.arena_bytes, allocator)?,
@@ -260,14 +312,8 @@ impl Instance {
     /// A copy with the same state. Objects in the state are shared with the original.
     pub fn try_clone(&self) -> Result<Self> {
         let allocator = self.shared.env.allocator;
-        let runtime = Runtime {
-            error: None,
-            slots: self.runtime.slots.try_clone()?,
-            env: self.runtime.env,
-            pool: self.shared.pool.clone(),
-            generator: self.runtime.generator.clone(),
-            results: Vec::new(),
-        };
+        let (slots, generator) = (self.runtime.slots.try_clone()?, self.runtime.generator.clone());
+        let runtime = Runtime::new(self.runtime.env, self.shared.pool.clone(), slots, generator);
         let copy = Self {
             state: self.state.clone(),
             arena: Memory::zeroed(self.shared.arena_bytes, allocator)?,
@@ -406,20 +452,13 @@ impl Instance {
             state: self.state.as_mut_ptr(),
             slots: self.runtime.slots.as_mut_ptr(),
             runtime: runtime.cast(),
+            prepared: self.shared.prepared.as_ptr(),
         };
-        let code = match &self.shared.code[function] {
-            // SAFETY: the frame has what the description of this function asks for; the inputs were checked against it.
-            Code::Native(entry) => unsafe { entry(&raw mut frame) },
-            Code::Interpreted(run) => run(&mut frame),
-        };
-        if let Ok(tree) = usize::try_from(code) {
-            return Ok(tree);
-        }
-        let status = Status::from_code(code);
-        let error = self.runtime.error.take();
-        let mut error = error.unwrap_or_else(|| Error::new(status, "the model failed without a message"));
-        error.operator = self.shared.desc.operator_at(&error.place);
-        Err(error)
+        // SAFETY: the frame has what the description of this function asks for; the inputs were checked against it.
+        unsafe { self.shared.code[function].run(&mut frame) }.map_err(|mut error| {
+            error.operator = self.shared.desc.operator_at(&error.place);
+            error
+        })
     }
 
     fn run_init(&mut self) -> Result<()> {

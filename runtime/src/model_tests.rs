@@ -1,12 +1,16 @@
 //! Tests of models from the outside: matching, results, and the C interface, with interpreted and native code.
 #![allow(unsafe_code, reason = "plays the part of compiled code and of a C host")]
 
-use crate::abi::{Frame, Leaf, Status};
+use crate::abi::{Entry, Frame, Leaf, Status};
+use crate::arena::{AllocFn, Allocator, FreeFn};
 use crate::capi::{AotEnv, AotError, AotTensor, aot_rt_close, aot_rt_method, aot_rt_open, aot_rt_tensor_release};
 use crate::desc::{DimDesc, FunctionDesc, InputDesc, InputKind, MethodDesc, ModelDesc, TensorDesc, Tree, VariantDesc};
-use crate::model::{Code, Model, Weights};
+use crate::error::Result;
+use crate::model::{Code, Env, Model, Weights};
 use crate::tensor::{Dtype, Tensor};
 use crate::value::Value;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// `y = 2 x`, in the memory offered for `y`.
 unsafe extern "C" fn double(frame: *mut Frame) -> i64 {
@@ -141,4 +145,87 @@ fn the_c_interface_opens_calls_and_reports() {
         assert_eq!(text, "argument 'x': expected float32[N0, 2], got float64[1, 2]");
         aot_rt_close(model);
     }
+}
+
+/// Writes 3 to what is prepared.
+unsafe extern "C" fn prepare(frame: *mut Frame) -> i64 {
+    // SAFETY: called with a frame that fits `prepared_description`.
+    unsafe { (*frame).prepared.cast::<f32>().write(3.0) };
+    0
+}
+
+/// `y = x` times what is prepared.
+unsafe extern "C" fn times_prepared(frame: *mut Frame) -> i64 {
+    // SAFETY: as above.
+    unsafe {
+        let factor = (*frame).prepared.cast::<f32>().read();
+        let status = double(frame);
+        let output = (*(*frame).outputs).bits as *mut f32;
+        output.write(*output / 2.0 * factor);
+        status
+    }
+}
+
+fn prepared_description() -> ModelDesc {
+    let mut desc = description();
+    // A function that prepares takes no part in the size of workspaces.
+    desc.functions.push(FunctionDesc { arena_bytes: 1 << 20, ..FunctionDesc::default() });
+    (desc.prepare, desc.prepared_bytes) = (Some(1), 4);
+    desc
+}
+
+fn open_prepared(env: Env) -> Result<Model> {
+    let code = vec![Code::Native(times_prepared), Code::Native(prepare)];
+    Model::open(prepared_description(), Weights::from_bytes(&[]).unwrap(), code, env, None)
+}
+
+#[test]
+fn models_prepare_once_when_opened() {
+    let model = open_prepared(Env::default()).unwrap();
+    for instance in [model.instance(), model.instance()] {
+        let mut instance = instance.unwrap();
+        assert_eq!(instance.workspace_bytes(), 64);
+        let x = Tensor::from_f32(&[1, 2], &[5.0, 0.0]).unwrap();
+        let y = instance.call("forward", &[x.into()]).unwrap();
+        assert_eq!(y.as_tensor().unwrap().to_bytes(), Tensor::from_f32(&[1, 2], &[15.0, 0.0]).unwrap().to_bytes());
+    }
+}
+
+/// Counts its living blocks in `user`, an `AtomicUsize`; has no blocks of over 100 kB.
+unsafe extern "C" fn counting_alloc(user: *mut c_void, bytes: usize, align: usize) -> *mut c_void {
+    if bytes > 100 << 10 {
+        return std::ptr::null_mut();
+    }
+    let layout = std::alloc::Layout::from_size_align(100 << 10, align).unwrap();
+    // SAFETY: `user` is the test's counter; the layout has a size.
+    unsafe {
+        (*user.cast::<AtomicUsize>()).fetch_add(1, Ordering::Relaxed);
+        std::alloc::alloc(layout).cast()
+    }
+}
+
+unsafe extern "C" fn counting_free(user: *mut c_void, memory: *mut c_void) {
+    // SAFETY: a block of `counting_alloc`.
+    unsafe {
+        (*user.cast::<AtomicUsize>()).fetch_sub(1, Ordering::Relaxed);
+        std::alloc::dealloc(memory.cast(), std::alloc::Layout::from_size_align(100 << 10, 64).unwrap());
+    }
+}
+
+#[test]
+fn prepared_memory_is_the_hosts_and_may_be_refused() {
+    let n_blocks = AtomicUsize::new(0);
+    let host = Some((counting_alloc as AllocFn, counting_free as FreeFn, &raw const n_blocks as usize));
+    let env = Env { allocator: Allocator { host }, ..Env::default() };
+    let error = open_prepared(env).unwrap_err();
+    assert_eq!(error.status, Status::Memory);
+    assert_eq!(n_blocks.load(Ordering::Relaxed), 0, "what a failing open took is given back");
+    let mut desc = prepared_description();
+    desc.functions[1].arena_bytes = 0;
+    let code = || vec![Code::Native(times_prepared as Entry), Code::Native(prepare)];
+    let models =
+        [(); 2].map(|()| Model::open(desc.clone(), Weights::from_bytes(&[]).unwrap(), code(), env, None).unwrap());
+    assert_eq!(n_blocks.load(Ordering::Relaxed), 2, "one block for each open model");
+    drop(models);
+    assert_eq!(n_blocks.load(Ordering::Relaxed), 0);
 }

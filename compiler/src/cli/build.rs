@@ -107,6 +107,8 @@ pub(super) fn run(args: &BuildArgs, output: &mut Output<'_>) -> Result<Exit> {
         for (stage, time) in &timings.0 {
             let _ = writeln!(output.err, "{stage:16} {:9.1} ms", time.as_secs_f64() * 1e3);
         }
+        let size = options::size_text(built.prepared.iter().map(|(bytes, _)| bytes).sum());
+        let _ = writeln!(output.err, "prepared when opened: {} tensors, {size}", built.prepared.len());
     }
     Ok(Exit::Success)
 }

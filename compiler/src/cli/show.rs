@@ -66,7 +66,7 @@ pub(super) struct CodeArgs {
 pub(super) struct InspectArgs {
     /// A model, or a library that `aot build` made.
     model: PathBuf,
-    /// List every parameter and buffer.
+    /// List every parameter and buffer; of a library, every tensor that is prepared when it is opened.
     #[arg(long)]
     weights: bool,
     /// Print as JSON.
@@ -209,9 +209,12 @@ fn inspect_library(args: &InspectArgs, output: &mut Output<'_>) -> Result<Exit> 
             .iter()
             .map(|(n, s)| serde_json::json!({"name": n, "signatures": s.lines().collect::<Vec<_>>()}))
             .collect();
+        let prepared: Vec<_> =
+            info.prepared.iter().map(|(bytes, name)| serde_json::json!({"name": name, "bytes": bytes})).collect();
         let json = serde_json::json!({
             "name": info.name, "compiler": info.compiler, "model_hash": info.model_hash,
             "cpu_features": info.cpu_features, "flags": info.flags, "methods": methods, "operators": info.operators,
+            "weights_bytes": info.weights_bytes, "prepared_bytes": info.prepared_bytes, "prepared": prepared,
         });
         let _ = writeln!(output.out, "{json:#}");
         return Ok(Exit::Success);
@@ -225,6 +228,16 @@ fn inspect_library(args: &InspectArgs, output: &mut Output<'_>) -> Result<Exit> 
     ];
     for (what, text) in lines {
         let _ = writeln!(output.out, "{what:10} {text}");
+    }
+    let _ = writeln!(output.out, "weights    {}", size_text(info.weights_bytes));
+    if info.prepared_bytes > 0 {
+        let (n, size) = (info.prepared.len(), size_text(info.prepared_bytes));
+        let _ = writeln!(output.out, "prepared   {n} tensors when opened, {size}");
+    }
+    if args.weights {
+        for (bytes, name) in &info.prepared {
+            let _ = writeln!(output.out, "prepared   {name} {}", size_text(*bytes));
+        }
     }
     for (name, signature) in &info.methods {
         for line in signature.lines() {

@@ -24,6 +24,8 @@ pub(super) struct Shared<'a> {
     pub nests: &'a [Func],
     /// Where each weight lies in the weights section.
     pub weight_offsets: &'a [usize],
+    /// Where each prepared tensor lies in their memory.
+    pub prepared_offsets: &'a [usize],
 }
 
 /// Emits a function under this symbol.
@@ -306,6 +308,11 @@ impl Host<'_> {
             BufferClass::Input(index) => self.field(Ty::PTR, self.input(index), offset_of!(Leaf, bits)),
             BufferClass::Output(index) => self.field(Ty::PTR, self.output(index), offset_of!(Leaf, bits)),
             BufferClass::Weight(weight) => self.at(frame(offset_of!(Frame, weights)), self.weight_offset(weight)?),
+            BufferClass::Prepared(prepared) => {
+                let offset = self.shared.prepared_offsets.get(prepared.index()).copied();
+                let offset = offset.ok_or_else(|| Diagnostic::internal("a prepared tensor that the program lacks"))?;
+                self.at(frame(offset_of!(Frame, prepared)), offset)
+            }
             BufferClass::Temp { offset } => {
                 let offset = offset.ok_or_else(|| Diagnostic::internal("a temporary buffer without a place"))?;
                 self.at(frame(offset_of!(Frame, arena)), offset)
@@ -334,6 +341,7 @@ impl Host<'_> {
             BufferClass::Input(_)
             | BufferClass::Output(_)
             | BufferClass::Weight(_)
+            | BufferClass::Prepared(_)
             | BufferClass::Temp { .. }
             | BufferClass::Slot(_) => None,
         }

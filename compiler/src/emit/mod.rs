@@ -19,7 +19,7 @@ mod tests;
 
 use crate::diag::Result;
 use crate::index::Id as _;
-use crate::loops::{FunctionId, Program, weight_offsets};
+use crate::loops::{FunctionId, Program, prepared_offsets, weight_offsets};
 use builder::Builder;
 
 /// The symbol of a function of the program.
@@ -33,11 +33,13 @@ pub fn symbol(prefix: &str, function: FunctionId) -> String {
 /// Internal ones, about programs that are not fully scheduled and planned.
 pub fn program(b: &dyn Builder, program: &Program, prefix: &str) -> Result<()> {
     let (weight_offsets, _) = weight_offsets(program);
+    let (prepared_offsets, _) = prepared_offsets(program);
     let nests = program.nests.iter().enumerate();
     let nests: Vec<_> = nests
         .map(|(index, nest)| kernel::emit(b, nest, &nest_symbol(prefix, index, &nest.name)))
         .collect::<Result<_>>()?;
-    let shared = host::Shared { program, nests: &nests, weight_offsets: &weight_offsets };
+    let shared =
+        host::Shared { program, nests: &nests, weight_offsets: &weight_offsets, prepared_offsets: &prepared_offsets };
     for (id, function) in program.functions.iter_ids() {
         host::emit(b, &shared, function, &symbol(prefix, id))?;
     }

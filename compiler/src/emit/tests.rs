@@ -63,6 +63,7 @@ fn run(make: &dyn Fn(&Target) -> Program, inputs: &mut dyn FnMut() -> Vec<Leaf>,
             state: state.as_mut_ptr(),
             slots: std::ptr::null_mut(),
             runtime: std::ptr::null_mut(),
+            prepared: std::ptr::null_mut(),
         };
         // SAFETY: the address is that of an entry, and the frame is as it expects.
         let entry: Entry = unsafe { std::mem::transmute(address) };

@@ -8,7 +8,7 @@
 use super::host::{self, CallArg, GARBAGE, Message, Objects, State, Stop, Value};
 use crate::diag::{Blame, Diagnostic, Result};
 use crate::link::metadata::{Facts, describe, dtype as runtime_dtype};
-use crate::loops::{Function, FunctionId, InputKind, Program, VarType};
+use crate::loops::{Function, FunctionId, InputKind, Prepared, Program, VarType, prepared_offsets};
 use aot_runtime::object::{Body, ObjectRef};
 use aot_runtime::{Code, Error, Frame, Leaf, Model, Status, Weights, host as rt, routines};
 use std::slice;
@@ -38,11 +38,19 @@ fn call(program: &Program, id: FunctionId, frame: &mut Frame) -> i64 {
     let frame: *mut Frame = frame;
     // SAFETY: the runtime made the frame for this function by the description of the same program.
     let (mut inputs, mut state) = unsafe { (read_inputs(function, frame), read_state(program, frame)) };
+    let is_prepare = program.prepare == Some(id);
+    if !is_prepare && !program.prepared.is_empty() {
+        // SAFETY: the runtime prepares before it calls anything else.
+        state.prepared = unsafe { read_prepared(program, frame) };
+    }
     let mut objects = FrameObjects { frame };
     let result = host::run(program, function, &mut inputs, &mut state, &mut objects);
     // SAFETY: as above.
     let stored = unsafe {
         write_inputs(function, &inputs, frame);
+        if is_prepare {
+            write_prepared(program, &state, frame);
+        }
         write_state(&state, frame)
     };
     let result = match (stored, result) {
@@ -166,7 +174,33 @@ unsafe fn read_state(program: &Program, frame: *mut Frame) -> State {
             let slot = &*(*frame).slots.add(i);
             copy(slot.data, if slot.data.is_null() { 0 } else { slot.capacity_bytes })
         });
-        State { scalars, slots: slots.collect() }
+        State { scalars, slots: slots.collect(), prepared: Vec::new() }
+    }
+}
+
+/// A copy of what the model's prepare function computed.
+///
+/// # Safety
+/// The frame is that of a call of a function of this program, and that one has run.
+unsafe fn read_prepared(program: &Program, frame: *mut Frame) -> Vec<Vec<u8>> {
+    let (offsets, _) = prepared_offsets(program);
+    let read = |(prepared, offset): (&Prepared, usize)| {
+        // SAFETY: there is memory for all that is prepared, and by the caller's promise it has been written.
+        unsafe { copy((*frame).prepared.add(offset), prepared.size_bytes()) }
+    };
+    program.prepared.iter().zip(offsets).map(read).collect()
+}
+
+/// Writes what the model's prepare function computed.
+///
+/// # Safety
+/// The frame is that of the call of this function; nothing else runs.
+unsafe fn write_prepared(program: &Program, state: &State, frame: *mut Frame) {
+    let (offsets, _) = prepared_offsets(program);
+    for ((prepared, offset), bytes) in program.prepared.iter().zip(offsets).zip(&state.prepared) {
+        let n_bytes = bytes.len().min(prepared.size_bytes());
+        // SAFETY: there is memory for all that is prepared.
+        unsafe { (*frame).prepared.add(offset).copy_from_nonoverlapping(bytes.as_ptr(), n_bytes) };
     }
 }
 

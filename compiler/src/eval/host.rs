@@ -115,6 +115,8 @@ pub(super) struct State {
     pub(super) scalars: Vec<u64>,
     /// Growable memory.
     pub(super) slots: Vec<Vec<u8>>,
+    /// What the program's prepare function computed: the same for all instances.
+    pub(super) prepared: Vec<Vec<u8>>,
 }
 
 /// A function in progress.
@@ -123,7 +125,8 @@ pub(super) struct Machine<'p> {
     vars: Vec<u64>,
     scalars: Vec<u64>,
     n_slots: usize,
-    /// The slots, then one memory for each buffer that has its own.
+    n_prepared: usize,
+    /// The slots, what is prepared, then one memory for each buffer that has its own.
     memory: Vec<Cow<'p, [u8]>>,
     objects: &'p mut dyn Objects,
 }
@@ -148,7 +151,9 @@ pub(super) fn run<'p>(
 ) -> std::result::Result<(usize, Vec<Value>), Stop> {
     state.scalars.resize(program.n_state_scalars, 0);
     state.slots.resize(program.n_slots, Vec::new());
-    let mut memory: Vec<Cow<'p, [u8]>> = state.slots.drain(..).map(Cow::Owned).collect();
+    state.prepared.resize(program.prepared.len(), Vec::new());
+    let shared = state.slots.drain(..).chain(state.prepared.drain(..));
+    let mut memory: Vec<Cow<'p, [u8]>> = shared.map(Cow::Owned).collect();
     for buffer in function.buffers.iter() {
         memory.push(match buffer.class {
             BufferClass::Weight(w) => match program.weights.get(w) {
@@ -163,6 +168,7 @@ pub(super) fn run<'p>(
         vars: vec![0; function.vars.len()],
         scalars: std::mem::take(&mut state.scalars),
         n_slots: program.n_slots,
+        n_prepared: program.prepared.len(),
         memory,
         objects,
     };
@@ -175,11 +181,13 @@ pub(super) fn run<'p>(
     // Mutated inputs and the state go back, whatever happened.
     for (input, value) in function.inputs.iter().zip(inputs) {
         if let (InputKind::Tensor { buffer, .. }, Value::Tensor(_, _, bytes)) = (&input.kind, value) {
-            *bytes = std::mem::take(&mut machine.memory[machine.n_slots + buffer.index()]).into_owned();
+            let storage = machine.storage(*buffer);
+            *bytes = std::mem::take(&mut machine.memory[storage]).into_owned();
         }
     }
     state.scalars = machine.scalars;
     state.slots = machine.memory.drain(..program.n_slots).map(Cow::into_owned).collect();
+    state.prepared = machine.memory.drain(..program.prepared.len()).map(Cow::into_owned).collect();
     match result? {
         Flow::Return(tree, values) => Ok((tree, values)),
         Flow::Next => Err(internal(format!("function {} ends without a return", function.name))),
@@ -187,6 +195,11 @@ pub(super) fn run<'p>(
 }
 
 impl Machine<'_> {
+    /// Where the memory of a buffer that has its own is.
+    fn storage(&self, buffer: BufferId) -> usize {
+        self.n_slots + self.n_prepared + buffer.index()
+    }
+
     /// Takes the arguments: contents of tensors, variable dims, scalars.
     fn enter(&mut self, inputs: &mut [Value]) -> std::result::Result<(), Stop> {
         if inputs.len() != self.function.inputs.len() {
@@ -216,7 +229,8 @@ impl Machine<'_> {
                             return Err(wrong());
                         }
                     }
-                    self.memory[self.n_slots + buffer.index()] = Cow::Owned(std::mem::take(bytes));
+                    let storage = self.storage(*buffer);
+                    self.memory[storage] = Cow::Owned(std::mem::take(bytes));
                 }
                 (InputKind::Scalar { var, .. }, Value::Scalar(ty, bits)) if self.function.vars[*var].ty == *ty => {
                     self.vars[var.index()] = *bits;
@@ -442,12 +456,19 @@ impl Machine<'_> {
             offset = usize::try_from(self.dim(elements)).map_err(|_| internal("an alias starts before its buffer"))?;
             offset *= info.dtype.size_bytes();
         }
-        let storage = self.n_slots + base.index();
+        let storage = self.storage(base);
         let storage = match self.function.buffers[base].class {
             BufferClass::Slot(slot) if slot < self.n_slots => slot,
             BufferClass::Slot(slot) => return Err(internal(format!("there is no slot {slot}"))),
             BufferClass::Alias { .. } => return Err(internal(format!("{buffer} is an alias of an alias"))),
-            BufferClass::Temp { .. } | BufferClass::Output(_) => {
+            BufferClass::Prepared(prepared) if prepared.index() >= self.n_prepared => {
+                return Err(internal(format!("there is no prepared {prepared}")));
+            }
+            class @ (BufferClass::Temp { .. } | BufferClass::Output(_) | BufferClass::Prepared(_)) => {
+                let storage = match class {
+                    BufferClass::Prepared(prepared) => self.n_slots + prepared.index(),
+                    _ => storage,
+                };
                 let needed = self.bytes_of(base)?;
                 if self.memory[storage].len() < needed {
                     self.memory[storage].to_mut().resize(needed, GARBAGE);
@@ -483,7 +504,7 @@ impl Machine<'_> {
             _ => buffer,
         };
         if let BufferClass::Object(var) = self.function.buffers[base].class {
-            let bytes = &self.memory[self.n_slots + base.index()];
+            let bytes = &self.memory[self.storage(base)];
             self.objects.write_tensor(self.vars[var.index()], bytes)?;
         }
         Ok(())

@@ -42,11 +42,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// A new instance: runs the program's `init`.
+    /// A new instance: runs the program's `prepare` and `init`.
     pub fn new(program: &Program) -> Result<Self> {
         let mut session = Self::default();
-        if let Some(init) = program.init {
-            session.run(program, init, &mut [])?;
+        for first in [program.prepare, program.init].into_iter().flatten() {
+            session.run(program, first, &mut [])?;
         }
         Ok(session)
     }

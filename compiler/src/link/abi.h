@@ -160,6 +160,9 @@ typedef struct aot_model_info {
     const aot_method_info* methods;
     uint32_t n_operators;
     const aot_operator_info* operators;
+    uint64_t weights_bytes;   /* of weights in the library */
+    uint64_t prepared_bytes;  /* of memory that each open fills with other forms of weights */
+    const char* prepared;     /* those forms: a size in bytes and a name on each line */
 } aot_model_info;
 
 /* All functions of a library that are the same for every model, for wrappers and for dlsym. */

@@ -15,7 +15,7 @@ const METHOD: &str = "{ ptr, ptr, i32, ptr }";
 /// `aot_operator_info`
 const OPERATOR: &str = "{ ptr, ptr, i32, i32 }";
 /// `aot_model_info`
-const MODEL: &str = "{ i32, i32, ptr, ptr, ptr, ptr, ptr, ptr, i32, ptr }";
+const MODEL: &str = "{ i32, i32, ptr, ptr, ptr, ptr, ptr, ptr, i32, ptr, i64, i64, ptr }";
 
 /// Kinds of leaves, as the header numbers them.
 mod kind {
@@ -63,11 +63,15 @@ pub(super) fn write(ir: &mut String, desc: &ModelDesc) {
     let texts: Vec<_> = texts.iter().map(|text| data.text(text)).collect();
     let (n_methods, methods) = (methods.len(), data.table(METHOD, &methods));
     let (n_operators, operators) = (operators.len(), data.table(OPERATOR, &operators));
+    let prepared: Vec<_> = desc.prepared.iter().map(|(name, bytes)| format!("{bytes} {name}")).collect();
+    let prepared = data.text(&prepared.join("\n"));
     let _ = writeln!(
         ir,
         "@aot_info = internal constant {MODEL} {{ i32 {ABI_VERSION}, i32 {n_methods}, {}, {methods}, i32 {n_operators}, \
-         {operators} }}\ndefine ptr @\"{}_info\"() nounwind {{\n  ret ptr @aot_info\n}}",
+         {operators}, i64 {}, i64 {}, {prepared} }}\ndefine ptr @\"{}_info\"() nounwind {{\n  ret ptr @aot_info\n}}",
         texts.join(", "),
+        desc.weights_bytes,
+        desc.prepared_bytes,
         desc.name
     );
 }

@@ -29,6 +29,7 @@ pub struct Facts {
 /// Describes a program to the runtime.
 pub fn describe(program: &Program, facts: &Facts) -> Result<ModelDesc> {
     let (_, weights_bytes) = loops::weight_offsets(program);
+    let (_, prepared_bytes) = loops::prepared_offsets(program);
     let functions = program.functions.iter().map(function).collect::<Result<Vec<_>>>()?;
     let methods = program.methods.iter().map(|method| {
         let params = method.params.iter().map(|(name, ty)| (name.clone(), ty.annotation())).collect();
@@ -47,6 +48,9 @@ pub fn describe(program: &Program, facts: &Facts) -> Result<ModelDesc> {
         state_objects: state_objects(program)?,
         n_slots: number(program.n_slots)?,
         init: program.init.map(|f| f.0),
+        prepare: program.prepare.map(|f| f.0),
+        prepared_bytes: prepared_bytes as u64,
+        prepared: program.prepared.iter().map(|p| (p.name.clone(), p.size_bytes() as u64)).collect(),
         methods: methods.collect(),
         functions,
     })

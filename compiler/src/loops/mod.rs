@@ -17,8 +17,8 @@ mod verify_nest;
 pub use expr::{BinaryOp, Const, Expr, ExprId, Exprs, Guard, Substitution, UnaryOp, fold_i64};
 pub use program::{
     Arg, Axis, AxisKind, Block, Buffer, BufferClass, BufferId, Dim, Function, FunctionId, HostExpr, Input, InputKind,
-    Kernel, Launch, Layout, Method, Operand, OutputTree, Program, ReduceOp, Reduction, Stmt, Store, StoreMode, Var,
-    VarId, VarType, Variant, Weight, WeightId, weight_offsets,
+    Kernel, Launch, Layout, Method, Operand, OutputTree, Prepared, PreparedId, Program, ReduceOp, Reduction, Stmt,
+    Store, StoreMode, Var, VarId, VarType, Variant, Weight, WeightId, prepared_offsets, weight_offsets,
 };
 pub use verify::verify;
 pub use verify_nest::verify_nest;

@@ -10,6 +10,10 @@
 //!   return 0 (b1)
 //! ```
 //!
+//! Before the functions come the program's tables: `weight w0: float[4, 4] name`, `prepared p0: float 16 name` (element type and
+//! number of elements in memory), methods, `init f1` and `prepare f2` for the functions with these tasks. The class of a buffer
+//! that shows a prepared tensor is `prepared p0`.
+//!
 //! A kernel's expressions print in place where they are used once or are small, else as `e3 = ...` before the first use.
 //! Axes are `i` (parallel), `s` (scan) and `r` (reduced) with the axis's number; `acc0` is the first reduction's result.
 
@@ -30,6 +34,9 @@ impl Display for Program {
         for (id, weight) in self.weights.iter_ids() {
             writeln!(f, "weight {id}: {}{:?} {}", weight.data.dtype(), weight.data.sizes(), weight.name)?;
         }
+        for (id, prepared) in self.prepared.iter_ids() {
+            writeln!(f, "prepared {id}: {} {} {}", prepared.dtype, prepared.n_elements, prepared.name)?;
+        }
         for method in &self.methods {
             let params = join(method.params.iter().map(|(name, ty)| format!("{name}: {}", ty.annotation())));
             writeln!(f, "method {}({params})", method.name)?;
@@ -40,6 +47,9 @@ impl Display for Program {
         }
         if let Some(init) = self.init {
             writeln!(f, "init {init}")?;
+        }
+        if let Some(prepare) = self.prepare {
+            writeln!(f, "prepare {prepare}")?;
         }
         for (id, function) in self.functions.iter_ids() {
             writeln!(f, "function {id} {function}")?;
@@ -96,6 +106,7 @@ impl Display for Function {
                 BufferClass::Input(n) => format!("input {n}"),
                 BufferClass::Output(n) => format!("output {n}"),
                 BufferClass::Weight(w) => format!("weight {w}"),
+                BufferClass::Prepared(p) => format!("prepared {p}"),
                 BufferClass::Temp { offset: None } => "temp".into(),
                 BufferClass::Temp { offset: Some(at) } => format!("temp at {at}"),
                 BufferClass::Slot(n) => format!("slot {n}"),

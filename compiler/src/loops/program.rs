@@ -13,6 +13,8 @@ ids! {
     BufferId = "b";
     /// A weight of the program.
     WeightId = "w";
+    /// A prepared tensor of the program.
+    PreparedId = "p";
     /// A function of the program.
     FunctionId = "f";
 }
@@ -34,6 +36,30 @@ pub struct Program {
     pub n_slots: usize,
     /// Writes the initial state; run once for a new instance, before any method.
     pub init: Option<FunctionId>,
+    /// Tensors that are computed from weights when a model is opened.
+    pub prepared: IndexVec<PreparedId, Prepared>,
+    /// Computes them: run once for a model, before any instance is made. It has no inputs and no state; it reads weights and
+    /// is the only function that writes buffers of class [`BufferClass::Prepared`].
+    pub prepare: Option<FunctionId>,
+}
+
+/// A tensor computed when a model is opened: another form of weights, larger than what a library should store. Its memory
+/// starts undefined, lives as long as the model, and is only read once it has been computed, by all instances and threads.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Prepared {
+    /// For people.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Number of elements in memory, with what the layout of its buffers adds; 0 where nothing reads it any more.
+    pub n_elements: usize,
+}
+
+impl Prepared {
+    /// Bytes in memory.
+    pub fn size_bytes(&self) -> usize {
+        self.n_elements * self.dtype.size_bytes()
+    }
 }
 
 /// A constant tensor.
@@ -342,6 +368,8 @@ pub enum BufferClass {
     Output(usize),
     /// A constant.
     Weight(WeightId),
+    /// What was computed when the model was opened: constant, but for the function that prepares.
+    Prepared(PreparedId),
     /// Scratch of known size; memory planning gives the byte offset in the arena.
     Temp {
         /// Byte offset, after planning.
@@ -483,6 +511,17 @@ pub fn weight_offsets(program: &Program) -> (Vec<usize>, usize) {
         let offset = total.next_multiple_of(64);
         let numel = usize::try_from(weight.data.numel()).expect("sizes of known tensors are not negative");
         total = offset + numel * weight.data.dtype().size_bytes();
+        offset
+    });
+    (offsets.collect(), total)
+}
+
+/// Where each prepared tensor lies in their memory (each aligned to 64 bytes, in order), and the size of that.
+pub fn prepared_offsets(program: &Program) -> (Vec<usize>, usize) {
+    let mut total = 0usize;
+    let offsets = program.prepared.iter().map(|prepared| {
+        let offset = total.next_multiple_of(64);
+        total = offset + prepared.size_bytes();
         offset
     });
     (offsets.collect(), total)

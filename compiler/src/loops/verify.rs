@@ -25,8 +25,13 @@ pub fn verify(program: &Program) -> Result<(), String> {
     if let Some(init) = program.init.filter(|&init| !is_function(init)) {
         return Err(format!("init: there is no function {init}"));
     }
-    for function in program.functions.iter() {
-        let checker = Checker { program, function };
+    if let Some(prepare) = program.prepare {
+        let function =
+            program.functions.get(prepare).ok_or_else(|| format!("prepare: there is no function {prepare}"))?;
+        only_prepares(function).map_err(|e| format!("prepare: {e}"))?;
+    }
+    for (id, function) in program.functions.iter_ids() {
+        let checker = Checker { program, function, is_prepare: program.prepare == Some(id) };
         checker.function().map_err(|e| format!("function {}: {e}", function.name))?;
     }
     Ok(())
@@ -36,12 +41,36 @@ fn ensure(holds: bool, message: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { Err(message()) }
 }
 
+/// Whether a function can run where there is neither an instance nor an argument.
+fn only_prepares(function: &Function) -> Checked {
+    fn block(body: &Block) -> Checked {
+        body.0.iter().try_for_each(|stmt| match stmt {
+            Stmt::LoadState(..) | Stmt::StoreState(..) | Stmt::Alloc(_) | Stmt::Call { .. } => {
+                Err(format!("{stmt:?} needs an instance"))
+            }
+            Stmt::If(_, then, other) => block(then).and_then(|()| block(other)),
+            Stmt::While(_, body) => block(body),
+            Stmt::Return(_, args) => ensure(args.is_empty(), || "it has results".into()),
+            Stmt::Assign(..)
+            | Stmt::Kernel(_)
+            | Stmt::Launch(_)
+            | Stmt::Read(..)
+            | Stmt::Check { .. }
+            | Stmt::Raise { .. } => Ok(()),
+        })
+    }
+    ensure(function.inputs.is_empty(), || "it has inputs".into())?;
+    block(&function.body)
+}
+
 /// Which variables are certainly set; `None` after a statement that does not end normally.
 type Set = Option<Vec<bool>>;
 
 struct Checker<'p> {
     program: &'p Program,
     function: &'p Function,
+    /// Whether it is the function that prepares.
+    is_prepare: bool,
 }
 
 impl Checker<'_> {
@@ -91,6 +120,14 @@ impl Checker<'_> {
                 let known: Option<Vec<i64>> = buffer.dims.iter().map(|d| d.known()).collect();
                 ensure(known.as_deref() == Some(weight.data.sizes()) && buffer.dtype == weight.data.dtype(), || {
                     format!("{} {:?} is not the type of weight {id}", buffer.dtype, buffer.dims)
+                })
+            }
+            BufferClass::Prepared(id) => {
+                let prepared = self.program.prepared.get(id).ok_or_else(|| format!("there is no prepared {id}"))?;
+                let numel = buffer.dims.iter().try_fold(1i64, |n, dim| n.checked_mul(dim.known()?));
+                let is_whole = numel.and_then(|n| usize::try_from(n).ok()) == Some(prepared.n_elements);
+                ensure(is_whole && buffer.dtype == prepared.dtype, || {
+                    format!("{} {:?} is not the type of prepared {id}", buffer.dtype, buffer.dims)
                 })
             }
             BufferClass::Temp { .. } => ensure(buffer.dims.iter().all(|d| d.known().is_some()), || {
@@ -358,8 +395,17 @@ impl Checker<'_> {
             ensure(is_cond, || format!("the guard of the store to {} is not a boolean", store.buffer))?;
             let is_arg = matches!(store.mode, StoreMode::Combine(ReduceOp::ArgMax | ReduceOp::ArgMin));
             ensure(!is_arg, || "a store cannot combine by an arg reduction".into())?;
-            let is_weight = matches!(self.buffer(self.memory(store.buffer))?.class, BufferClass::Weight(_));
-            ensure(!is_weight, || format!("a store to {}, a constant", store.buffer))?;
+            let is_constant = match self.buffer(self.memory(store.buffer))?.class {
+                BufferClass::Weight(_) => true,
+                BufferClass::Prepared(_) => !self.is_prepare,
+                BufferClass::Input(_)
+                | BufferClass::Output(_)
+                | BufferClass::Temp { .. }
+                | BufferClass::Slot(_)
+                | BufferClass::Alias { .. }
+                | BufferClass::Object(_) => false,
+            };
+            ensure(!is_constant, || format!("a store to {}, a constant", store.buffer))?;
             // Stores are per point of the outer axes; a reduced axis has no index there.
             let has_reduced = store.index.iter().chain([&store.value]).chain(&store.guard).any(|&id| {
                 let reduced = |e: &Expr| {

@@ -530,6 +530,7 @@ impl<'p> Builder<'p> {
                 crate::loops::BufferClass::Input(_) => storage.is_external,
                 crate::loops::BufferClass::Output(_)
                 | crate::loops::BufferClass::Weight(_)
+                | crate::loops::BufferClass::Prepared(_)
                 | crate::loops::BufferClass::Alias { .. }
                 | crate::loops::BufferClass::Object(_) => false,
             };

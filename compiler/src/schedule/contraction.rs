@@ -1,7 +1,8 @@
-//! Recognises contractions: one sum of a product of two loads.
+//! Recognises contractions: one sum of a product of two loads. Rewrites those of a function, see [`Rewrite`].
 
 use super::linear::{Forms, Linear};
-use crate::loops::{BinaryOp, Const, Expr, ExprId, Function, Kernel, ReduceOp};
+use crate::diag;
+use crate::loops::{BinaryOp, Block, Const, Expr, ExprId, Function, Kernel, ReduceOp, Stmt};
 
 /// The two loads of a contraction.
 pub(crate) struct Contraction {
@@ -19,6 +20,43 @@ pub(crate) fn recognise(kernel: &Kernel) -> Option<Contraction> {
     let is_load = |id: ExprId| matches!(kernel.exprs.get(id), Expr::Load { .. });
     let is_float = kernel.exprs.dtype(reduction.value).is_floating_point();
     (is_float && is_load(a) && is_load(b)).then_some(Contraction { loads: [a, b] })
+}
+
+/// A transform that puts other statements in the place of some contractions.
+pub(crate) trait Rewrite {
+    /// What it needs to know of a contraction.
+    type Found;
+
+    /// Looks at a contraction; each load is offered as `weight` in turn, with the other one as `data`.
+    fn find(&self, kernel: &Kernel, data: ExprId, weight: ExprId) -> Option<Self::Found>;
+
+    /// Appends what takes the contraction's place.
+    fn replace(&mut self, kernel: &Kernel, found: &Self::Found, out: &mut Block) -> diag::Result<()>;
+
+    /// Rewrites a block and all blocks in it.
+    fn block(&mut self, block: &mut Block) -> diag::Result<()> {
+        for mut stmt in std::mem::take(&mut block.0) {
+            match &mut stmt {
+                Stmt::Kernel(kernel) => {
+                    let found = recognise(kernel).and_then(|Contraction { loads: [a, b] }| {
+                        self.find(kernel, a, b).or_else(|| self.find(kernel, b, a))
+                    });
+                    if let Some(found) = found {
+                        self.replace(kernel, &found, block)?;
+                        continue;
+                    }
+                }
+                Stmt::If(_, then_body, else_body) => {
+                    self.block(then_body)?;
+                    self.block(else_body)?;
+                }
+                Stmt::While(_, body) => self.block(body)?,
+                _ => {}
+            }
+            block.0.push(stmt);
+        }
+        Ok(())
+    }
 }
 
 /// Linear forms of a kernel's expressions.

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 /// A convolution of square planes with ReLU.
 #[derive(Clone, Copy, Debug)]
-struct Conv {
+pub(super) struct Conv {
     batch: i64,
-    ic: i64,
-    oc: i64,
+    pub(super) ic: i64,
+    pub(super) oc: i64,
     h: i64,
     kernel: i64,
     stride: i64,
@@ -25,7 +25,8 @@ struct Conv {
     groups: i64,
 }
 
-const PLAIN: Conv = Conv { batch: 1, ic: 16, oc: 16, h: 9, kernel: 3, stride: 1, pad: 1, dilation: 1, groups: 1 };
+pub(super) const PLAIN: Conv =
+    Conv { batch: 1, ic: 16, oc: 16, h: 9, kernel: 3, stride: 1, pad: 1, dilation: 1, groups: 1 };
 
 impl Conv {
     fn out(self) -> i64 {
@@ -33,17 +34,17 @@ impl Conv {
     }
 }
 
-fn values(sizes: &[i64], seed: i64) -> Vec<f32> {
+pub(super) fn values(sizes: &[i64], seed: i64) -> Vec<f32> {
     let n: i64 = sizes.iter().product();
     (0..n).map(|i| ((i * 7919 + seed * 104_729) % 1009 - 504) as f32 / 504.0).collect()
 }
 
-fn buffer(function: &mut Function, class: BufferClass, sizes: &[i64]) -> BufferId {
+pub(super) fn buffer(function: &mut Function, class: BufferClass, sizes: &[i64]) -> BufferId {
     let dims = sizes.iter().map(|&n| Dim::Const(n)).collect();
     function.buffers.push(Buffer { name: String::new(), dtype: DType::F32, dims, class, layout: Layout::RowMajor })
 }
 
-fn load(e: &mut Exprs, buffer: BufferId, index: &[ExprId]) -> ExprId {
+pub(super) fn load(e: &mut Exprs, buffer: BufferId, index: &[ExprId]) -> ExprId {
     e.add(Expr::Load { buffer, dtype: DType::F32, index: index.into(), guard: None })
 }
 
@@ -112,7 +113,7 @@ fn push(program: &mut Program, f: &mut Function, x: BufferId, c: Conv, residual:
 }
 
 /// A convolution, then one of its result with that result added, then a third: blocks inside, plain planes at the ends.
-fn program(c: Conv, n: usize) -> (Program, Vec<Value>) {
+pub(super) fn program(c: Conv, n: usize) -> (Program, Vec<Value>) {
     let mut program = Program::default();
     let mut f = Function { name: "forward".into(), params: vec![OutputTree::Tensor], ..Function::default() };
     f.results = vec![OutputTree::Tensor];
@@ -132,24 +133,34 @@ fn program(c: Conv, n: usize) -> (Program, Vec<Value>) {
     (program, vec![Value::Tensor(Tensor::from_f32(&sizes, &values(&sizes, 1)).unwrap())])
 }
 
+/// The elements of all results, one after another.
 fn run(model: &Executable, args: &[Value]) -> Vec<f32> {
-    let Value::Tensor(result) = model.call("forward", args).unwrap() else { panic!("a tensor") };
-    result.to_bytes().chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect()
+    let results = match model.call("forward", args).unwrap() {
+        Value::Tuple(items) => items,
+        single => vec![single],
+    };
+    let bytes: Vec<u8> = results.iter().flat_map(|value| value.as_tensor().unwrap().to_bytes()).collect();
+    bytes.chunks_exact(4).map(|b| f32::from_ne_bytes([b[0], b[1], b[2], b[3]])).collect()
+}
+
+/// Machine code of both kinds gives what the evaluator gives.
+pub(super) fn check_program(program: &Program, args: &[Value], what: &str) {
+    use crate::driver::{Backend, Timings, load};
+    crate::loops::verify(program).unwrap();
+    let expected = run(&load(program.clone(), Backend::Reference, &mut Timings::default()).unwrap(), args);
+    let largest = expected.iter().fold(1f32, |m, x| m.max(x.abs()));
+    for backend in [Backend::Llvm, Backend::Cranelift] {
+        let got = run(&load(program.clone(), backend, &mut Timings::default()).unwrap(), args);
+        assert_eq!(got.len(), expected.len());
+        for (i, (g, w)) in got.iter().zip(&expected).enumerate() {
+            assert!((g - w).abs() <= 2e-5 * largest, "{what} by {backend:?}: element {i} is {g}, not {w}");
+        }
+    }
 }
 
 fn check(c: Conv, n: usize) {
-    use crate::driver::{Backend, Timings, load};
     let (program, args) = program(c, n);
-    crate::loops::verify(&program).unwrap();
-    let expected = run(&load(program.clone(), Backend::Reference, &mut Timings::default()).unwrap(), &args);
-    let largest = expected.iter().fold(1f32, |m, x| m.max(x.abs()));
-    for backend in [Backend::Llvm, Backend::Cranelift] {
-        let got = run(&load(program.clone(), backend, &mut Timings::default()).unwrap(), &args);
-        assert_eq!(got.len(), expected.len());
-        for (i, (g, w)) in got.iter().zip(&expected).enumerate() {
-            assert!((g - w).abs() <= 2e-5 * largest, "{c:?} x{n} by {backend:?}: element {i} is {g}, not {w}");
-        }
-    }
+    check_program(&program, &args, &format!("{c:?} x{n}"));
 }
 
 #[test]

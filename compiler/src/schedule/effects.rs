@@ -28,7 +28,9 @@ pub(crate) fn place(function: &Function, buffer: BufferId) -> Place {
         BufferClass::Object(_) => Place::Object,
         BufferClass::Input(n) => Place::Input(n),
         BufferClass::Output(n) => Place::Output(n),
-        BufferClass::Weight(_) | BufferClass::Temp { .. } | BufferClass::Alias { .. } => Place::Own(root),
+        BufferClass::Weight(_) | BufferClass::Prepared(_) | BufferClass::Temp { .. } | BufferClass::Alias { .. } => {
+            Place::Own(root)
+        }
     }
 }
 

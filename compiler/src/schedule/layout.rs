@@ -12,6 +12,7 @@ use super::fuse::rebuilt;
 use super::linear::{Atom, Forms, Linear};
 use super::memory::{touched, walk};
 use super::plan::Plan;
+use super::prepare::Source;
 use crate::index::Id as _;
 use crate::loops::{
     Axis, AxisKind, BinaryOp, Block, BufferClass, BufferId, Dim, Expr, ExprId, Exprs, Function, Kernel, Layout,
@@ -150,7 +151,7 @@ fn split_kernel(kernel: &mut Kernel, function: &Function) {
         for (buffer, index) in accesses(kernel) {
             let buffer = &function.buffers[buffer];
             let Layout::Blocked { dim: CHANNELS, block } = buffer.layout else { continue };
-            if matches!(buffer.class, BufferClass::Weight(_)) {
+            if Source::of(buffer.class).is_some() {
                 continue;
             }
             let Ok(block) = i64::try_from(block) else { continue };

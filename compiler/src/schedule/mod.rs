@@ -5,6 +5,7 @@
 //! - `contraction`: recognises sums of products; `pad`: padded inputs in place of tests; `pack`: weights in panels;
 //! - `turn`: run-time right-hand sides of products with their columns next to each other;
 //! - `phases`: transposed convolutions as plain ones;
+//! - `prepare`: weights in other forms, stored in their place or computed when a model is opened;
 //! - `winograd`: 3x3 convolutions as products of transformed data; `layout`: channels of their buffers in blocks;
 //! - `depthwise`: channels last around depthwise convolutions, and their tiles;
 //! - `flat`: a kernel with physical addresses (linear forms, see `linear`), neighbouring axes joined;
@@ -31,6 +32,7 @@ mod pack;
 mod pad;
 mod phases;
 mod plan;
+mod prepare;
 mod rows;
 mod turn;
 mod winograd;
@@ -40,6 +42,8 @@ mod convolution_tests;
 #[cfg(test)]
 mod interpret;
 #[cfg(test)]
+mod prepare_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::diag::{self, Diagnostic};
@@ -48,6 +52,7 @@ use crate::loops::{Block, Expr, Exprs, Function, Kernel, Launch, Operand, Progra
 use crate::types::DType;
 use flat::Flat;
 use plan::Plan;
+use prepare::Preparing;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -85,12 +90,12 @@ impl Default for Options {
 
 /// Turns every kernel of the program into a launched nest, and plans the functions' memory.
 pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Options) -> diag::Result<()> {
-    let mut convolved = Vec::new();
+    let (mut convolved, mut preparing) = (Vec::new(), Preparing::default());
     if options.fuse {
         fuse::fuse(program);
         phases::cut(program)?;
         if !options.exact_convolution && target.vector_bytes > 0 {
-            convolved = winograd::rewrite(program, target)?;
+            convolved = winograd::rewrite(program, &mut preparing, target)?;
         }
         pad::pad_inputs(program);
         turn::turn_operands(program, target);
@@ -98,9 +103,10 @@ pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Option
     if target.vector_bytes > 0 {
         layout::choose(program, target, &convolved);
         depthwise::choose(program, target)?;
-        pack::pack_weights(program, target)?;
-        layout::split(program);
+        pack::pack_weights(program, &mut preparing, target)?;
     }
+    preparing.finish(program)?;
+    layout::split(program);
     let mut nests = Nests { list: std::mem::take(&mut program.nests), known: HashMap::new() };
     for function in program.functions.iter_mut() {
         memory::place_results(function);

@@ -1,23 +1,22 @@
-//! Weights of contractions put into panels when compiling: the columns of a tile next to each other, in the order of the loop.
+//! Weights of contractions in panels: the columns of a tile next to each other, in the order of the loop.
 //!
 //! `out[m, n] += x[m, k] * w[n, k]` becomes a loop over panels of `n`; a panel holds `[k][block]`, so that the innermost loop
 //! reads whole vectors one after another. The same holds for convolutions, with `k` standing for input channels and taps. The
-//! columns that do not fill a panel become a kernel of their own, with a narrower panel. Weights that nothing reads any more are dropped.
+//! columns that do not fill a panel become a kernel of their own, with a narrower panel. Whether panels take the
+//! weight's place or are made when a model is opened is `prepare`'s choice.
 
 use super::ScheduleTarget;
-use super::contraction::{known_dims, recognise};
+use super::contraction::{Rewrite, known_dims};
 use super::fuse::rebuilt;
 use super::gemm::{Shape, best_tile};
-use super::memory::{touched, walk};
-use crate::diag::{self, Diagnostic};
+use super::prepare::{Packing, Preparing, Source};
+use crate::diag;
 use crate::index::IndexVec;
 use crate::loops::{
     Axis, AxisKind, BinaryOp, Block, Buffer, BufferClass, BufferId, Dim, Expr, ExprId, Exprs, Function, Kernel, Layout,
     Program, Stmt, Weight, WeightId,
 };
-use crate::types::TensorData;
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 /// Terms of a sum from which on writing the results apart is cheap beside computing them.
 const LONG_SUM: i64 = 256;
@@ -25,25 +24,25 @@ const LONG_SUM: i64 = 256;
 /// Stands for the axis along a dimension of one element.
 const NO_AXIS: usize = usize::MAX;
 
-/// A weight in panels, or some of its columns: which, dimensions in new order, first column, columns, panel width.
-type Key = (WeightId, Vec<usize>, i64, i64, usize);
-
 /// Packs the weights of the program's contractions.
-pub(crate) fn pack_weights(program: &mut Program, target: &ScheduleTarget) -> diag::Result<()> {
-    let mut known = HashMap::new();
+pub(crate) fn pack_weights(
+    program: &mut Program,
+    preparing: &mut Preparing,
+    target: &ScheduleTarget,
+) -> diag::Result<()> {
     for function in program.functions.iter_mut() {
         let mut body = std::mem::take(&mut function.body);
-        let mut packer = Packer { function, weights: &mut program.weights, known: &mut known, target };
+        let mut packer = Packer { function, weights: &program.weights, preparing, target };
         packer.block(&mut body)?;
         function.body = body;
     }
-    drop_unused(program)
+    Ok(())
 }
 
 struct Packer<'a> {
     function: &'a mut Function,
-    weights: &'a mut IndexVec<WeightId, Weight>,
-    known: &'a mut HashMap<Key, WeightId>,
+    weights: &'a IndexVec<WeightId, Weight>,
+    preparing: &'a mut Preparing,
     target: &'a ScheduleTarget,
 }
 
@@ -51,7 +50,7 @@ struct Packer<'a> {
 struct Choice {
     /// The weight's buffer.
     buffer: BufferId,
-    weight: WeightId,
+    source: Source,
     /// The axis of the weight's columns.
     column: usize,
     /// For each dimension of the weight, the axis along it, or [`NO_AXIS`].
@@ -62,39 +61,12 @@ struct Choice {
     lanes: i64,
 }
 
-impl Packer<'_> {
-    fn block(&mut self, block: &mut Block) -> diag::Result<()> {
-        for mut stmt in std::mem::take(&mut block.0) {
-            match &mut stmt {
-                Stmt::Kernel(kernel) => {
-                    if let Some(choice) = self.choose(kernel) {
-                        for part in self.packed(kernel, &choice)? {
-                            block.0.push(Stmt::Kernel(Box::new(part)));
-                        }
-                        continue;
-                    }
-                }
-                Stmt::If(_, then_body, else_body) => {
-                    self.block(then_body)?;
-                    self.block(else_body)?;
-                }
-                Stmt::While(_, body) => self.block(body)?,
-                _ => {}
-            }
-            block.0.push(stmt);
-        }
-        Ok(())
-    }
+impl Rewrite for Packer<'_> {
+    type Found = Choice;
 
-    fn choose(&self, kernel: &Kernel) -> Option<Choice> {
-        let contraction = recognise(kernel)?;
-        let [a, b] = contraction.loads;
-        self.choose_with(kernel, a, b).or_else(|| self.choose_with(kernel, b, a))
-    }
-
-    fn choose_with(&self, kernel: &Kernel, weight: ExprId, other: ExprId) -> Option<Choice> {
+    fn find(&self, kernel: &Kernel, other: ExprId, weight: ExprId) -> Option<Choice> {
         let Expr::Load { buffer, dtype, index, guard: None } = kernel.exprs.get(weight) else { return None };
-        let BufferClass::Weight(id) = self.function.buffers[*buffer].class else { return None };
+        let source = Source::of(self.function.buffers[*buffer].class)?;
         if self.function.buffers[*buffer].layout != Layout::RowMajor {
             return None;
         }
@@ -154,11 +126,11 @@ impl Packer<'_> {
         let inner = next();
         let shape = Shape { rows: [next(), inner], vectors: (n + lanes - 1) / lanes, terms: n_terms };
         let block = lanes * best_tile(&shape, self.target, None).vectors;
-        Some(Choice { buffer: *buffer, weight: id, column, axes, block, lanes })
+        Some(Choice { buffer: *buffer, source, column, axes, block, lanes })
     }
 
     /// The kernel over whole panels, and the one for the columns left over.
-    fn packed(&mut self, kernel: &Kernel, choice: &Choice) -> diag::Result<Vec<Kernel>> {
+    fn replace(&mut self, kernel: &Kernel, choice: &Choice, out: &mut Block) -> diag::Result<()> {
         let n = kernel.axes[choice.column].extent.known().unwrap_or(0);
         let whole = n / choice.block * choice.block;
         // Axes both operands have, then columns, then what is summed in the order of the loops.
@@ -175,16 +147,19 @@ impl Packer<'_> {
             };
             (class, axis)
         });
-        let mut parts = Vec::new();
         if whole > 0 {
-            parts.push(self.part(kernel, choice, &order, 0, whole, choice.block)?);
+            let part = self.part(kernel, choice, &order, 0, whole, choice.block)?;
+            out.0.push(Stmt::Kernel(Box::new(part)));
         }
         if whole < n {
-            parts.push(self.part(kernel, choice, &order, whole, n - whole, 0)?);
+            let part = self.part(kernel, choice, &order, whole, n - whole, 0)?;
+            out.0.push(Stmt::Kernel(Box::new(part)));
         }
-        Ok(parts)
+        Ok(())
     }
+}
 
+impl Packer<'_> {
     /// The kernel for `len` columns from `begin` on; in panels, unless `block` is 0.
     fn part(
         &mut self,
@@ -257,22 +232,10 @@ impl Packer<'_> {
         let dims: Vec<i64> = order.iter().map(|&d| if d == column_dim { len } else { sizes[d] }).collect();
         // Columns that do not fill a panel are a narrow one, filled up with zeros to whole vectors.
         let width = if block > 0 { block } else { n_lanes(len, choice.lanes) };
-        let block = width;
-        let width = usize::try_from(block).unwrap_or(0);
-        let key = (choice.weight, order.to_vec(), begin, len, width);
-        let weight = match self.known.get(&key) {
-            Some(&weight) => weight,
-            None => {
-                let source = &self.weights[choice.weight];
-                let data = repack(&source.data, order, column_dim, begin, &dims, (at, block))?;
-                let weight = self.weights.push(Weight { name: source.name.clone(), data: Arc::new(data) });
-                self.known.insert(key, weight);
-                weight
-            }
-        };
-        let layout = Layout::Blocked { dim: at, block: width };
+        let packing = Packing { order: order.to_vec(), at, begin, len, block: width };
+        let class = BufferClass::Prepared(self.preparing.packed(self.weights, choice.source, packing)?);
+        let layout = Layout::Blocked { dim: at, block: usize::try_from(width).unwrap_or(0) };
         let dims = dims.into_iter().map(Dim::Const).collect();
-        let class = BufferClass::Weight(weight);
         Ok(self.function.buffers.push(Buffer { name, dtype, dims, class, layout }))
     }
 }
@@ -292,74 +255,4 @@ fn axes_in(kernel: &Kernel, id: ExprId) -> BTreeSet<usize> {
         }
     }
     axes
-}
-
-/// The elements of a weight with its dimensions in another order, from `begin` on along one of them, and one dimension (of
-/// the new order) cut into blocks whose positions are the fastest.
-fn repack(
-    data: &TensorData,
-    order: &[usize],
-    cut_dim: usize,
-    begin: i64,
-    dims: &[i64],
-    (at, block): (usize, i64),
-) -> diag::Result<TensorData> {
-    let size = data.dtype().size_bytes();
-    let source = data.contiguous_bytes();
-    let mut strides = vec![1i64; data.sizes().len()];
-    for d in (0..strides.len().saturating_sub(1)).rev() {
-        strides[d] = strides[d + 1] * data.sizes()[d + 1];
-    }
-    // Physical dimensions, outermost first: extent and stride in the source.
-    let mut loops: Vec<(i64, i64)> = dims.iter().zip(order).map(|(&extent, &d)| (extent, strides[d])).collect();
-    let (extent, stride) = loops[at];
-    loops[at] = ((extent + block - 1) / block, stride * block);
-    loops.push((block, stride));
-    let last = loops.len() - 1;
-    let n: i64 = loops.iter().map(|l| l.0).product();
-    let mut out = Vec::with_capacity(usize::try_from(n).unwrap_or(0) * size);
-    let mut index = vec![0i64; loops.len()];
-    let mut offset = begin * strides[cut_dim];
-    for _ in 0..n {
-        if index[at] * block + index[last] >= extent {
-            out.resize(out.len() + size, 0);
-        } else {
-            let at = usize::try_from(offset).unwrap_or(0) * size;
-            let element =
-                source.get(at..at + size).ok_or_else(|| Diagnostic::internal("a weight is smaller than its shape"))?;
-            out.extend_from_slice(element);
-        }
-        for d in (0..loops.len()).rev() {
-            index[d] += 1;
-            offset += loops[d].1;
-            if index[d] < loops[d].0 {
-                break;
-            }
-            offset -= loops[d].0 * loops[d].1;
-            index[d] = 0;
-        }
-    }
-    TensorData::from_bytes(data.dtype(), &[n], out).map_err(Diagnostic::internal)
-}
-
-/// Empties the weights that no statement reads.
-fn drop_unused(program: &mut Program) -> diag::Result<()> {
-    let mut used: BTreeSet<WeightId> = BTreeSet::new();
-    for function in program.functions.iter() {
-        walk(&function.body, &mut |stmt| {
-            for buffer in touched(stmt) {
-                if let BufferClass::Weight(weight) = function.buffers[super::flat::root(function, buffer)].class {
-                    used.insert(weight);
-                }
-            }
-        });
-    }
-    for id in program.weights.ids() {
-        if !used.contains(&id) {
-            let dtype = program.weights[id].data.dtype();
-            let empty = TensorData::from_bytes(dtype, &[0], Vec::new()).map_err(Diagnostic::internal)?;
-            program.weights[id].data = Arc::new(empty);
-        }
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@
 //! positions of equal remainder use the same taps, so each remainder (for each dimension) becomes a kernel of its own with a
 //! part of the weights and without the test.
 
-use super::contraction::{forms, is_bounds_check, known_dims, recognise};
+use super::contraction::{Rewrite, forms, is_bounds_check, known_dims};
 use super::fuse::rebuilt;
 use super::linear::{Atom, Linear};
 use crate::diag::{self, Diagnostic};
@@ -86,34 +86,10 @@ struct Found {
     tested: Vec<usize>,
 }
 
-impl Cutter<'_> {
-    fn block(&mut self, block: &mut Block) -> diag::Result<()> {
-        for mut stmt in std::mem::take(&mut block.0) {
-            match &mut stmt {
-                Stmt::Kernel(kernel) => {
-                    if let Some(found) = self.find(kernel) {
-                        self.replace(kernel, &found, block)?;
-                        continue;
-                    }
-                }
-                Stmt::If(_, then_body, else_body) => {
-                    self.block(then_body)?;
-                    self.block(else_body)?;
-                }
-                Stmt::While(_, body) => self.block(body)?,
-                _ => {}
-            }
-            block.0.push(stmt);
-        }
-        Ok(())
-    }
+impl Rewrite for Cutter<'_> {
+    type Found = Found;
 
-    fn find(&self, kernel: &Kernel) -> Option<Found> {
-        let [a, b] = recognise(kernel)?.loads;
-        self.find_with(kernel, a, b).or_else(|| self.find_with(kernel, b, a))
-    }
-
-    fn find_with(&self, kernel: &Kernel, data: ExprId, weight: ExprId) -> Option<Found> {
+    fn find(&self, kernel: &Kernel, data: ExprId, weight: ExprId) -> Option<Found> {
         let Expr::Load { buffer: w, index: w_index, guard: None, .. } = kernel.exprs.get(weight) else { return None };
         let BufferClass::Weight(weight) = self.function.buffers[*w].class else { return None };
         let weight_dims = known_dims(self.function, *w)?;
@@ -198,7 +174,9 @@ impl Cutter<'_> {
         }
         Ok(())
     }
+}
 
+impl Cutter<'_> {
     /// The weights of a phase's taps.
     fn weight_part(&mut self, found: &Found, phases: &[i64]) -> diag::Result<BufferId> {
         let mut dims = found.weight_dims.clone();

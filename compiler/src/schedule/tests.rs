@@ -412,17 +412,52 @@ fn check_function(case: &mut Case, kernels: Vec<Kernel>, returned: &[BufferId]) 
     let target =
         ScheduleTarget { vector_bytes: 32, n_registers: 16, l1_bytes: 32 << 10, l2_bytes: 512 << 10, has_masks: true };
     schedule(&mut program, &target, &Options::default()).unwrap();
+    let mut prepared = vec![Array::new(); program.prepared.len()];
+    if let Some(prepare) = program.prepare {
+        let function = &program.functions[prepare];
+        let mut memory = vec![Array::new(); function.buffers.len()];
+        run_function(&program, function, case, &mut prepared, &mut memory);
+    }
     let function = program.functions.iter().next().unwrap();
     let mut memory = start;
     memory.resize(function.buffers.len(), Array::new());
+    let n_launches = run_function(&program, function, case, &mut prepared, &mut memory);
+    for &id in returned {
+        let (got, want) = (&memory[id.index()], &expected[id.index()]);
+        assert_eq!(got.len(), want.len());
+        for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
+            let (g, w) = (f64::from_bits(g), f64::from_bits(w));
+            assert!((g - w).abs() <= 1e-4 * w.abs().max(1.0), "{id}[{i}]: {g} for {w}");
+        }
+    }
+    n_launches
+}
+
+/// Runs a scheduled function whose body is launches; gives their number.
+fn run_function(
+    program: &Program,
+    function: &Function,
+    case: &Case,
+    prepared: &mut [Array],
+    memory: &mut [Array],
+) -> usize {
     for (id, buffer) in function.buffers.iter_ids() {
-        if let BufferClass::Weight(weight) = buffer.class {
-            let bytes = program.weights[weight].data.contiguous_bytes();
-            let floats = bytes.chunks(4).map(|c| f64::from(f32::from_ne_bytes(c.try_into().unwrap())).to_bits());
-            memory[id.index()] = floats.collect();
-        } else if memory[id.index()].is_empty() {
-            let dims: Vec<i64> = buffer.dims.iter().map(|&d| case.extent(d)).collect();
-            memory[id.index()] = vec![0; usize::try_from(flat::physical_len(&dims, &buffer.layout)).unwrap()];
+        let memory = &mut memory[id.index()];
+        match buffer.class {
+            BufferClass::Weight(weight) => {
+                let bytes = program.weights[weight].data.contiguous_bytes();
+                let floats = bytes.chunks(4).map(|c| f64::from(f32::from_ne_bytes(c.try_into().unwrap())).to_bits());
+                *memory = floats.collect();
+            }
+            BufferClass::Prepared(id) if prepared[id.index()].is_empty() => {
+                *memory = vec![f64::NAN.to_bits(); program.prepared[id].n_elements];
+            }
+            BufferClass::Prepared(id) => memory.clone_from(&prepared[id.index()]),
+            _ if memory.is_empty() => {
+                let dims: Vec<i64> = buffer.dims.iter().map(|&d| case.extent(d)).collect();
+                *memory = vec![0; usize::try_from(flat::physical_len(&dims, &buffer.layout)).unwrap()];
+            }
+            _ => {}
         }
     }
     let mut n_launches = 0;
@@ -440,12 +475,9 @@ fn check_function(case: &mut Case, kernels: Vec<Kernel>, returned: &[BufferId]) 
             memory[id.index()] = contents;
         }
     }
-    for &id in returned {
-        let (got, want) = (&memory[id.index()], &expected[id.index()]);
-        assert_eq!(got.len(), want.len());
-        for (i, (&g, &w)) in got.iter().zip(want).enumerate() {
-            let (g, w) = (f64::from_bits(g), f64::from_bits(w));
-            assert!((g - w).abs() <= 1e-4 * w.abs().max(1.0), "{id}[{i}]: {g} for {w}");
+    for (id, buffer) in function.buffers.iter_ids() {
+        if let BufferClass::Prepared(to) = buffer.class {
+            prepared[to.index()].clone_from(&memory[id.index()]);
         }
     }
     n_launches

@@ -2,24 +2,25 @@
 //!
 //! A tile of 4x4 results takes 36 products a channel pair in place of 144: the input's 6x6 patches are transformed (one
 //! kernel), then each of the 36 positions is a matrix product over channels (one contraction with a batch axis), then results
-//! are transformed back and stored through the convolution's own stores (one kernel). Weights are transformed when compiling.
+//! are transformed back and stored through the convolution's own stores (one kernel). Weights are transformed when a model is
+//! opened, as they take four times the memory.
 //! Large planes are worked through in strips of tile rows, so that the transformed data stays in cache.
 //!
 //! Rounding differs from the direct sum: relative errors of about 1e-5. `Options::exact_convolution` turns this off.
 
 use super::ScheduleTarget;
-use super::contraction::{forms, is_bounds_check, known_dims, recognise};
+use super::contraction::{Rewrite, forms, is_bounds_check, known_dims};
 use super::linear::{Atom, Linear};
-use crate::diag::{self, Diagnostic};
+use super::prepare::{self, Preparing};
+use crate::diag;
 use crate::index::{Id as _, IndexVec};
 use crate::loops::{
     Axis, AxisKind, BinaryOp, Block, Buffer, BufferClass, BufferId, Const, Dim, Expr, ExprId, Exprs, Function, Guard,
-    HostExpr, Kernel, Layout, Operand, Program, ReduceOp, Reduction, Stmt, Store, StoreMode, Var, VarType, Weight,
-    WeightId,
+    HostExpr, Kernel, Layout, Operand, PreparedId, Program, ReduceOp, Reduction, Stmt, Store, StoreMode, Var, VarType,
+    Weight, WeightId,
 };
-use crate::types::{DType, TensorData};
+use crate::types::DType;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
 /// Results along each side of a tile.
 const M: usize = 4;
@@ -80,14 +81,19 @@ fn matrices() -> Matrices {
 }
 
 /// Rewrites the convolutions of the program that gain by it; gives the buffers they read and write, function by function.
-pub(crate) fn rewrite(program: &mut Program, target: &ScheduleTarget) -> diag::Result<Vec<BTreeSet<BufferId>>> {
+pub(crate) fn rewrite(
+    program: &mut Program,
+    preparing: &mut Preparing,
+    target: &ScheduleTarget,
+) -> diag::Result<Vec<BTreeSet<BufferId>>> {
     let mut known = HashMap::new();
     let mut touched = Vec::new();
     for function in program.functions.iter_mut() {
         let can_be_blocked = super::layout::eligible(function, target);
         let mut body = std::mem::take(&mut function.body);
-        let (weights, known) = (&mut program.weights, &mut known);
-        let mut rewriter = Rewriter { function, weights, known, target, can_be_blocked, touched: BTreeSet::new() };
+        let (weights, known, touched_here) = (&program.weights, &mut known, BTreeSet::new());
+        let mut rewriter =
+            Rewriter { function, weights, preparing, known, target, can_be_blocked, touched: touched_here };
         rewriter.block(&mut body)?;
         touched.push(rewriter.touched);
         function.body = body;
@@ -97,8 +103,9 @@ pub(crate) fn rewrite(program: &mut Program, target: &ScheduleTarget) -> diag::R
 
 struct Rewriter<'a> {
     function: &'a mut Function,
-    weights: &'a mut IndexVec<WeightId, Weight>,
-    known: &'a mut HashMap<WeightId, WeightId>,
+    weights: &'a IndexVec<WeightId, Weight>,
+    preparing: &'a mut Preparing,
+    known: &'a mut HashMap<WeightId, PreparedId>,
     target: &'a ScheduleTarget,
     /// By buffer: whether it can have blocks of channels next to each other.
     can_be_blocked: Vec<bool>,
@@ -131,34 +138,10 @@ fn int(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-impl Rewriter<'_> {
-    fn block(&mut self, block: &mut Block) -> diag::Result<()> {
-        for mut stmt in std::mem::take(&mut block.0) {
-            match &mut stmt {
-                Stmt::Kernel(kernel) => {
-                    if let Some(convolution) = self.find(kernel) {
-                        self.replace(kernel, &convolution, block)?;
-                        continue;
-                    }
-                }
-                Stmt::If(_, then_body, else_body) => {
-                    self.block(then_body)?;
-                    self.block(else_body)?;
-                }
-                Stmt::While(_, body) => self.block(body)?,
-                _ => {}
-            }
-            block.0.push(stmt);
-        }
-        Ok(())
-    }
+impl Rewrite for Rewriter<'_> {
+    type Found = Convolution;
 
-    fn find(&self, kernel: &Kernel) -> Option<Convolution> {
-        let [a, b] = recognise(kernel)?.loads;
-        self.find_with(kernel, a, b).or_else(|| self.find_with(kernel, b, a))
-    }
-
-    fn find_with(&self, kernel: &Kernel, data: ExprId, weight: ExprId) -> Option<Convolution> {
+    fn find(&self, kernel: &Kernel, data: ExprId, weight: ExprId) -> Option<Convolution> {
         let Expr::Load { buffer: w, index: w_index, guard: None, dtype: DType::F32 } = kernel.exprs.get(weight) else {
             return None;
         };
@@ -239,33 +222,6 @@ impl Rewriter<'_> {
         self.is_worth(&found).then_some(found)
     }
 
-    /// Whether the method saves time: enough channels for whole vectors, and enough tiles to use each transformed weight on.
-    fn is_worth(&self, c: &Convolution) -> bool {
-        let lanes = int(self.target.vector_bytes / 4).max(1);
-        let is_whole = lanes > 1 && c.n_ic % lanes == 0 && c.n_oc % lanes == 0;
-        let (m, n) = (int(M), int(N));
-        let tiles = (c.n_y + m - 1) / m * ((c.n_x + m - 1) / m);
-        // Cycles, roughly: vectors of multiply-adds at two a cycle, transforms at 3 cycles a vector of either side, transformed
-        // weights from memory at 8 bytes a cycle.
-        let pairs = c.n_ic * c.n_oc / lanes;
-        let direct = c.n_y * c.n_x * int(R * R) * pairs / 2;
-        let products = tiles * n * n * pairs / 2;
-        let transforms = tiles * n * n * 3 * (c.n_ic + c.n_oc) / lanes;
-        let weights = n * n * c.n_ic * c.n_oc * 4;
-        let from_memory = if weights > int(self.target.l2_bytes) { weights / 8 } else { 0 };
-        is_whole && (products.max(from_memory) + transforms) * 5 < direct * 4
-    }
-
-    fn temp(&mut self, name: &str, dims: &[i64]) -> BufferId {
-        self.function.buffers.push(Buffer {
-            name: name.into(),
-            dtype: DType::F32,
-            dims: dims.iter().map(|&n| Dim::Const(n)).collect(),
-            class: BufferClass::Temp { offset: None },
-            layout: Layout::RowMajor,
-        })
-    }
-
     fn replace(&mut self, kernel: &Kernel, c: &Convolution, out: &mut Block) -> diag::Result<()> {
         let (m, n) = (int(M), int(N));
         let (ty, tx) = ((c.n_y + m - 1) / m, (c.n_x + m - 1) / m);
@@ -302,7 +258,7 @@ impl Rewriter<'_> {
         let n_rows = n * n * n_batch * strip_rows * tx;
         let v = self.temp("winograd.input", &[n_rows, c.n_ic]);
         let products = self.temp("winograd.output", &[n_rows, c.n_oc]);
-        let u = self.weight(c)?;
+        let u = self.weight(c);
 
         let shared = Shared { kernel, c, others: &others, other_extents: &other_extents, strip_rows, tx, strip };
         self.touched.extend([padded].into_iter().chain(kernel.stores.iter().map(|s| s.buffer)));
@@ -323,56 +279,83 @@ impl Rewriter<'_> {
         out.0.push(Stmt::While(more, Block(body)));
         Ok(())
     }
+}
+
+impl Rewriter<'_> {
+    /// Whether the method saves time: enough channels for whole vectors, and enough tiles to use each transformed weight on.
+    fn is_worth(&self, c: &Convolution) -> bool {
+        let lanes = int(self.target.vector_bytes / 4).max(1);
+        let is_whole = lanes > 1 && c.n_ic % lanes == 0 && c.n_oc % lanes == 0;
+        let (m, n) = (int(M), int(N));
+        let tiles = (c.n_y + m - 1) / m * ((c.n_x + m - 1) / m);
+        // Cycles, roughly: vectors of multiply-adds at two a cycle, transforms at 3 cycles a vector of either side, transformed
+        // weights from memory at 8 bytes a cycle.
+        let pairs = c.n_ic * c.n_oc / lanes;
+        let direct = c.n_y * c.n_x * int(R * R) * pairs / 2;
+        let products = tiles * n * n * pairs / 2;
+        let transforms = tiles * n * n * 3 * (c.n_ic + c.n_oc) / lanes;
+        let weights = n * n * c.n_ic * c.n_oc * 4;
+        let from_memory = if weights > int(self.target.l2_bytes) { weights / 8 } else { 0 };
+        is_whole && (products.max(from_memory) + transforms) * 5 < direct * 4
+    }
+
+    fn temp(&mut self, name: &str, dims: &[i64]) -> BufferId {
+        self.function.buffers.push(Buffer {
+            name: name.into(),
+            dtype: DType::F32,
+            dims: dims.iter().map(|&n| Dim::Const(n)).collect(),
+            class: BufferClass::Temp { offset: None },
+            layout: Layout::RowMajor,
+        })
+    }
 
     /// The transformed weights, `[position][input channel][output channel]`.
-    fn weight(&mut self, c: &Convolution) -> diag::Result<BufferId> {
-        let dims = [int(N * N), c.n_ic, c.n_oc];
+    fn weight(&mut self, c: &Convolution) -> BufferId {
+        let sizes = [int(N * N), c.n_ic, c.n_oc];
         let id = match self.known.get(&c.weight) {
             Some(&id) => id,
             None => {
-                let source = &self.weights[c.weight];
-                let data = transformed(&source.data, &dims)?;
-                let id = self.weights.push(Weight { name: source.name.clone(), data: Arc::new(data) });
+                let taps = self.preparing.weight(self.weights, c.weight);
+                let name = &self.weights[c.weight].name;
+                let make = |target| to_weight(name, c, taps, target);
+                let id = self.preparing.add(&format!("winograd {name}"), DType::F32, &sizes, make);
                 self.known.insert(c.weight, id);
                 id
             }
         };
-        Ok(self.function.buffers.push(Buffer {
+        self.function.buffers.push(Buffer {
             name: "winograd.weight".into(),
             dtype: DType::F32,
-            dims: dims.iter().map(|&n| Dim::Const(n)).collect(),
-            class: BufferClass::Weight(id),
+            dims: sizes.iter().map(|&n| Dim::Const(n)).collect(),
+            class: BufferClass::Prepared(id),
             layout: Layout::RowMajor,
-        }))
+        })
     }
 }
 
-fn transformed(data: &TensorData, dims: &[i64; 3]) -> diag::Result<TensorData> {
+/// Transformed weights.
+fn to_weight(name: &str, c: &Convolution, taps: BufferId, target: BufferId) -> Kernel {
+    let mut kernel = prepare::map(format!("winograd_weight+{name}"), &[c.n_oc, c.n_ic]);
+    let e = &mut kernel.exprs;
+    let [oc, ic] = [0, 1].map(|axis| e.add(Expr::Axis(axis)));
+    let taps: [[ExprId; R]; R] = std::array::from_fn(|y| {
+        std::array::from_fn(|x| {
+            let index = [oc, ic, e.int(int(y)), e.int(int(x))].into();
+            e.add(Expr::Load { buffer: taps, dtype: DType::F32, index, guard: None })
+        })
+    });
     let g = matrices().weight;
-    let bytes = data.contiguous_bytes();
-    let taps: Vec<f64> =
-        bytes.chunks_exact(4).map(|b| f64::from(f32::from_ne_bytes([b[0], b[1], b[2], b[3]]))).collect();
-    let size = |n: i64| usize::try_from(n).unwrap_or(0);
-    let (n_ic, n_oc) = (size(dims[1]), size(dims[2]));
-    if taps.len() != n_ic * n_oc * R * R {
-        return Err(Diagnostic::internal("a convolution's weight is smaller than its shape"));
-    }
-    let mut out = vec![0u8; N * N * n_ic * n_oc * 4];
-    for (pair, kernel) in taps.chunks_exact(R * R).enumerate() {
-        let (oc, ic) = (pair / n_ic, pair % n_ic);
-        for i in 0..N {
-            // One row of the left product at a time.
-            let row: [f64; R] = std::array::from_fn(|x| (0..R).map(|y| g[i][y] * kernel[y * R + x]).sum());
-            for (j, other) in g.iter().enumerate() {
-                let value: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();
-                #[allow(clippy::cast_possible_truncation, reason = "weights are of this type")]
-                let value = value as f32;
-                let at = (((i * N + j) * n_ic + ic) * n_oc + oc) * 4;
-                out[at..at + 4].copy_from_slice(&value.to_ne_bytes());
-            }
+    let half: [[ExprId; R]; N] = std::array::from_fn(|i| {
+        std::array::from_fn(|x| weighted(e, &g[i], &std::array::from_fn::<_, R, _>(|y| taps[y][x])))
+    });
+    for (i, row) in half.iter().enumerate() {
+        for (j, g) in g.iter().enumerate() {
+            let value = weighted(e, g, row);
+            let index = [e.int(int(i * N + j)), ic, oc].into();
+            kernel.stores.push(Store { buffer: target, index, value, guard: None, mode: StoreMode::Set });
         }
     }
-    TensorData::from_bytes(DType::F32, dims, out).map_err(Diagnostic::internal)
+    kernel
 }
 
 /// The copy of the input with its border.

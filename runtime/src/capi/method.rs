@@ -355,6 +355,5 @@ pub unsafe extern "C" fn aot_rt_shapes(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn aot_rt_workspace(model: *const AotModel, _method: u32) -> usize {
     // SAFETY: null or of this library.
-    unsafe { model.as_ref() }
-        .map_or(0, |model| model.0.desc().functions.iter().map(|f| f.arena_bytes as usize).max().unwrap_or(0))
+    unsafe { model.as_ref() }.map_or(0, |model| model.0.desc().workspace_bytes())
 }
