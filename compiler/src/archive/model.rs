@@ -100,7 +100,8 @@ impl Folder {
     fn archive(&self, path: &Path) -> Result<Archive> {
         self.recognise()?;
         let version = self.version()?;
-        let order = self.byte_order()?;
+        // As torch.jit.load, which never looks at the byteorder member; torch.load does.
+        let order = ByteOrder::Little;
         let sources = self.sources()?;
         let constants = match self.unpickle("constants.pkl", "constants", order, Vocabulary::TorchScript)? {
             IValue::Tuple(items) => items.to_vec(),
@@ -209,8 +210,9 @@ impl Folder {
             match Path::new(member).extension().and_then(|e| e.to_str()) {
                 Some("py") => {}
                 Some("debug_pkl") => continue,
-                // Nothing else is ever written here; a name that was cut or made up should not pass for code.
-                _ => return Err(self.fault(Fault::bad("neither source nor debug information".to_owned()), member)),
+                Some(_) => continue,
+                // Every file that belongs here has an extension: this name was cut, and what it hides may be a source.
+                None => return Err(self.fault(Fault::bad("a name without its end".to_owned()), member)),
             }
             let bytes = self.read(member, MAX_SOURCE_BYTES)?;
             let text = std::str::from_utf8(bytes.as_ref())

@@ -7,6 +7,7 @@
 //! known shapes. An attribute that takes on too many different facts is widened: its numbers and extents become variables.
 
 use super::Request;
+use super::attributes::{self, State};
 use super::facts::{Before, Fact, Kind, Outcome, Stop};
 use super::places::{Place, Stores};
 use super::signature::{ArgSpec, DimSpec};
@@ -19,8 +20,8 @@ use crate::loops::{
     VarId, VarType, Variant,
 };
 use crate::ops::builder::Builder;
-use crate::ops::schema;
 use crate::ops::value::{Cell, Value};
+use crate::ops::views;
 use crate::types::{DType, IValue, Object, Type};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -34,11 +35,10 @@ const MAX_SPECIAL: usize = 4;
 /// Widening happens at most this often, since each makes an attribute vary for good.
 const MAX_WIDENINGS: usize = 64;
 
-/// An attribute that methods change.
+/// What methods change.
 #[derive(Clone, Debug)]
 struct StateAttr {
-    object: Arc<Object>,
-    name: Arc<str>,
+    what: State,
     is_wide: bool,
 }
 
@@ -50,7 +50,8 @@ struct Layout {
 }
 
 pub(super) fn lower_program(module: &Module, requests: &[Request]) -> Result<Program> {
-    let mut attrs = state_attrs(module);
+    let mut attrs: Vec<_> =
+        attributes::state(module).into_iter().map(|what| StateAttr { what, is_wide: false }).collect();
     for _ in 0..MAX_WIDENINGS {
         let mut lowering = ProgramLowering {
             module,
@@ -195,8 +196,13 @@ impl ProgramLowering<'_> {
     fn init_body(&mut self, lw: &mut Lowerer<'_, '_>) -> Outcome<()> {
         let mut values = Vec::with_capacity(self.attrs.len());
         for attr in self.attrs.clone() {
-            let value = attr.object.attrs.get(&attr.name).cloned().unwrap_or(IValue::None);
-            values.push(lw.constant_value(&value, &attr.name)?);
+            values.push(match attr.what {
+                State::Attr(object, name) => {
+                    let value = object.attrs.get(&name).cloned().unwrap_or(IValue::None);
+                    lw.constant_value(&value, &name)?
+                }
+                State::Storage(whole, _) => lw.constant_value(&IValue::Tensor(whole), "storage")?,
+            });
         }
         self.save(lw, &values)?;
         lw.b.function.results.push(OutputTree::None);
@@ -455,24 +461,45 @@ impl ProgramLowering<'_> {
                 lw.b.push(Stmt::LoadState(var, scalar));
             }
             let value = place.value(&mut lw.b);
-            let Value::Cell(cell) = lw.object(&attr.object) else { unreachable!("objects are cells") };
-            if let Cell::Object(object) = &mut lw.b.heap.cells[cell] {
-                object.attrs.insert(Arc::clone(&attr.name), value);
+            match (&attr.what, value) {
+                (State::Attr(object, name), value) => Self::give(lw, object, name, value),
+                (State::Storage(whole, views), Value::Tensor(tensor)) => {
+                    for (object, name, view) in views {
+                        let dims = view.sizes().iter().map(|n| Dim::Const(*n)).collect();
+                        let offset = Dim::Const(view.offset());
+                        let view = views::as_strided_on(&tensor, whole.numel(), offset, dims, view.strides());
+                        Self::give(lw, object, name, Value::Tensor(view));
+                    }
+                    lw.storages.insert(i, tensor);
+                }
+                (State::Storage(..), _) => return Err(Diagnostic::internal("a storage that is no tensor").into()),
             }
         }
         Ok(())
     }
 
+    fn give(lw: &mut Lowerer<'_, '_>, object: &Arc<Object>, name: &Arc<str>, value: Value) {
+        let Value::Cell(cell) = lw.object(object) else { unreachable!("objects are cells") };
+        if let Cell::Object(object) = &mut lw.b.heap.cells[cell] {
+            object.attrs.insert(Arc::clone(name), value);
+        }
+    }
+
     /// The present values of the state attributes.
     fn current(&self, lw: &mut Lowerer<'_, '_>) -> Outcome<Vec<Value>> {
         let mut values = Vec::with_capacity(self.attrs.len());
-        for attr in &self.attrs {
-            let Value::Cell(cell) = lw.object(&attr.object) else { unreachable!("objects are cells") };
-            let value = match &lw.b.heap.cells[cell] {
-                Cell::Object(object) => object.attrs.get(&attr.name).cloned(),
-                Cell::List(_) | Cell::Dict(_) | Cell::RunTimeList(_) => None,
+        for (i, attr) in self.attrs.iter().enumerate() {
+            let value = match &attr.what {
+                State::Attr(object, name) => {
+                    let Value::Cell(cell) = lw.object(object) else { unreachable!("objects are cells") };
+                    match &lw.b.heap.cells[cell] {
+                        Cell::Object(object) => object.attrs.get(name).cloned(),
+                        Cell::List(_) | Cell::Dict(_) | Cell::RunTimeList(_) => None,
+                    }
+                }
+                State::Storage(..) => lw.storages.get(&i).cloned().map(Value::Tensor),
             };
-            values.push(value.ok_or_else(|| Diagnostic::internal(format!("state '{}' is lost", attr.name)))?);
+            values.push(value.ok_or_else(|| Diagnostic::internal(format!("state {i} is lost")))?);
         }
         Ok(values)
     }
@@ -575,52 +602,6 @@ pub(super) fn objects_in(value: &IValue, path: &str, out: &mut Vec<(Arc<Object>,
         | IValue::Tensor(_)
         | IValue::Enum { .. } => {}
     }
-}
-
-/// The attributes that some method assigns, or changes in place directly.
-fn state_attrs(module: &Module) -> Vec<StateAttr> {
-    let mut changed: BTreeSet<(Arc<str>, Arc<str>)> = BTreeSet::new();
-    for function in module.functions.values() {
-        let graph = &function.graph;
-        let owner = |value| match &graph.values[value].ty {
-            Type::Class(class) => Some(Arc::clone(class)),
-            _ => None,
-        };
-        let read: HashMap<_, _> = graph
-            .nodes
-            .iter()
-            .filter(|n| n.is("prim::GetAttr"))
-            .filter_map(|n| Some((*n.outputs.first()?, (owner(*n.inputs.first()?)?, Arc::clone(n.attr_name("name")?)))))
-            .collect();
-        for node in graph.nodes.iter() {
-            if node.is("prim::SetAttr")
-                && let (Some(class), Some(name)) = (owner(node.inputs[0]), node.attr_name("name"))
-            {
-                changed.insert((class, Arc::clone(name)));
-            }
-            let Some(schema) = schema::schema(&node.op) else { continue };
-            for (arg, input) in schema.args.iter().zip(&node.inputs) {
-                if arg.alias.as_ref().is_some_and(|a| a.is_write) {
-                    changed.extend(read.get(input).cloned());
-                }
-            }
-        }
-    }
-    let mut attrs = Vec::new();
-    let mut queue = vec![(Arc::clone(&module.root), String::new())];
-    let mut seen = HashSet::new();
-    while let Some((object, path)) = queue.pop() {
-        if !seen.insert(Arc::as_ptr(&object) as usize) {
-            continue;
-        }
-        for (name, value) in &object.attrs {
-            if changed.contains(&(Arc::clone(&object.class), Arc::clone(name))) {
-                attrs.push(StateAttr { object: Arc::clone(&object), name: Arc::clone(name), is_wide: false });
-            }
-            objects_in(value, &path, &mut queue);
-        }
-    }
-    attrs
 }
 
 /// Notes which tensor arguments the body writes to.

@@ -9,7 +9,7 @@ use crate::diag::{Blame, Diagnostic};
 use crate::ir::{BlockId, Graph, Module, NodeId, ValueId};
 use crate::loops::{BinaryOp, Const, Dim, Operand, Stmt, VarId};
 use crate::ops::builder::{Builder, Heap};
-use crate::ops::value::{CellId, Value, known};
+use crate::ops::value::{CellId, Tensor, Value, known};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) objects: HashMap<usize, CellId>,
     /// Attribute paths of the archive's objects, for names of weights.
     pub(super) paths: HashMap<usize, String>,
+    /// Storages that attributes share, by their number among the state.
+    pub(super) storages: HashMap<usize, Tensor>,
     n_nodes: usize,
     pub(super) n_copies: usize,
     /// Nested parts that did not have one end: graph, node, the number of assumptions and whether lists grew.
@@ -85,6 +87,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             activations,
             objects,
             paths,
+            storages: HashMap::new(),
             n_nodes: 0,
             n_copies: 0,
             forks: HashSet::new(),

@@ -1,0 +1,268 @@
+//! Which attributes of the archive's objects the methods change: these are the state that outlives a call.
+//!
+//! An attribute changes where it is assigned, or where something that may share its memory is written to: a view of it, an
+//! item of a list it was put into, an argument of a method. What may share memory follows the alias marks of schemas; what
+//! has none (`prim::` nodes, calls) is taken to hand on all that went in. That errs towards state, which is slower but right.
+//!
+//! Tensors of several attributes may lie in one storage of the archive. If one of them is written to, all see it, so the
+//! storage is the state and the attributes are views of it.
+
+use crate::index::IndexVec;
+use crate::ir::{Attr, Function, Graph, Module, Node, ValueId};
+use crate::ops::schema;
+use crate::types::{IValue, Object, TensorData, Type};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+/// Something that outlives a call.
+#[derive(Clone, Debug)]
+pub(super) enum State {
+    /// An attribute.
+    Attr(Arc<Object>, Arc<str>),
+    /// The storage that tensors of these attributes share, as a tensor of one dimension.
+    Storage(Arc<TensorData>, Vec<(Arc<Object>, Arc<str>, Arc<TensorData>)>),
+}
+
+/// An attribute of a class.
+type Name = (Arc<str>, Arc<str>);
+
+/// What a value may share memory with.
+#[derive(Clone, Default, PartialEq, Debug)]
+struct Origins {
+    attrs: BTreeSet<Name>,
+    params: BTreeSet<usize>,
+}
+
+impl Origins {
+    fn add(&mut self, other: &Self) {
+        self.attrs.extend(other.attrs.iter().cloned());
+        self.params.extend(&other.params);
+    }
+}
+
+/// What functions do to attributes and to their parameters.
+#[derive(Default)]
+struct Changes {
+    assigned: BTreeSet<Name>,
+    written: BTreeSet<Name>,
+    /// By function, the parameters it writes to.
+    params: BTreeMap<Arc<str>, BTreeSet<usize>>,
+    /// By function, what its results may share memory with.
+    results: BTreeMap<Arc<str>, Origins>,
+}
+
+impl Changes {
+    fn n_found(&self) -> usize {
+        let params = self.params.values().map(BTreeSet::len);
+        let results = self.results.values().map(|origins| origins.attrs.len() + origins.params.len());
+        self.assigned.len() + self.written.len() + params.sum::<usize>() + results.sum::<usize>()
+    }
+}
+
+/// The state of a module, in the order in which its objects are met.
+pub(super) fn state(module: &Module) -> Vec<State> {
+    let mut changes = Changes::default();
+    // What a callee writes is known once it was looked at, so all are looked at until nothing new is found.
+    loop {
+        let n_before = changes.n_found();
+        for function in module.functions.values() {
+            changes.look_at(module, function);
+        }
+        if changes.n_found() == n_before {
+            break;
+        }
+    }
+    let attrs = attributes(&module.root);
+    let is_in = |names: &BTreeSet<Name>, object: &Object, name: &Arc<str>| {
+        names.contains(&(Arc::clone(&object.class), Arc::clone(name)))
+    };
+    let mut states: Vec<State> = Vec::new();
+    let mut shared = HashSet::new();
+    for (object, name, value) in &attrs {
+        let is_assigned = is_in(&changes.assigned, object, name);
+        if !is_assigned && !is_in(&changes.written, object, name) {
+            continue;
+        }
+        if !is_assigned && let IValue::Tensor(data) = value {
+            if shared.contains(&data.storage().key()) {
+                continue;
+            }
+            let views: Vec<_> = attrs
+                .iter()
+                .filter(|(object, name, _)| !is_in(&changes.assigned, object, name))
+                .filter_map(|(object, name, value)| match value {
+                    IValue::Tensor(view) if view.storage().key() == data.storage().key() => {
+                        Some((Arc::clone(object), Arc::clone(name), Arc::clone(view)))
+                    }
+                    _ => None,
+                })
+                .collect();
+            let is_plain = views.iter().all(|(_, _, view)| view.dtype() == data.dtype() && view.quantizer.is_none());
+            if views.len() > 1
+                && is_plain
+                && let Some(whole) = whole_storage(data)
+            {
+                shared.insert(data.storage().key());
+                states.push(State::Storage(Arc::new(whole), views));
+                continue;
+            }
+        }
+        states.push(State::Attr(Arc::clone(object), Arc::clone(name)));
+    }
+    states
+}
+
+/// All of a tensor's storage, as a tensor of one dimension.
+fn whole_storage(data: &TensorData) -> Option<TensorData> {
+    let n = data.storage().bytes().len() / data.dtype().size_bytes();
+    TensorData::new(data.dtype(), vec![i64::try_from(n).ok()?], vec![1], 0, data.storage().clone()).ok()
+}
+
+/// Every attribute of every object that can be reached, with its value.
+fn attributes(root: &Arc<Object>) -> Vec<(Arc<Object>, Arc<str>, IValue)> {
+    let mut found = Vec::new();
+    let mut queue = vec![Arc::clone(root)];
+    let mut seen = HashSet::new();
+    while let Some(object) = queue.pop() {
+        if !seen.insert(Arc::as_ptr(&object) as usize) {
+            continue;
+        }
+        for (name, value) in &object.attrs {
+            found.push((Arc::clone(&object), Arc::clone(name), value.clone()));
+            let mut inner = Vec::new();
+            super::state::objects_in(value, "", &mut inner);
+            queue.extend(inner.into_iter().map(|(object, _)| object));
+        }
+    }
+    found
+}
+
+impl Changes {
+    fn look_at(&mut self, module: &Module, function: &Function) {
+        let graph = &function.graph;
+        let mut origins: IndexVec<ValueId, Origins> = graph.values.ids().map(|_| Origins::default()).collect();
+        for (i, param) in graph.blocks[graph.top].params.iter().enumerate() {
+            origins[*param].params.insert(i);
+        }
+        // Loops hand values back, so nodes are looked at until nothing new is found.
+        loop {
+            let before = origins.clone();
+            for block in graph.blocks.iter() {
+                for id in &block.nodes {
+                    self.node(module, function, &graph.nodes[*id], &mut origins);
+                }
+            }
+            if origins == before {
+                break;
+            }
+        }
+        let results = self.results.entry(Arc::clone(&function.name)).or_default();
+        for value in &graph.blocks[graph.top].returns {
+            results.add(&origins[*value]);
+        }
+    }
+
+    fn node(&mut self, module: &Module, function: &Function, node: &Node, origins: &mut IndexVec<ValueId, Origins>) {
+        let graph = &function.graph;
+        let class = |value: ValueId| match &graph.values[value].ty {
+            Type::Class(class) => Some(Arc::clone(class)),
+            _ => None,
+        };
+        let hand = |from: &[ValueId], to: ValueId, origins: &mut IndexVec<ValueId, Origins>| {
+            for value in from {
+                let known = origins[*value].clone();
+                origins[to].add(&known);
+            }
+        };
+        match &*node.op.name {
+            "prim::GetAttr" => {
+                if let (Some(class), Some(name), Some(&out)) =
+                    (class(node.inputs[0]), node.attr_name("name"), node.outputs.first())
+                    && !matches!(graph.values[out].ty, Type::Class(_))
+                {
+                    origins[out].attrs.insert((class, Arc::clone(name)));
+                }
+            }
+            "prim::SetAttr" => {
+                if let (Some(class), Some(name)) = (class(node.inputs[0]), node.attr_name("name")) {
+                    self.assigned.insert((class, Arc::clone(name)));
+                }
+            }
+            "prim::If" => {
+                for block in &node.blocks {
+                    for (from, to) in graph.blocks[*block].returns.iter().zip(&node.outputs) {
+                        hand(&[*from], *to, origins);
+                    }
+                }
+            }
+            "prim::Loop" => {
+                let body = &graph.blocks[node.blocks[0]];
+                for (i, out) in node.outputs.iter().enumerate() {
+                    let (entry, param, back) = (node.inputs[i + 2], body.params[i + 1], body.returns[i + 1]);
+                    hand(&[entry, back], param, origins);
+                    hand(&[entry, back], *out, origins);
+                }
+            }
+            "prim::CallMethod" | "prim::CallFunction" => {
+                let callee = called(module, graph, node);
+                let skip = usize::from(node.is("prim::CallFunction"));
+                let Some(callee) = callee else {
+                    // A method of an interface: it may be any.
+                    node.outputs.iter().for_each(|out| hand(&node.inputs, *out, origins));
+                    return;
+                };
+                for at in self.params.get(&callee).cloned().unwrap_or_default() {
+                    if let Some(arg) = node.inputs.get(at + skip) {
+                        self.write(function, &origins[*arg]);
+                    }
+                }
+                let results = self.results.get(&callee).cloned().unwrap_or_default();
+                for out in &node.outputs {
+                    origins[*out].attrs.extend(results.attrs.iter().cloned());
+                    let args = results.params.iter().filter_map(|at| node.inputs.get(at + skip).copied());
+                    hand(&args.collect::<Vec<_>>(), *out, origins);
+                }
+            }
+            _ => match schema::schema(&node.op) {
+                Some(schema) => {
+                    for (arg, input) in schema.args.iter().zip(&node.inputs) {
+                        if arg.alias.as_ref().is_some_and(|a| a.is_write) {
+                            self.write(function, &origins[*input]);
+                        }
+                    }
+                    for (result, out) in schema.returns.iter().zip(&node.outputs) {
+                        if result.alias.is_none() {
+                            continue;
+                        }
+                        let marked = schema.args.iter().zip(&node.inputs).filter(|(arg, _)| arg.alias.is_some());
+                        let from: Vec<_> = marked.map(|(_, input)| *input).collect();
+                        hand(&from, *out, origins);
+                    }
+                }
+                None => {
+                    for out in &node.outputs {
+                        hand(&node.inputs, *out, origins);
+                    }
+                }
+            },
+        }
+    }
+
+    fn write(&mut self, function: &Function, origins: &Origins) {
+        self.written.extend(origins.attrs.iter().cloned());
+        if !origins.params.is_empty() {
+            self.params.entry(Arc::clone(&function.name)).or_default().extend(&origins.params);
+        }
+    }
+}
+
+/// The name of the function that a call reaches, where the graph says it.
+fn called(module: &Module, graph: &Graph, node: &Node) -> Option<Arc<str>> {
+    let &callee = node.inputs.first()?;
+    if node.is("prim::CallMethod") {
+        let Type::Class(class) = &graph.values[callee].ty else { return None };
+        return module.method(class, node.attr_name("name")?).map(|function| Arc::clone(&function.name));
+    }
+    let made = graph.nodes.iter().find(|n| n.outputs.first() == Some(&callee))?;
+    made.attrs.iter().find_map(|(_, attr)| if let Attr::Name(name) = attr { Some(Arc::clone(name)) } else { None })
+}
