@@ -212,7 +212,13 @@ impl Lowerer<'_, '_> {
             Value::Device(text) => Arg::Scalar(Operand::Str(Arc::clone(text))),
             Value::None => Arg::Scalar(Operand::Str("None".into())),
             Value::Tensor(t) => Arg::Buffer(self.b.row_major(t)),
-            other => return Err(self.b.unsupported(format!("printing a {}", other.kind())).into()),
+            other => {
+                let str_of = crate::ir::OpName::with_overload("aten::str", "");
+                match crate::ops::lower(&mut self.b, &str_of, std::slice::from_ref(other))? {
+                    Value::Str(text) => Arg::Scalar(text),
+                    _ => return Err(self.b.unsupported(format!("printing a {}", other.kind())).into()),
+                }
+            }
         })
     }
 

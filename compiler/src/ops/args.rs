@@ -36,6 +36,10 @@ impl Args<'_> {
     fn wrong(&self, at: usize, want: &str) -> Box<Diagnostic> {
         let name = self.schema.and_then(|s| s.args.get(at)).map_or_else(|| at.to_string(), |a| a.name.to_string());
         let found = self.values.get(at).map_or("nothing", Value::kind);
+        if matches!(self.values.get(at), Some(Value::Uninitialized)) {
+            // The program reads what it never set, or what follows a check that always fails.
+            return Diagnostic::user(format!("argument '{name}' has no value"));
+        }
         Diagnostic::internal(format!("expected {want} for argument '{name}' but found {found}"))
     }
 

@@ -18,6 +18,7 @@ use crate::types::DType;
 pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::complex", lower: complex },
     OpDef { name: "aten::polar", lower: polar },
+    OpDef { name: "aten::conj", lower: |_, a| Ok(a.value(0)?.clone()) },
     OpDef { name: "aten::view_as_real", lower: view_as_real },
     OpDef { name: "aten::view_as_complex", lower: view_as_complex },
     OpDef { name: "aten::real", lower: |b, a| part(b, a, 0) },

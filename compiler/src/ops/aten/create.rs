@@ -44,6 +44,8 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::fill_", lower: fill_ },
     OpDef { name: "aten::fill", lower: fill },
     OpDef { name: "aten::zero_", lower: zero_ },
+    OpDef { name: "aten::_no_grad_zero_", lower: zero_ },
+    OpDef { name: "aten::_no_grad_fill_", lower: fill_ },
     OpDef { name: "aten::hann_window", lower: |b, a| window(b, a, &[0.5, -0.5]) },
     OpDef { name: "aten::hamming_window", lower: |b, a| window(b, a, &[0.54, -0.46]) },
     OpDef { name: "aten::blackman_window", lower: |b, a| window(b, a, &[0.42, -0.5, 0.08]) },

@@ -14,6 +14,7 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::slice.Tensor", lower: slice },
     OpDef { name: "aten::select.int", lower: select },
     OpDef { name: "aten::narrow", lower: narrow },
+    OpDef { name: "aten::narrow_copy", lower: narrow_copy },
     OpDef { name: "aten::as_strided", lower: as_strided },
     OpDef { name: "aten::unfold", lower: unfold },
     OpDef { name: "aten::diagonal", lower: diagonal },
@@ -113,6 +114,13 @@ fn select(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let index = args.int(b, 2)?;
     let index = views::wrap_index(b, index, x.dims[dim], dim)?;
     Ok(Value::Tensor(views::select(b, &x, dim, index)))
+}
+
+fn narrow_copy(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    match narrow(b, args)? {
+        Value::Tensor(part) => Ok(Value::Tensor(b.copy(&part))),
+        other => Ok(other),
+    }
 }
 
 fn narrow(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

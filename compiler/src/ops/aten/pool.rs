@@ -236,7 +236,9 @@ fn maxima(b: &mut Builder<'_>, x: &Tensor, lengths: &[Dim], windows: &Windows, w
         let (point, inside) = windows.point(k, lengths, &i[lead..], over);
         let least = lowest(k, x.dtype);
         let at = [&i[..lead], &point].concat();
-        (k.load_or(x, &at, inside, least), point)
+        let value = k.load_or(x, &at, inside, least);
+        // Halves are compared as floats, which is exact.
+        (k.cast(compute_type(x.dtype), value), point)
     };
     let values =
         b.reduce(ReduceOp::Max, x.dtype, &dims, &windows.size, |k, i, over| element(k, i, over).0, |_, _, v| v);

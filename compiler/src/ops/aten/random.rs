@@ -27,6 +27,9 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::uniform", lower: uniform },
     OpDef { name: "aten::normal_functional", lower: normal },
     OpDef { name: "aten::normal_", lower: normal_in_place },
+    OpDef { name: "aten::_no_grad_normal_", lower: normal_in_place },
+    OpDef { name: "aten::_no_grad_uniform_", lower: uniform_in_place },
+    OpDef { name: "aten::manual_seed", lower: manual_seed },
     OpDef { name: "aten::normal.float_float", lower: normal_sized },
     OpDef { name: "aten::bernoulli", lower: bernoulli_of },
     OpDef { name: "aten::bernoulli.p", lower: bernoulli_p },
@@ -150,6 +153,20 @@ fn normal(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 /// Has no functional twin of its name.
+fn uniform_in_place(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let target = args.tensor(0)?;
+    if let Value::Tensor(result) = uniform(b, args)? {
+        write_result(b, &target, &result)?;
+    }
+    Ok(Value::Tensor(target))
+}
+
+fn manual_seed(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let seed = args.int(b, 0)?;
+    b.call("random_seed", vec![Arg::Scalar(seed)], &[]);
+    Ok(Value::None)
+}
+
 fn normal_in_place(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let target = args.tensor(0)?;
     if let Value::Tensor(result) = normal(b, args)? {

@@ -70,9 +70,11 @@ fn update(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn pop_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (id, mut entries) = dict_cell(b, args, 0)?;
-    let Some((key, value)) = entries.pop() else {
+    if entries.is_empty() {
         return Ok(raise(b, "KeyError", "popitem(): dictionary is empty"));
-    };
+    }
+    // PyTorch takes the first entry, unlike Python.
+    let (key, value) = entries.remove(0);
     store(b, id, Cell::Dict(entries));
     Ok(Value::Tuple(vec![key, value], None))
 }

@@ -2,6 +2,7 @@
 
 pub mod complex;
 pub mod container;
+pub mod counters;
 pub mod dict;
 pub mod digest;
 pub mod list;
@@ -20,6 +21,7 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("complex", complex::BINARY_DEFS),
     ("complex", complex::DEFS),
     ("container", container::DEFS),
+    ("counters", counters::DEFS),
     ("list", list::DEFS),
     ("order", order::DEFS),
     ("digest", digest::DEFS),

@@ -76,6 +76,7 @@ fn less(b: &mut Builder<'_>, x: &Value, y: &Value) -> Result<Operand> {
             Ok(b.binary(BinaryOp::Lt, p, q))
         }
         (Value::Tuple(p, _), Value::Tuple(q, _)) => sequence_less(b, p, q),
+        _ if x.kind() != y.kind() => Err(b.user(format!("a {} and a {} cannot be compared", x.kind(), y.kind()))),
         _ => Err(b.unsupported(format!("the order of a {} and a {}", x.kind(), y.kind()))),
     }
 }
