@@ -106,3 +106,22 @@ impl Diagnostic {
         out
     }
 }
+
+/// Runs a stage that walks its input by recursion, on a stack of its own size. A panic in it is a bug of ours and becomes an
+/// internal error; only touched pages of the stack cost memory.
+///
+/// # Errors
+/// Those of the stage, and internal ones: it panicked, or no thread could be started.
+pub fn on_stack<T: Send>(stage: &str, stack_bytes: usize, run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name(stage.to_owned()).stack_size(stack_bytes);
+        let handle = thread
+            .spawn_scoped(scope, run)
+            .map_err(|e| Diagnostic::internal(format!("cannot start a thread for {stage}: {e}")))?;
+        handle.join().unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+            Err(Diagnostic::internal(format!("{stage} failed: {text}")))
+        })
+    })
+}

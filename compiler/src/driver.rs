@@ -1,4 +1,8 @@
-//! The whole compiler as one straight function: archive, front end, lowering, scheduling, machine code.
+//! The whole compiler as one straight line: archive, front end, lowering, scheduling, machine code.
+//!
+//! ```text
+//! open ─► Module ─► lower ─► Program ─► load ─► Executable
+//! ```
 
 use crate::archive::{self, Archive};
 use crate::diag::{Diagnostic, Result};
@@ -119,19 +123,22 @@ pub fn load(mut program: Program, backend: Backend, timings: &mut Timings) -> Re
     }
 }
 
+/// Schedules for a machine; gives what code of a model that is run at once says about itself.
+fn scheduled(program: &mut Program, target: &Target, timings: &mut Timings) -> Result<Facts> {
+    let options = schedule::Options::default();
+    timings.time("schedule", || schedule::schedule(program, &schedule_target(target), &options))?;
+    Ok(Facts { name: "model".into(), ..Facts::default() })
+}
+
 fn compiled(program: &mut Program, backend: crate::jit::Backend, timings: &mut Timings) -> Result<aot_runtime::Model> {
     let target = backend.target(Target::host());
-    let options = schedule::Options::default();
-    timings.time("schedule", || schedule::schedule(program, &schedule_target(&target), &options))?;
-    let facts = Facts { name: "model".into(), ..Facts::default() };
+    let facts = scheduled(program, &target, timings)?;
     timings.time("emit", || crate::jit::load_with(program, backend, &target, &facts))
 }
 
 fn built(program: &mut Program, timings: &mut Timings) -> Result<Library> {
     let target = Target::host();
-    let options = schedule::Options::default();
-    timings.time("schedule", || schedule::schedule(program, &schedule_target(&target), &options))?;
-    let facts = Facts { name: "model".into(), ..Facts::default() };
+    let facts = scheduled(program, &target, timings)?;
     let folder = tempfile::tempdir().map_err(|e| Diagnostic::user(format!("cannot make a temporary folder: {e}")))?;
     let path = folder.path().join("libmodel.so");
     timings.time("emit and link", || {

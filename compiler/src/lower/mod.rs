@@ -25,7 +25,7 @@ mod tests;
 
 pub use signature::{ArgSpec, DimSpec};
 
-use crate::diag::{Diagnostic, Result};
+use crate::diag::{self, Result};
 use crate::ir::Module;
 use crate::loops::Program;
 
@@ -56,15 +56,5 @@ const STACK_BYTES: usize = 2 << 30;
 /// # Errors
 /// User errors where the graph is wrong for these arguments, unsupported where an operator or a construct is not lowered yet.
 pub fn lower(module: &Module, requests: &[Request]) -> Result<Program> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("lower".into()).stack_size(STACK_BYTES);
-        let handle = thread
-            .spawn_scoped(scope, || state::lower_program(module, requests))
-            .map_err(|e| Diagnostic::internal(format!("cannot start the lowering thread: {e}")))?;
-        handle.join().unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
-            Err(Diagnostic::internal(format!("lowering failed: {text}")))
-        })
-    })
+    diag::on_stack("lowering", STACK_BYTES, || state::lower_program(module, requests))
 }

@@ -269,6 +269,11 @@ impl Value {
     }
 }
 
+/// An integer that is known when compiling.
+pub fn int(value: i64) -> Operand {
+    Operand::Const(Const::int(value))
+}
+
 /// The constant an operand is, if it is one.
 pub fn known(operand: &Operand) -> Option<Const> {
     match operand {

@@ -1,7 +1,7 @@
 //! Views: the same memory under other indices. None of these moves an element, except `reshape` where it must.
 
 use super::builder::Builder;
-use super::value::{Affine, Reshape, Tensor, View, known_int};
+use super::value::{Affine, Reshape, Tensor, View, int, known_int};
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Const, Dim, Operand};
 
@@ -9,10 +9,6 @@ use crate::loops::{BinaryOp, Const, Dim, Operand};
 pub fn shape_text(dims: &[Dim]) -> String {
     let text = dims.iter().map(|d| d.known().map_or_else(|| "*".to_owned(), |n| n.to_string()));
     format!("[{}]", text.collect::<Vec<_>>().join(", "))
-}
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
 }
 
 impl View {

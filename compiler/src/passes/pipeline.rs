@@ -7,7 +7,7 @@ use super::{
     Changed, canonicalize_outputs, constant_pooling, constant_propagation, eliminate_common_subexpressions,
     eliminate_dead_code, fold_convolutions, freeze_attributes, inline, lower_simple_tuples, peephole, remove_dropout,
 };
-use crate::diag::{Diagnostic, Result};
+use crate::diag::{self, Diagnostic, Result};
 use crate::ir::{Graph, Module, verify};
 use crate::types::IValue;
 
@@ -97,13 +97,7 @@ pub fn scripted(module: &mut Module) -> Result<()> {
 
 /// Passes walk nested blocks by recursion, and archives may nest them deeply.
 fn on_large_stack<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("passes".into()).stack_size(STACK_BYTES);
-        let handle = thread
-            .spawn_scoped(scope, run)
-            .map_err(|e| Diagnostic::internal(format!("cannot start the thread of the passes: {e}")))?;
-        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    diag::on_stack("a pass", STACK_BYTES, run)
 }
 
 /// Rewrites that make each other possible, until nothing changes.

@@ -44,7 +44,7 @@ mod upgrade;
 pub use source::{FUNCTION_MODULE, Text, compile_text, empty_archive, module_of};
 
 use crate::archive::Archive;
-use crate::diag::{Diagnostic, Result};
+use crate::diag::{self, Diagnostic, Result};
 use crate::ir::{ClassKind, Module};
 use crate::types::{IValue, Object};
 use std::collections::HashSet;
@@ -63,17 +63,7 @@ pub fn compile(archive: &Archive) -> Result<Module> {
 }
 
 fn on_large_stack<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("script".into()).stack_size(STACK_BYTES);
-        let handle = thread
-            .spawn_scoped(scope, run)
-            .map_err(|e| Diagnostic::internal(format!("cannot start the front end's thread: {e}")))?;
-        handle.join().unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
-            Err(Diagnostic::internal(format!("the front end failed: {text}")))
-        })
-    })
+    diag::on_stack("the front end", STACK_BYTES, run)
 }
 
 fn compile_here(archive: &Archive) -> Result<Module> {

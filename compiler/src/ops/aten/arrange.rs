@@ -3,14 +3,14 @@
 use super::copy::cast;
 use super::view::{dim_arg, flat, tensor_list, wrap_all};
 use crate::diag::Result;
-use crate::loops::{Arg, BinaryOp, Const, Dim, Operand, VarType};
+use crate::loops::{Arg, BinaryOp, Dim, Operand, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::prim::container::tensor_in;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::result_type;
-use crate::ops::value::{ItemFacts, RunTimeList, Tensor, Value, known_int};
+use crate::ops::value::{ItemFacts, RunTimeList, Tensor, Value, int, known_int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -36,10 +36,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::diag_embed", lower: diag_embed },
     OpDef { name: "aten::meshgrid", lower: meshgrid },
 ];
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 /// The tensors of a run-time list as one: `list_cat` along a dimension, or `list_stack` along a new one.
 fn joined(

@@ -6,12 +6,12 @@
 
 use super::contraction::require_equal;
 use crate::diag::Result;
-use crate::loops::{BinaryOp, Const, Dim, ExprId, Operand, ReduceOp};
+use crate::loops::{BinaryOp, Dim, ExprId, Operand, ReduceOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::promote::compute_type;
-use crate::ops::value::{Tensor, Value};
+use crate::ops::value::{Tensor, Value, int};
 use crate::ops::views::{self, shape_text};
 
 /// The definitions of this family.
@@ -42,10 +42,6 @@ pub struct Window {
     pub dilation: Vec<i64>,
     /// Channel groups that do not see each other.
     pub groups: i64,
-}
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
 }
 
 /// `a * x + c` of an extent.

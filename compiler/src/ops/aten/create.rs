@@ -9,7 +9,7 @@ use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::{as_tensor, compute_type};
-use crate::ops::value::{Tensor, Value, known, known_int};
+use crate::ops::value::{Tensor, Value, int, known, known_int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -50,10 +50,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::hamming_window", lower: |b, a| window(b, a, &[0.54, -0.46]) },
     OpDef { name: "aten::blackman_window", lower: |b, a| window(b, a, &[0.42, -0.5, 0.08]) },
 ];
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 /// The element type the caller names, else `default`.
 fn dtype_or(b: &Builder<'_>, args: &Args<'_>, default: DType) -> Result<DType> {

@@ -12,7 +12,7 @@ use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::{as_tensor, compute_type};
-use crate::ops::value::{Tensor, Value};
+use crate::ops::value::{Tensor, Value, int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -34,10 +34,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::native_dropout", lower: native_dropout },
     OpDef { name: "aten::native_dropout_backward", lower: native_dropout_backward },
 ];
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 fn float(value: f64) -> Operand {
     Operand::Const(Const::float(DType::F64, value))

@@ -2,12 +2,12 @@
 
 use super::index::{Bounds, check_all, check_positions};
 use crate::diag::Result;
-use crate::loops::{BinaryOp, Const, Dim, Operand, ReduceOp};
+use crate::loops::{BinaryOp, Dim, ReduceOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::promote::compute_type;
-use crate::ops::value::{Tensor, Value};
+use crate::ops::value::{Tensor, Value, int};
 use crate::types::DType;
 
 /// The definitions of this family.
@@ -16,10 +16,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::embedding_bag", lower: embedding_bag },
     OpDef { name: "aten::one_hot", lower: one_hot },
 ];
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 fn expect_table(b: &mut Builder<'_>, table: &Tensor, index: &Tensor) -> Result<()> {
     if table.rank() != 2 {

@@ -8,12 +8,12 @@ use super::contraction::linear_of;
 use super::copy::cast;
 use super::norm::layer_norm_last;
 use crate::diag::Result;
-use crate::loops::{Const, Dim, Operand, ReduceOp, UnaryOp};
+use crate::loops::{Dim, ReduceOp, UnaryOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::promote::compute_type;
-use crate::ops::value::{Tensor, Value};
+use crate::ops::value::{Tensor, Value, int};
 use crate::ops::views::{self, shape_text};
 use crate::types::DType;
 
@@ -33,10 +33,6 @@ struct Heads {
     out: [Tensor; 2],
     mask: Option<Tensor>,
     mask_type: Option<i64>,
-}
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
 }
 
 fn optional_known_int(b: &Builder<'_>, args: &Args<'_>, at: usize) -> Result<Option<i64>> {

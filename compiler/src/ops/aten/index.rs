@@ -6,12 +6,12 @@
 use super::nonzero::positions;
 use super::view::{dim_arg, flat};
 use crate::diag::Result;
-use crate::loops::{Arg, BinaryOp, BufferClass, Const, Dim, ExprId, Operand, ReduceOp, Stmt, VarType};
+use crate::loops::{Arg, BinaryOp, BufferClass, Dim, ExprId, Operand, ReduceOp, Stmt, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
-use crate::ops::value::{Contents, Tensor, Value, known, known_int};
+use crate::ops::value::{Contents, Tensor, Value, int, known, known_int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -26,10 +26,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::take", lower: take },
     OpDef { name: "aten::take_along_dim", lower: take_along_dim },
 ];
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 /// What a negative position means, and what is raised for one out of range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,12 +4,12 @@
 use super::index::{at_least_1d, selected};
 use super::view::{dim_arg, flat, tensor_list};
 use crate::diag::Result;
-use crate::loops::{AxisKind, BinaryOp, Const, Dim, ExprId, Operand, ReduceOp, StoreMode};
+use crate::loops::{AxisKind, BinaryOp, Dim, ExprId, Operand, ReduceOp, StoreMode};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
-use crate::ops::value::{Tensor, Value};
+use crate::ops::value::{Tensor, Value, int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -25,10 +25,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::repeat_interleave.Tensor", lower: repeat_positions },
     OpDef { name: "aten::repeat_interleave.self_Tensor", lower: repeat_interleave },
 ];
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 /// How many elements are not zero, as a host number.
 fn count(b: &mut Builder<'_>, x: &Tensor) -> Operand {
@@ -201,38 +197,26 @@ fn masked_scatter(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     })))
 }
 
+/// All whole numbers of a tensor as one.
+fn reduced(b: &mut Builder<'_>, x: &Tensor, op: ReduceOp) -> Operand {
+    let element = |k: &mut KernelBuilder<'_, '_>, _: &[ExprId], i: &[ExprId]| {
+        let v = k.load(x, i);
+        k.cast(DType::I64, v)
+    };
+    let all = b.reduce(op, DType::I64, &[], &x.dims, element, |_, _, acc| acc);
+    b.item(&all)
+}
+
 /// Each position as often as the tensor says.
 fn repeated_positions(b: &mut Builder<'_>, repeats: &Tensor, size: Option<Operand>) -> Result<Tensor> {
     if repeats.rank() != 1 || !matches!(repeats.dtype, DType::I64 | DType::I32) {
         return Err(b.user("repeat_interleave only accept 1D vectors of integers as repeat"));
     }
     let ends = running_sum(b, repeats);
-    let least = b.reduce(
-        ReduceOp::Min,
-        DType::I64,
-        &[],
-        &repeats.dims,
-        |k, _, i| {
-            let v = k.load(repeats, i);
-            k.cast(DType::I64, v)
-        },
-        |_, _, acc| acc,
-    );
-    let least = b.item(&least);
+    let least = reduced(b, repeats, ReduceOp::Min);
     let valid = b.binary(BinaryOp::Ge, least, int(0));
     b.check(valid, "repeats can not be negative");
-    let total = b.reduce(
-        ReduceOp::Sum,
-        DType::I64,
-        &[],
-        &repeats.dims,
-        |k, _, i| {
-            let v = k.load(repeats, i);
-            k.cast(DType::I64, v)
-        },
-        |_, _, acc| acc,
-    );
-    let total = b.item(&total);
+    let total = reduced(b, repeats, ReduceOp::Sum);
     let total = match size {
         Some(size) => {
             let same = b.binary(BinaryOp::Eq, size.clone(), total);

@@ -1,12 +1,12 @@
 //! Padding: a tensor with its borders grown or cropped. Each mode is a rule that maps a coordinate outside to one inside.
 
 use crate::diag::Result;
-use crate::loops::{BinaryOp, Const, Dim, ExprId, Operand, UnaryOp};
+use crate::loops::{BinaryOp, Dim, ExprId, Operand, UnaryOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
-use crate::ops::value::{Tensor, Value, known, known_int};
+use crate::ops::value::{Tensor, Value, int, known, known_int};
 
 /// The definitions of this family.
 pub const DEFS: &[OpDef] = &[
@@ -31,10 +31,6 @@ enum Mode {
     Replicate,
     /// The opposite end.
     Circular,
-}
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
 }
 
 /// Elements before and after each dimension, in the order of dimensions.

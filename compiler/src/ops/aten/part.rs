@@ -1,12 +1,12 @@
 //! Parts of tensors, as views: slices, rows, windows and diagonals.
 
-use super::view::{dim_arg, int};
+use super::view::dim_arg;
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Dim, Operand};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Affine, Tensor, Value, known_int};
+use crate::ops::value::{Affine, Tensor, Value, int, known_int};
 use crate::ops::views;
 
 /// The definitions of this family.

@@ -10,7 +10,7 @@ use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::compute_type;
-use crate::ops::value::{Tensor, Value, known_int};
+use crate::ops::value::{Tensor, Value, int, known_int};
 use crate::ops::views::shape_text;
 use crate::types::DType;
 
@@ -40,10 +40,6 @@ pub const DEFS: &[OpDef] = &[
 enum Wanted {
     Values,
     Both,
-}
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
 }
 
 /// The least value of a type: what a maximum starts from.

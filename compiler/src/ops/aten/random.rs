@@ -6,7 +6,7 @@ use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::promote::compute_type;
-use crate::ops::value::{Tensor, Value};
+use crate::ops::value::{Tensor, Value, int};
 use crate::ops::write_result;
 use crate::types::DType;
 
@@ -38,10 +38,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::dropout", lower: dropout },
     OpDef { name: "aten::feature_dropout", lower: feature_dropout },
 ];
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 fn float(value: f64) -> Operand {
     Operand::Const(Const::float(DType::F64, value))

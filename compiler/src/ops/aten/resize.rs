@@ -8,7 +8,7 @@ use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::compute_type;
-use crate::ops::value::{Tensor, Value, known};
+use crate::ops::value::{Tensor, Value, int, known};
 use crate::types::{DType, TensorData};
 use std::sync::Arc;
 
@@ -49,10 +49,6 @@ struct Resampled {
     to: Dim,
     /// The factor the user gave, which then decides the positions instead of the extents.
     factor: Option<Operand>,
-}
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
 }
 
 /// Reads `(input, output_size, [align_corners,] scales)` of both forms: one factor a dimension, or a list of factors that may

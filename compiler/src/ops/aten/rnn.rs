@@ -7,13 +7,13 @@ use super::contraction::linear_of;
 use super::pointwise::sigmoid_expr;
 use super::quantized::{dynamic_product, packed};
 use crate::diag::Result;
-use crate::loops::{BinaryOp, Const, Dim, ExprId, HostExpr, Operand, Stmt, StoreMode, UnaryOp, VarType};
+use crate::loops::{BinaryOp, Dim, ExprId, HostExpr, Operand, Stmt, StoreMode, UnaryOp, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::compute_type;
-use crate::ops::value::{Tensor, Value, known_int};
+use crate::ops::value::{Tensor, Value, int, known_int};
 use crate::ops::views::{self, shape_text};
 
 /// The definitions of this family.
@@ -48,10 +48,6 @@ impl Cell {
             Self::Tanh | Self::Relu => 1,
         }
     }
-}
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
 }
 
 /// The parameters of one direction of one layer.

@@ -10,13 +10,13 @@ use super::index::{
 use super::part::{diagonal_of, slice_dim};
 use super::view::{dim_arg, flat};
 use crate::diag::Result;
-use crate::loops::{BinaryOp, Const, Dim, ExprId, Operand, ReduceOp, StoreMode};
+use crate::loops::{BinaryOp, Const, Dim, ExprId, ReduceOp, StoreMode};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::{as_tensor, compute_type};
-use crate::ops::value::{Tensor, Value, known_int};
+use crate::ops::value::{Tensor, Value, int, known_int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -48,9 +48,8 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::as_strided_scatter", lower: as_strided_scatter },
 ];
 
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
+/// At a point of the source: where its element goes, and the element.
+type Placed<'a> = dyn Fn(&mut KernelBuilder<'_, '_>, &[ExprId]) -> (Vec<ExprId>, ExprId) + 'a;
 
 /// What is written to: the first argument for in-place forms, else a copy of it.
 fn target(b: &mut Builder<'_>, x: &Tensor) -> Tensor {
@@ -305,12 +304,7 @@ impl Scatter {
     fn run(
         &self,
         b: &mut Builder<'_>,
-        write: impl FnOnce(
-            &mut Builder<'_>,
-            &Tensor,
-            &[Dim],
-            &dyn Fn(&mut KernelBuilder<'_, '_>, &[ExprId]) -> (Vec<ExprId>, ExprId),
-        ),
+        write: impl FnOnce(&mut Builder<'_>, &Tensor, &[Dim], &Placed<'_>),
     ) -> Result<Value> {
         let Self { x, dim, index, source } = self;
         if index.dims.contains(&Dim::Const(0)) {
@@ -402,12 +396,7 @@ impl Slices {
     fn run(
         &self,
         b: &mut Builder<'_>,
-        write: impl FnOnce(
-            &mut Builder<'_>,
-            &Tensor,
-            &[Dim],
-            &dyn Fn(&mut KernelBuilder<'_, '_>, &[ExprId]) -> (Vec<ExprId>, ExprId),
-        ),
+        write: impl FnOnce(&mut Builder<'_>, &Tensor, &[Dim], &Placed<'_>),
     ) -> Result<Value> {
         let Self { x, dim, index, source } = self;
         let line = at_least_1d(b, x);

@@ -13,7 +13,7 @@ use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::{as_tensor, compute_type, result_type};
-use crate::ops::value::{Affine, Tensor, Value};
+use crate::ops::value::{Affine, Tensor, Value, int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -32,10 +32,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::quantile", lower: |b, a| quantile(b, a, false) },
     OpDef { name: "aten::nanquantile", lower: |b, a| quantile(b, a, true) },
 ];
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 fn float(value: f64) -> Operand {
     Operand::Const(Const::float(DType::F64, value))

@@ -1,12 +1,12 @@
 //! What programs ask of a tensor's shape and memory: sizes, strides, contiguity.
 
-use super::view::{dim_arg, int};
+use super::view::dim_arg;
 use crate::diag::Result;
 use crate::loops::{Dim, Operand};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Tensor, Value};
+use crate::ops::value::{Tensor, Value, int};
 use crate::ops::views;
 
 /// The definitions of this family.

@@ -9,7 +9,7 @@ use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::promote::{as_tensor, compute_type};
-use crate::ops::value::{Tensor, Value, known_int};
+use crate::ops::value::{Tensor, Value, int, known_int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -29,10 +29,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::searchsorted", lower: searchsorted },
     OpDef { name: "aten::bucketize", lower: bucketize },
 ];
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 /// A routine that fills values and indices from rows along `dim`, `count` elements each (all without it).
 fn ordered(

@@ -4,13 +4,13 @@
 //! run-time list, so writes to such pieces do not reach the tensor.
 
 use super::part::slice_dim;
-use super::view::{dim_arg, int, tensor_list};
+use super::view::{dim_arg, tensor_list};
 use crate::diag::Result;
 use crate::loops::{Arg, BinaryOp, Dim, Operand, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, ItemFacts, RunTimeList, Tensor, Value, known_int};
+use crate::ops::value::{Cell, ItemFacts, RunTimeList, Tensor, Value, int, known_int};
 use crate::ops::views;
 
 /// The definitions of this family.

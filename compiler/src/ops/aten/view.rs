@@ -1,7 +1,7 @@
 //! Views with other dimensions: reshaped, permuted, expanded. Nothing here computes or copies, unless memory demands it.
 
 use crate::diag::Result;
-use crate::loops::{Const, Dim, Operand};
+use crate::loops::{Dim, Operand};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
@@ -43,11 +43,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::atleast_1d", lower: |b, a| atleast(b, a, 1) },
     OpDef { name: "aten::atleast_2d", lower: |b, a| atleast(b, a, 2) },
 ];
-
-/// A number known when compiling.
-pub(super) fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 /// A dimension given as users do, at this position, of a tensor of this rank: wrapped, or the error PyTorch gives.
 pub fn dim_arg(b: &Builder<'_>, args: &Args<'_>, at: usize, rank: usize) -> Result<usize> {

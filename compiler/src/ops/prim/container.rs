@@ -10,7 +10,7 @@ use crate::ops::args::Args;
 use crate::ops::aten::arrange;
 use crate::ops::aten::pointwise::elementwise;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, CellId, ItemFacts, RunTimeList, Tensor, Value, known, known_int};
+use crate::ops::value::{Cell, CellId, ItemFacts, RunTimeList, Tensor, Value, int, known, known_int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -32,10 +32,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::copy.Dict_float", lower: copy },
     OpDef { name: "aten::copy.Dict_bool", lower: copy },
 ];
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 /// The list or dict at this position, and its contents.
 pub(super) fn cell(b: &Builder<'_>, args: &Args<'_>, at: usize) -> Result<(CellId, Cell)> {

@@ -7,7 +7,7 @@ use crate::loops::{Arg, BinaryOp, Const, Operand, UnaryOp, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, CellId, RunTimeList, Value, known};
+use crate::ops::value::{Cell, CellId, RunTimeList, Value, int, known};
 use crate::types::DType;
 
 /// The definitions of this family.
@@ -56,10 +56,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::any.bool", lower: |b, a| truth(b, a, BinaryOp::Or) },
     OpDef { name: "prim::rangelist", lower: rangelist },
 ];
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 /// Appends an item to whatever kind of list this is.
 fn push(b: &mut Builder<'_>, id: CellId, item: Value) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::loops::{BinaryOp, Const, Operand, UnaryOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Value, known, known_int};
+use crate::ops::value::{Value, int, known, known_int};
 use crate::types::DType;
 
 /// Definitions for the overloads that operators on two numbers have.
@@ -136,10 +136,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::__is__", lower: |b, a| is(b, a, true) },
     OpDef { name: "aten::__isnot__", lower: |b, a| is(b, a, false) },
 ];
-
-fn int(value: i64) -> Operand {
-    Operand::Const(Const::int(value))
-}
 
 fn real(value: f64) -> Operand {
     Operand::Const(Const::float(DType::F64, value))
