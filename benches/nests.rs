@@ -54,7 +54,7 @@ fn main() {
     let words: Vec<String> = std::env::args().collect();
     let [_, model, input, rest @ ..] = &words[..] else { panic!("usage: nests MODEL INPUT.npz [MIN_US]") };
     let least: f64 = rest.first().and_then(|text| text.parse().ok()).unwrap_or(0.0);
-    let module = driver::open(Path::new(model)).expect("opens");
+    let (_, module) = driver::open(Path::new(model), &driver::TextOptions::default()).expect("opens");
     let arrays = npy::read_zip(Path::new(input)).expect("reads");
     let inputs = arrays.into_iter().filter(|(name, _)| name.starts_with("in"));
     let args: Vec<Value> = inputs.map(|(_, array)| Value::Tensor(array)).collect();
