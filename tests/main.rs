@@ -7,6 +7,8 @@ mod archive;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod filetests;
+#[cfg(test)]
 mod libraries;
 #[cfg(test)]
 mod models;

@@ -148,7 +148,74 @@ pub enum BinaryOp {
     Ge,
 }
 
+impl UnaryOp {
+    /// Every operation.
+    pub(super) const ALL: [Self; 34] = [
+        Self::Neg,
+        Self::Abs,
+        Self::Not,
+        Self::IsNan,
+        Self::Sqrt,
+        Self::Rsqrt,
+        Self::Exp,
+        Self::Exp2,
+        Self::Expm1,
+        Self::Log,
+        Self::Log2,
+        Self::Log10,
+        Self::Log1p,
+        Self::Sin,
+        Self::Cos,
+        Self::Tan,
+        Self::Asin,
+        Self::Acos,
+        Self::Atan,
+        Self::Sinh,
+        Self::Cosh,
+        Self::Tanh,
+        Self::Asinh,
+        Self::Acosh,
+        Self::Atanh,
+        Self::Erf,
+        Self::Erfc,
+        Self::Erfinv,
+        Self::Lgamma,
+        Self::Digamma,
+        Self::Floor,
+        Self::Ceil,
+        Self::Round,
+        Self::Trunc,
+    ];
+}
+
 impl BinaryOp {
+    /// Every operation.
+    pub(super) const ALL: [Self; 23] = [
+        Self::Add,
+        Self::Sub,
+        Self::Mul,
+        Self::Div,
+        Self::Rem,
+        Self::FloorDiv,
+        Self::FloorMod,
+        Self::Pow,
+        Self::Atan2,
+        Self::Min,
+        Self::Max,
+        Self::And,
+        Self::Or,
+        Self::Xor,
+        Self::Shl,
+        Self::Shr,
+        Self::Copysign,
+        Self::Eq,
+        Self::Ne,
+        Self::Lt,
+        Self::Le,
+        Self::Gt,
+        Self::Ge,
+    ];
+
     /// Whether the result is a boolean whatever the operands.
     pub const fn is_comparison(self) -> bool {
         matches!(self, Self::Eq | Self::Ne | Self::Lt | Self::Le | Self::Gt | Self::Ge)

@@ -9,12 +9,14 @@
 
 mod expr;
 pub mod nest;
+mod parse;
 mod print;
 mod program;
 mod verify;
 mod verify_nest;
 
 pub use expr::{BinaryOp, Const, Expr, ExprId, Exprs, Guard, Substitution, UnaryOp, fold_i64};
+pub use parse::parse;
 pub use program::{
     Arg, Axis, AxisKind, Block, Buffer, BufferClass, BufferId, Dim, Function, FunctionId, HostExpr, Input, InputKind,
     Kernel, Launch, Layout, Method, Operand, OutputTree, Prepared, PreparedId, Program, ReduceOp, Reduction, Stmt,

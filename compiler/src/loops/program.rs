@@ -445,6 +445,12 @@ pub enum ReduceOp {
     ArgMin,
 }
 
+impl ReduceOp {
+    /// Every way.
+    pub(super) const ALL: [Self; 8] =
+        [Self::Sum, Self::Prod, Self::Max, Self::Min, Self::And, Self::Or, Self::ArgMax, Self::ArgMin];
+}
+
 /// A reduction of a kernel. Its result is `Expr::Acc(number)`, of `value`'s type (`int64` for arg reductions).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Reduction {

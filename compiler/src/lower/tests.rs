@@ -78,39 +78,6 @@ fn floats(sizes: &[i64], elements: &[f32]) -> Value {
 }
 
 #[test]
-fn branches_merge_numbers() {
-    let methods = "  def forward(self: __torch__.M, n: int) -> int:\n    if torch.lt(n, 3):\n      r = torch.add(n, 1)\n    \
-                   else:\n      r = 7\n    return torch.add(r, r)\n";
-    check(methods, &[Value::Int(1)], "4");
-    check(methods, &[Value::Int(5)], "14");
-}
-
-#[test]
-fn branches_merge_tensors_of_one_shape() {
-    let methods = "  def forward(self: __torch__.M, x: Tensor, n: int) -> Tensor:\n    if torch.lt(n, 3):\n      y = \
-                   torch.add(x, 1)\n    else:\n      y = torch.mul(x, x)\n    return torch.add(y, y)\n";
-    check(methods, &[floats(&[2], &[1.0, 3.0]), Value::Int(1)], "[2][4.0, 8.0]");
-    check(methods, &[floats(&[2], &[1.0, 3.0]), Value::Int(4)], "[2][2.0, 18.0]");
-}
-
-#[test]
-fn what_follows_is_copied_where_ranks_differ() {
-    let methods = "  def forward(self: __torch__.M, x: Tensor, n: int) -> Tensor:\n    if torch.lt(n, 3):\n      y = \
-                   torch.unsqueeze(x, 0)\n    else:\n      y = x\n    return torch.add(y, 1)\n";
-    check(methods, &[floats(&[2], &[1.0, 3.0]), Value::Int(1)], "[1, 2][2.0, 4.0]");
-    check(methods, &[floats(&[2], &[1.0, 3.0]), Value::Int(4)], "[2][2.0, 4.0]");
-}
-
-#[test]
-fn a_branch_that_raises_leaves_the_other() {
-    let methods = "  def forward(self: __torch__.M, n: int) -> int:\n    if torch.lt(n, 0):\n      \
-                   ops.prim.RaiseException(\"negative\", \"builtins.ValueError\")\n    else:\n      pass\n    return \
-                   torch.mul(n, 2)\n";
-    check(methods, &[Value::Int(4)], "8");
-    check(methods, &[Value::Int(-4)], "ValueError: negative");
-}
-
-#[test]
 fn loops_carry_numbers_and_tensors() {
     let methods = "  def forward(self: __torch__.M, x: Tensor, n: int) -> Tuple[Tensor, int]:\n    y = x\n    s = 0\n    \
                    for i in range(n):\n      y0 = torch.add(y, x)\n      s0 = torch.add(s, i)\n      y, s = y0, s0\n    \

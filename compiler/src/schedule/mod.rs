@@ -120,6 +120,51 @@ pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Option
     Ok(())
 }
 
+/// A transform of programs, for one machine.
+pub type Transform = fn(&mut Program, &ScheduleTarget) -> diag::Result<()>;
+
+/// The transforms that rewrite kernels and buffers, by name and in the order of [`schedule`], each to be run by itself.
+pub const TRANSFORMS: [(&str, Transform); 10] = [
+    ("fuse", |program, _| {
+        fuse::fuse(program);
+        Ok(())
+    }),
+    ("phases", |program, _| phases::cut(program)),
+    ("winograd", |program, target| {
+        let mut preparing = Preparing::default();
+        winograd::rewrite(program, &mut preparing, target)?;
+        preparing.finish(program)
+    }),
+    ("pad", |program, _| {
+        pad::pad_inputs(program);
+        Ok(())
+    }),
+    ("turn", |program, target| {
+        turn::turn_operands(program, target);
+        Ok(())
+    }),
+    ("layout", |program, target| {
+        layout::choose(program, target, &[]);
+        Ok(())
+    }),
+    ("depthwise", |program, target| depthwise::choose(program, target)),
+    ("pack", |program, target| {
+        let mut preparing = Preparing::default();
+        pack::pack_weights(program, &mut preparing, target)?;
+        preparing.finish(program)
+    }),
+    ("split", |program, _| {
+        layout::split(program);
+        Ok(())
+    }),
+    ("memory", |program, _| {
+        program.functions.iter_mut().try_for_each(|function| {
+            memory::place_results(function);
+            memory::plan_arena(function)
+        })
+    }),
+];
+
 /// The program's nests, equal ones once.
 struct Nests {
     list: Vec<Arc<Nest>>,

@@ -120,7 +120,7 @@ fn the_evaluator_prepares_too() {
     let (program, args) = transformed();
     verify(&program).unwrap();
     let text = program.to_string();
-    assert!(text.contains("prepared p0: Float 9216 winograd w\n"), "{text}");
+    assert!(text.contains("prepared p0 \"winograd w\": Float[9216]\n"), "{text}");
     assert!(text.contains("prepare f1\n"), "{text}");
     let run = |program: Program| {
         let model = crate::eval::load(Arc::new(program)).unwrap();
