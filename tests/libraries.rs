@@ -43,8 +43,8 @@ fn libraries_are_their_weights_and_little_else() {
     for model in ["wide_resnet.trace.pt", "resnet_bottleneck.trace.pt", "vgg_like_bn.trace.pt", "convnext.trace.pt"] {
         built("models_small.zip", model, |library, original, info| {
             let stored = number(info, "weights_bytes");
-            // The ends of panels.
-            assert!(stored <= original + (256 << 10), "{model}: {stored} bytes stored of {original}");
+            // The ends of panels, and weights of which versions for any extents want another form.
+            assert!(stored <= original + (1 << 20), "{model}: {stored} bytes stored of {original}");
             let size = fs::metadata(library).expect("it was made").len();
             assert!(size <= original + MOST_BESIDE_WEIGHTS, "{model}: {size} bytes with {original} of weights");
         });

@@ -12,7 +12,7 @@ use crate::ir::Module;
 use crate::link::library::{self, Kind};
 use crate::link::metadata::Facts;
 use crate::link::{self, header};
-use crate::loops::Program;
+use crate::loops::{self, Program};
 use crate::lower::Request;
 use crate::{schedule, signatures};
 use aot_runtime::desc::OperatorDesc;
@@ -131,6 +131,10 @@ impl Options {
     }
 }
 
+/// Versions for any extents want some weights in forms of their own. Where those are more bytes than this, a library has none:
+/// it should be as large as its weights and little more.
+const MAX_SECOND_FORMS: usize = 1 << 20;
+
 /// What a build made.
 #[derive(Clone, Debug, Default)]
 pub struct Built {
@@ -163,7 +167,9 @@ pub fn build(
     let scratch = library::scratch_folder(folder)?;
     let mut notes = Vec::new();
     let mut program = driver::lower(module, requests, timings)?;
+    let mut plain = None;
     if options.any_extents && matches!(product, Product::Library(_)) {
+        plain = Some(program.clone());
         program = timings.time("any extents", || Ok(with_any_extents(module, requests, program, &mut notes)))?;
     }
     if let Some(temps) = &options.temps {
@@ -172,7 +178,15 @@ pub fn build(
     }
     timings.time("schedule", || {
         let (choices, machine) = options.effort.schedule(&options.target);
-        schedule::schedule(&mut program, &machine, &choices)
+        schedule::schedule(&mut program, &machine, &choices)?;
+        let Some(mut plain) = plain else { return Ok(()) };
+        schedule::schedule(&mut plain, &machine, &choices)?;
+        let more = stored_bytes(&program).saturating_sub(stored_bytes(&plain));
+        if more > MAX_SECOND_FORMS {
+            notes.push(format!("no other extents are taken: weights would be stored twice, {more} bytes more"));
+            program = plain;
+        }
+        Ok(())
     })?;
     if let Some(temps) = &options.temps {
         save(temps, &options.name, "scheduled.txt", format!("{program:#?}\n").as_bytes())?;
@@ -266,6 +280,11 @@ fn with_any_extents(module: &Module, requests: &[Request], program: Program, not
         }
     }
     best
+}
+
+/// Bytes of weights that a library of this program stores.
+fn stored_bytes(program: &Program) -> usize {
+    loops::weight_offsets(program).1
 }
 
 /// How many kinds of state there are.

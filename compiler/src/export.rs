@@ -56,7 +56,7 @@ pub fn archive(module: &Module, path: &Path, from: &Archive) -> Result<Archive> 
 /// The module as the bytes of an archive.
 ///
 /// # Errors
-/// As [`archive`], and for values that have no form in archives.
+/// As [`archive()`], and for values that have no form in archives.
 pub fn bytes(module: &Module, path: &Path, from: &Archive) -> Result<Vec<u8>> {
     let archive = archive(module, path, from)?;
     let mut parameters = HashSet::new();
