@@ -27,6 +27,9 @@ pub mod object;
 pub mod pool;
 pub mod random;
 pub mod routines;
+pub mod task;
+#[cfg(test)]
+mod task_tests;
 pub mod tensor;
 pub mod value;
 

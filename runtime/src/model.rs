@@ -1,14 +1,15 @@
 //! Models, their code, and instances: the memory and state a call works on.
 #![allow(unsafe_code, reason = "calls compiled code")]
 
-use crate::abi::{Entry, Frame, Leaf, MAX_RANK, Status};
+use crate::abi::{Entry, Frame, Leaf, MAX_RANK, Status, Tag};
 use crate::arena::{Allocator, Memory, Slots};
-use crate::desc::{FunctionDesc, MethodDesc, ModelDesc};
-use crate::entry::{Bindings, bind, check_leaves, rebuild};
+use crate::desc::{FunctionDesc, MethodDesc, ModelDesc, TensorDesc, Tree};
+use crate::entry::{Bindings, bind, check_leaves, leaf_tensor, rebuild};
 use crate::error::{Error, Result};
-use crate::object::ObjectRef;
+use crate::object::{Body, Item, ObjectRef};
 use crate::pool::{HostParallelFor, Pool};
 use crate::random::Generator;
+use crate::task::{Family, Outcome};
 use crate::tensor::Tensor;
 use crate::value::Value;
 use std::any::Any;
@@ -120,7 +121,8 @@ impl Env {
     }
 }
 
-struct Shared {
+/// What all instances of a model share.
+pub(crate) struct Shared {
     desc: ModelDesc,
     weights: Weights,
     code: Vec<Code>,
@@ -217,6 +219,11 @@ impl Model {
         self.shared.pool.set_threads(n_threads);
     }
 
+    /// How many tasks threads of the model's pool have run; others ran where they were waited for.
+    pub fn n_pool_tasks(&self) -> usize {
+        self.shared.pool.n_tasks_run()
+    }
+
     /// A new instance in the initial state.
     pub fn instance(&self) -> Result<Instance> {
         Instance::new(self.shared.clone())
@@ -264,11 +271,24 @@ pub struct Runtime {
     pub(crate) generator: Generator,
     /// Objects whose tensors are results of the last call; they live until the next one.
     pub(crate) results: Vec<ObjectRef>,
+    /// Futures of the tasks that the running call started.
+    pub(crate) tasks: Vec<ObjectRef>,
+    /// Instances that tasks run on.
+    pub(crate) family: Option<Arc<Family>>,
 }
 
 impl Runtime {
     fn new(env: Env, pool: Arc<Pool>, slots: Slots, generator: Generator) -> Self {
-        Self { error: None, slots, env, pool, generator, results: Vec::new() }
+        Self { error: None, slots, env, pool, generator, results: Vec::new(), tasks: Vec::new(), family: None }
+    }
+
+    /// Ends the tasks of a call that ends. What nobody can wait for any more need not run.
+    fn end_tasks(&mut self) {
+        for future in self.tasks.drain(..) {
+            if let Body::Future(task) = future.body() {
+                if future.is_unique() { task.abandon() } else { task.settle() }
+            }
+        }
     }
 }
 
@@ -293,27 +313,83 @@ impl fmt::Debug for Instance {
 
 impl Instance {
     fn new(shared: Arc<Shared>) -> Result<Self> {
-        let allocator = shared.env.allocator;
-        let slots = Slots::new(shared.desc.n_slots as usize, allocator);
+        let mut instance = Self::for_tasks(shared.clone());
+        instance.arena = Memory::zeroed(shared.arena_bytes, shared.env.allocator)?;
+        instance.set_family(Some(Arc::new(Family::new(shared))));
+        instance.run_init()?;
+        Ok(instance)
+    }
+
+    /// An instance without state or memory, which grows as the tasks that run on it need it.
+    pub(crate) fn for_tasks(shared: Arc<Shared>) -> Self {
+        let slots = Slots::new(shared.desc.n_slots as usize, shared.env.allocator);
         let runtime = Runtime::new(shared.env, shared.pool.clone(), slots, Generator::default());
-        let mut instance = Self {
+        Self {
             state: vec![0; shared.desc.n_state_scalars as usize],
-            arena: Memory::zeroed(shared.arena_bytes, allocator)?,
+            arena: Memory::empty(),
             runtime: Box::new(runtime),
             outputs: vec![Leaf::NONE; shared.n_outputs],
             bindings: Bindings::default(),
             scratch: Default::default(),
             shared,
-        };
-        instance.run_init()?;
-        Ok(instance)
+        }
+    }
+
+    /// Where instances for the tasks of this one come from.
+    pub(crate) fn set_family(&mut self, family: Option<Arc<Family>>) {
+        self.runtime.family = family;
+    }
+
+    /// Exchanges the random numbers.
+    pub(crate) fn swap_generator(&mut self, other: &mut Generator) {
+        std::mem::swap(&mut self.runtime.generator, other);
+    }
+
+    /// Runs a function as a task: its results are objects of their own.
+    pub(crate) fn call_task(&mut self, function: usize, inputs: &[Leaf]) -> Outcome {
+        let shared = self.shared.clone();
+        let no_function = || Error::new(Status::Internal, "a task of a function that the model lacks");
+        let desc = shared.desc.functions.get(function).ok_or_else(no_function)?;
+        if inputs.len() != desc.inputs.len() {
+            return Err(Error::new(Status::Internal, "a task got another number of arguments than it takes"));
+        }
+        let too_large = || Error::new(Status::Memory, "a task does not fit in memory");
+        let arena_bytes = usize::try_from(desc.arena_bytes).map_err(|_| too_large())?;
+        if self.arena.len() < arena_bytes {
+            self.arena = Memory::zeroed(arena_bytes, shared.env.allocator)?;
+        }
+        self.outputs.fill(Leaf::NONE);
+        check_leaves(&MethodDesc::default(), desc, inputs, &mut self.bindings).map_err(|(_, error)| error)?;
+        let offered = offer(desc, &self.bindings, &mut self.outputs, shared.env.allocator)?;
+        let outputs = self.outputs.as_mut_ptr();
+        let tree = self.run(function, inputs.as_ptr(), outputs, std::ptr::null_mut())?;
+        let Some(Tree::Tuple(leaves)) = desc.results.get(tree) else { return Err(no_such_result()) };
+        let offered = offered.into_iter().chain(std::iter::repeat_with(|| None));
+        let items = self.outputs.iter().take(leaves.len()).zip(offered).map(|(leaf, offered)| {
+            Ok(match leaf.kind() {
+                Tag::None => Item::None,
+                Tag::Bool => Item::Bool(leaf.bits != 0),
+                Tag::Int => Item::Int(leaf.bits as i64),
+                Tag::Float => Item::Float(f64::from_bits(leaf.bits)),
+                // SAFETY: an object leaf of a result is null or an owned reference.
+                Tag::Object => unsafe { ObjectRef::from_raw(leaf.bits as *mut _) }.map_or(Item::None, Item::Object),
+                // SAFETY: constant text of the model.
+                Tag::Text => Item::from(Body::Str(unsafe { leaf.text_bytes() }.to_vec())),
+                Tag::Tensor => Item::from(Body::Tensor(match offered {
+                    Some(tensor) if tensor.data() as u64 == leaf.bits => tensor,
+                    _ => leaf_tensor(leaf, shared.env.allocator)?,
+                })),
+            })
+        });
+        Ok((tree, items.collect::<Result<_>>()?))
     }
 
     /// A copy with the same state. Objects in the state are shared with the original.
     pub fn try_clone(&self) -> Result<Self> {
         let allocator = self.shared.env.allocator;
         let (slots, generator) = (self.runtime.slots.try_clone()?, self.runtime.generator.clone());
-        let runtime = Runtime::new(self.runtime.env, self.shared.pool.clone(), slots, generator);
+        let mut runtime = Runtime::new(self.runtime.env, self.shared.pool.clone(), slots, generator);
+        runtime.family = Some(Arc::new(Family::new(self.shared.clone())));
         let copy = Self {
             state: self.state.clone(),
             arena: Memory::zeroed(self.shared.arena_bytes, allocator)?,
@@ -369,20 +445,7 @@ impl Instance {
         let function = &shared.desc.functions[number];
         let allocator = shared.env.allocator;
         self.outputs.fill(Leaf::NONE);
-        let mut offered = Vec::with_capacity(function.outputs.len());
-        for (output, leaf) in function.outputs.iter().zip(&mut self.outputs) {
-            let mut sizes = [0; MAX_RANK];
-            let tensor = match output {
-                Some(output) if bound.bindings.sizes(output, &mut sizes) => {
-                    let sizes = &sizes[..output.dims.len()];
-                    let tensor = Tensor::uninit_in(output.dtype, sizes, allocator)?;
-                    *leaf = Leaf::tensor(output.dtype, sizes, tensor.data());
-                    Some(tensor)
-                }
-                _ => None,
-            };
-            offered.push(tensor);
-        }
+        let offered = offer(function, &bound.bindings, &mut self.outputs, allocator)?;
         let outputs = self.outputs.as_mut_ptr();
         let tree = self.run(number, bound.leaves.as_ptr(), outputs, std::ptr::null_mut())?;
         bound.write_back();
@@ -455,7 +518,9 @@ impl Instance {
             prepared: self.shared.prepared.as_ptr(),
         };
         // SAFETY: the frame has what the description of this function asks for; the inputs were checked against it.
-        unsafe { self.shared.code[function].run(&mut frame) }.map_err(|mut error| {
+        let result = unsafe { self.shared.code[function].run(&mut frame) };
+        self.runtime.end_tasks();
+        result.map_err(|mut error| {
             error.operator = self.shared.desc.operator_at(&error.place);
             error
         })
@@ -487,6 +552,28 @@ impl Drop for Instance {
 
 fn find_method<'a>(desc: &'a ModelDesc, name: &str) -> Result<(usize, &'a MethodDesc)> {
     desc.method(name).ok_or_else(|| Error::new(Status::Argument, format!("Method '{name}' is not defined.")))
+}
+
+/// Memory for the tensor results whose sizes the arguments fix, with the leaves that offer it.
+fn offer(
+    function: &FunctionDesc,
+    bindings: &Bindings,
+    leaves: &mut [Leaf],
+    allocator: Allocator,
+) -> Result<Vec<Option<Tensor>>> {
+    let offer = |(output, leaf): (&Option<TensorDesc>, &mut Leaf)| {
+        let mut sizes = [0; MAX_RANK];
+        Ok(match output {
+            Some(output) if bindings.sizes(output, &mut sizes) => {
+                let sizes = &sizes[..output.dims.len()];
+                let tensor = Tensor::uninit_in(output.dtype, sizes, allocator)?;
+                *leaf = Leaf::tensor(output.dtype, sizes, tensor.data());
+                Some(tensor)
+            }
+            _ => None,
+        })
+    };
+    function.outputs.iter().zip(leaves).map(offer).collect()
 }
 
 fn no_such_result() -> Error {

@@ -1,14 +1,17 @@
-//! Counted objects of a running model: strings, lists, dicts, tuples and tensors.
+//! Counted objects of a running model: strings, lists, dicts, tuples, tensors and futures.
 //!
 //! Compiled code holds them as raw counted pointers. A list or dict is shared by reference, as in `TorchScript`; a call runs
 //! on one thread, so contents need no lock, while counts are atomic because an instance may move between threads.
 #![allow(unsafe_code, reason = "counted raw pointers shared with compiled code")]
 
-use crate::error::Result;
+use crate::abi::Status;
+use crate::error::{Error, Result};
+use crate::task::Task;
 use crate::tensor::Tensor;
 use crate::value::Value;
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 /// A counted object.
@@ -32,6 +35,8 @@ pub enum Body {
     NamedTuple(Box<(String, Vec<String>)>, Vec<Item>),
     /// Always row-major.
     Tensor(Tensor),
+    /// What a task gives when it ends.
+    Future(Arc<Task>),
 }
 
 /// An element of a list, dict or tuple.
@@ -103,6 +108,12 @@ impl ObjectRef {
         unsafe { &*self.0.as_ref().body.get() }
     }
 
+    /// Whether this is the only reference.
+    pub(crate) fn is_unique(&self) -> bool {
+        // SAFETY: living while a reference exists.
+        unsafe { self.0.as_ref() }.count.load(Ordering::Acquire) == 1
+    }
+
     /// What it is, to change it.
     ///
     /// # Safety
@@ -159,6 +170,23 @@ impl Item {
         })
     }
 
+    /// The same in objects of its own, for another thread: all that can change in place is copied.
+    pub(crate) fn detached(&self) -> Result<Self> {
+        let Self::Object(object) = self else { return Ok(self.clone()) };
+        let all = |items: &[Self]| items.iter().map(Self::detached).collect::<Result<Vec<_>>>();
+        Ok(Self::from(match object.body() {
+            Body::Str(_) | Body::Future(_) => return Ok(self.clone()),
+            Body::List(items) => Body::List(all(items)?),
+            Body::Tuple(items) => Body::Tuple(all(items)?),
+            Body::NamedTuple(names, items) => Body::NamedTuple(names.clone(), all(items)?),
+            Body::Dict(entries) => {
+                let entry = |(k, v): &(Self, Self)| Ok((k.detached()?, v.detached()?));
+                Body::Dict(entries.iter().map(entry).collect::<Result<_>>()?)
+            }
+            Body::Tensor(tensor) => Body::Tensor(tensor.to_owned_tensor()?),
+        }))
+    }
+
     /// The value; tensors are copied, because the model may go on writing to them.
     pub fn to_value(&self) -> Result<Value> {
         Ok(match self {
@@ -187,6 +215,7 @@ impl ObjectRef {
                 entries.iter().map(|(k, v)| Ok((k.to_value()?, v.to_value()?))).collect::<Result<Vec<_>>>()?,
             ),
             Body::Tensor(tensor) => Value::Tensor(tensor.to_owned_tensor()?),
+            Body::Future(_) => return Err(Error::new(Status::Unsupported, "a Future as a value of the host's")),
         })
     }
 }

@@ -1,12 +1,15 @@
-//! A small persistent pool of threads for parallel loops.
+//! A small persistent pool of threads for parallel loops and tasks.
 //!
 //! Threads start at the first loop that wants them and then wait: they spin for a few microseconds and then park. One loop
 //! runs at a time; a loop started while another runs (a nested one, or one of another caller) runs on its own thread alone.
-//! Chunks depend only on the number of rounds and threads, not on timing.
+//! Chunks depend only on the number of rounds and threads, not on timing. A thread without a loop to help with takes the task
+//! that has waited longest.
 #![allow(unsafe_code, reason = "shares a loop body on the caller's stack with the pool's threads")]
 
 use crate::abi::Body;
+use crate::task::Task;
 use std::cell::UnsafeCell;
+use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
@@ -46,6 +49,10 @@ struct Inner {
     is_closing: AtomicBool,
     n_sleeping: AtomicUsize,
     n_started: AtomicUsize,
+    tasks: Mutex<VecDeque<Arc<Task>>>,
+    /// Tasks in the queue.
+    n_tasks: AtomicUsize,
+    n_tasks_run: AtomicUsize,
     lock: Mutex<()>,
     wake: Condvar,
 }
@@ -76,6 +83,9 @@ impl Pool {
             is_closing: AtomicBool::new(false),
             n_sleeping: AtomicUsize::new(0),
             n_started: AtomicUsize::new(0),
+            tasks: Mutex::default(),
+            n_tasks: AtomicUsize::new(0),
+            n_tasks_run: AtomicUsize::new(0),
             lock: Mutex::new(()),
             wake: Condvar::new(),
         };
@@ -134,20 +144,48 @@ impl Pool {
             unsafe { body(context, 0, n) };
             return;
         }
-        while workers.len() + 1 < n_threads {
-            let inner = self.inner.clone();
-            let index = workers.len();
-            match std::thread::Builder::new().name("aot".into()).spawn(move || worker(&inner, index)) {
-                Ok(handle) => workers.push(handle),
-                Err(_) => break,
-            }
-        }
+        self.start_threads(&mut workers, n_threads);
         // What starting a thread allocates has been allocated when the first call returns.
         while self.inner.n_started.load(Ordering::Acquire) < workers.len() {
             std::thread::yield_now();
         }
         self.inner.run(job);
         drop(workers);
+    }
+
+    /// Lets a thread of the pool run a task, if there is one; else whoever waits for it does.
+    pub(crate) fn submit(&self, task: Arc<Task>) {
+        if self.n_threads() <= 1 || self.host.is_some() {
+            return;
+        }
+        // Whoever holds the threads for a loop has started them.
+        if let Ok(mut workers) = self.workers.try_lock() {
+            self.start_threads(&mut workers, self.n_threads());
+            if workers.is_empty() {
+                return;
+            }
+        }
+        let mut tasks = self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.push_back(task);
+        self.inner.n_tasks.store(tasks.len(), Ordering::SeqCst);
+        drop(tasks);
+        self.inner.wake_all();
+    }
+
+    /// How many tasks the pool's threads have run.
+    pub(crate) fn n_tasks_run(&self) -> usize {
+        self.inner.n_tasks_run.load(Ordering::Relaxed)
+    }
+
+    /// Starts threads until there are this many, the caller's included.
+    fn start_threads(&self, workers: &mut Vec<JoinHandle<()>>, n_threads: usize) {
+        while workers.len() + 1 < n_threads {
+            let inner = self.inner.clone();
+            match std::thread::Builder::new().name("aot".into()).spawn(move || worker(&inner)) {
+                Ok(handle) => workers.push(handle),
+                Err(_) => break,
+            }
+        }
     }
 }
 
@@ -186,10 +224,7 @@ impl Inner {
         self.next.store(0, Ordering::Relaxed);
         let generation = (self.state.load(Ordering::Relaxed) >> 32) + 1;
         self.state.store(generation << 32 | OPEN, Ordering::SeqCst);
-        if self.n_sleeping.load(Ordering::SeqCst) > 0 {
-            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
-            self.wake.notify_all();
-        }
+        self.wake_all();
         self.work(job);
         self.state.fetch_and(!OPEN, Ordering::AcqRel);
         let mut n_spins = 0_u32;
@@ -197,6 +232,24 @@ impl Inner {
             n_spins += 1;
             if n_spins < 2000 { std::hint::spin_loop() } else { std::thread::yield_now() }
         }
+    }
+
+    fn wake_all(&self) {
+        if self.n_sleeping.load(Ordering::SeqCst) > 0 {
+            drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner));
+            self.wake.notify_all();
+        }
+    }
+
+    /// The task that has waited longest.
+    fn next_task(&self) -> Option<Arc<Task>> {
+        if self.n_tasks.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let task = tasks.pop_front();
+        self.n_tasks.store(tasks.len(), Ordering::SeqCst);
+        task
     }
 
     fn work(&self, job: Job) {
@@ -222,7 +275,7 @@ impl Inner {
     }
 }
 
-fn worker(inner: &Inner, _index: usize) {
+fn worker(inner: &Inner) {
     let mut last = 0;
     inner.n_started.fetch_add(1, Ordering::Release);
     while !inner.is_closing.load(Ordering::SeqCst) {
@@ -234,10 +287,15 @@ fn worker(inner: &Inner, _index: usize) {
             inner.state.fetch_sub(1, Ordering::AcqRel);
             continue;
         }
+        if let Some(task) = inner.next_task() {
+            task.try_run(|| _ = inner.n_tasks_run.fetch_add(1, Ordering::Relaxed));
+            continue;
+        }
         let start = Instant::now();
         let is_news = || {
             let state = inner.state.load(Ordering::SeqCst);
-            (state & OPEN != 0 && state >> 32 != last) || inner.is_closing.load(Ordering::SeqCst)
+            let is_open = state & OPEN != 0 && state >> 32 != last;
+            is_open || inner.n_tasks.load(Ordering::SeqCst) > 0 || inner.is_closing.load(Ordering::SeqCst)
         };
         while !is_news() && start.elapsed() < SPIN {
             std::hint::spin_loop();

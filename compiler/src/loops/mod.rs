@@ -12,6 +12,7 @@ pub mod nest;
 mod parse;
 mod print;
 mod program;
+mod tasks;
 mod verify;
 mod verify_nest;
 
@@ -22,5 +23,6 @@ pub use program::{
     Kernel, Launch, Layout, Method, Operand, OutputTree, Prepared, PreparedId, Program, ReduceOp, Reduction, Stmt,
     Store, StoreMode, Var, VarId, VarType, Variant, Weight, WeightId, prepared_offsets, weight_offsets,
 };
+pub use tasks::{drop_unreached, keep_used_inputs, task_arg, task_of};
 pub use verify::verify;
 pub use verify_nest::verify_nest;

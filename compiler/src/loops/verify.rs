@@ -265,6 +265,13 @@ impl Checker<'_> {
                 self.block(body, Some(set.clone()))?;
             }
             Stmt::Call { routine, args, results, .. } => {
+                if let Some(task) = super::task_of(stmt) {
+                    let function = self.program.functions.get(task);
+                    let function = function.ok_or_else(|| format!("{routine}: there is no function {task}"))?;
+                    ensure(function.inputs.len() + 1 == args.len(), || {
+                        format!("{routine}: {task} takes {} arguments", function.inputs.len())
+                    })?;
+                }
                 for arg in args {
                     self.arg(arg, &set).map_err(|e| format!("call of {routine}: {e}"))?;
                 }

@@ -8,7 +8,7 @@
 use crate::diag::Diagnostic;
 use crate::loops::{Dim, Operand, VarId, VarType};
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, ItemFacts, Value, known};
+use crate::ops::value::{Cell, ItemFacts, ResultId, Value, known};
 use crate::types::{DType, Type};
 use std::sync::Arc;
 
@@ -62,6 +62,8 @@ pub(super) enum Fact {
     Object(Arc<str>, Vec<(Arc<str>, Fact)>),
     /// A run-time list.
     RunTimeList(ItemFacts),
+    /// A task with this result.
+    Future(ResultId),
 }
 
 /// A kind of scalar.
@@ -144,6 +146,7 @@ impl Fact {
             Self::Dict(entries) => format!("a dict of {}", entries.len()),
             Self::Object(class, _) => class.to_string(),
             Self::RunTimeList(_) => "a run-time list".to_owned(),
+            Self::Future(_) => "a Future".to_owned(),
         }
     }
 
@@ -190,6 +193,7 @@ impl Fact {
                 Self::Object(Arc::clone(&object.class), attrs.collect())
             }
             Cell::RunTimeList(list) => Self::RunTimeList(list.item.clone()),
+            Cell::Future(future) => Self::Future(future.result),
         }
     }
 
@@ -244,7 +248,8 @@ impl Fact {
             | Self::List(_)
             | Self::Dict(_)
             | Self::Object(..)
-            | Self::RunTimeList(_) => None,
+            | Self::RunTimeList(_)
+            | Self::Future(_) => None,
         }
     }
 
@@ -274,6 +279,11 @@ impl Fact {
                 let known = |d: &DimFact| if let DimFact::Known(n) = d { Some(*n) } else { None };
                 ItemFacts::Tensor(*dtype, dims.iter().map(known).collect())
             }
+            (Self::Future(result), None) => ItemFacts::Future(*result),
+            (Self::Fixed(value), None) => match b.future(value) {
+                Some(future) => ItemFacts::Future(future.result),
+                None => return Err(Stop::Incompatible(format!("a run-time list of {}", self.describe()))),
+            },
             _ => return Err(Stop::Incompatible(format!("a run-time list of {}", self.describe()))),
         };
         Ok(b.join_items(facts, &own)?)
@@ -312,7 +322,7 @@ impl Fact {
             Self::Object(class, attrs) => {
                 Self::Object(class, attrs.into_iter().map(|(k, f)| (k, f.lasting(is_wide))).collect())
             }
-            Self::Scalar(_) | Self::Complex | Self::RunTimeList(_) => self,
+            Self::Scalar(_) | Self::Complex | Self::RunTimeList(_) | Self::Future(_) => self,
         }
     }
 }

@@ -17,6 +17,7 @@ mod places;
 mod signature;
 mod spec;
 mod state;
+mod tasks;
 mod unpickle;
 mod walk;
 

@@ -4,7 +4,7 @@ use super::facts::{DimFact, Fact, Kind, Outcome, Stop};
 use crate::loops::{BufferClass, BufferId, Dim, Operand, Stmt, VarId, VarType};
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
-use crate::ops::value::{Cell, Contents, ItemFacts, ObjectCell, RunTimeList, Tensor, Value};
+use crate::ops::value::{Cell, Contents, FutureCell, ItemFacts, ObjectCell, ResultId, RunTimeList, Tensor, Value};
 use crate::types::Type;
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ pub(super) enum Place {
     Object(Arc<str>, Vec<(Arc<str>, Place)>),
     /// The variable that refers to a run-time list.
     RunTimeList(VarId, ItemFacts),
+    /// The variable that refers to a future.
+    Future(VarId, ResultId),
 }
 
 /// Where a place for state keeps a part: called for each number (gives nothing) and each tensor (gives its class).
@@ -85,6 +87,7 @@ impl Place {
                 Self::Object(Arc::clone(name), attrs.collect())
             }
             Fact::RunTimeList(item) => Self::RunTimeList(b.new_var(VarType::Object, "list"), item.clone()),
+            Fact::Future(result) => Self::Future(b.new_var(VarType::Object, "future"), *result),
         }
     }
 
@@ -92,7 +95,7 @@ impl Place {
     pub(super) fn value(&self, b: &mut Builder<'_>) -> Value {
         match self {
             Self::Tuple(items, ty) => Value::Tuple(items.iter().map(|p| p.value(b)).collect(), ty.clone()),
-            Self::List(_) | Self::Dict(_) | Self::Object(..) | Self::RunTimeList(..) => {
+            Self::List(_) | Self::Dict(_) | Self::Object(..) | Self::RunTimeList(..) | Self::Future(..) => {
                 let cell = self.cell(b);
                 Value::Cell(b.heap.cells.push(cell))
             }
@@ -113,6 +116,9 @@ impl Place {
                 Cell::Object(ObjectCell { class: Arc::clone(class), loaded: None, attrs })
             }
             Self::RunTimeList(var, item) => Cell::RunTimeList(RunTimeList { var: *var, item: item.clone() }),
+            Self::Future(var, result) => {
+                Cell::Future(Box::new(FutureCell { var: *var, result: *result, exact: *result, value: None }))
+            }
             Self::Fixed(_) | Self::Scalar(..) | Self::Complex(..) | Self::Tensor(..) | Self::Tuple(..) => {
                 unreachable!("only lists, dicts and objects are cells")
             }
@@ -122,7 +128,7 @@ impl Place {
     /// The scalar variables of the place, including its extents, in order.
     pub(super) fn vars(&self, out: &mut Vec<VarId>) {
         match self {
-            Self::Scalar(_, var) | Self::RunTimeList(var, _) => out.push(*var),
+            Self::Scalar(_, var) | Self::RunTimeList(var, _) | Self::Future(var, _) => out.push(*var),
             Self::Complex(re, im) => out.extend([*re, *im]),
             Self::Tensor(_, vars) => out.extend(vars.iter().flatten()),
             Self::Tuple(items, _) | Self::List(items) => items.iter().for_each(|p| p.vars(out)),
@@ -187,6 +193,10 @@ impl Stores {
             (Place::RunTimeList(var, _), Cell::List(items)) => {
                 let (list, _) = b.run_time_list(items)?;
                 self.scalars.push((*var, Operand::Var(list)));
+                Ok(())
+            }
+            (Place::Future(var, _), Cell::Future(future)) => {
+                self.scalars.push((*var, Operand::Var(future.var)));
                 Ok(())
             }
             _ => Err(Stop::Incompatible("containers of different kinds".to_owned())),

@@ -16,8 +16,8 @@ use super::walk::Lowerer;
 use crate::diag::{Diagnostic, Result};
 use crate::ir::Module;
 use crate::loops::{
-    Arg, BufferClass, Const, Dim, Function, FunctionId, Input, InputKind, Method, Operand, OutputTree, Program, Stmt,
-    VarId, VarType, Variant,
+    self, Arg, BufferClass, BufferId, Const, Dim, Function, FunctionId, Input, InputKind, Method, Operand, OutputTree,
+    Program, Stmt, VarId, VarType, Variant,
 };
 use crate::ops::builder::Builder;
 use crate::ops::value::{Cell, Value};
@@ -61,7 +61,10 @@ pub(super) fn lower_program(module: &Module, requests: &[Request]) -> Result<Pro
             layout: Layout::default(),
         };
         match lowering.run(requests)? {
-            Ended::Done => return Ok(lowering.program),
+            Ended::Done => {
+                loops::drop_unreached(&mut lowering.program);
+                return Ok(lowering.program);
+            }
             Ended::TooManyTags => {
                 let before: Vec<bool> = attrs.iter().map(|a| a.is_wide).collect();
                 for (i, attr) in attrs.iter_mut().enumerate() {
@@ -222,7 +225,7 @@ impl ProgramLowering<'_> {
         let mut lowerer = Lowerer::new(self.module, b);
         let n_tags = self.tags.len();
         let outcome = self.body(&mut lowerer, request, tag);
-        let first_error = lowerer.first_error.take();
+        let (first_error, by_tasks) = (lowerer.first_error.take(), std::mem::take(&mut lowerer.written));
         compared.append(&mut lowerer.compared);
         let mut function = lowerer.b.finish();
         self.program = program;
@@ -238,7 +241,7 @@ impl ProgramLowering<'_> {
                 return Err(Diagnostic::unsupported(message).note(why));
             }
         }
-        mark_mutated(&mut function);
+        mark_mutated(&mut function, &by_tasks);
         let is_too_many = self.tags.len() > MAX_TAGS.max(n_tags.min(1));
         Ok(Lowered { function, is_too_many })
     }
@@ -296,10 +299,8 @@ impl ProgramLowering<'_> {
         set_states(lw, &unpickled, &mut |lw| {
             lw.run_graph(&graph, &args, &mut |lw, values| {
                 let mut leaves = Vec::new();
-                let tree = match values.first() {
-                    Some(value) => lw.result_tree(value, &mut leaves)?,
-                    None => OutputTree::None,
-                };
+                let result = lw.waited(values.first().unwrap_or(&Value::None))?;
+                let tree = lw.result_tree(&result, &mut leaves)?;
                 if tag.is_some() {
                     let values = self.current(lw)?;
                     // Results must not change with the state, so those that are its memory are copied first.
@@ -494,7 +495,7 @@ impl ProgramLowering<'_> {
                     let Value::Cell(cell) = lw.object(object) else { unreachable!("objects are cells") };
                     match &lw.b.heap.cells[cell] {
                         Cell::Object(object) => object.attrs.get(name).cloned(),
-                        Cell::List(_) | Cell::Dict(_) | Cell::RunTimeList(_) => None,
+                        Cell::List(_) | Cell::Dict(_) | Cell::RunTimeList(_) | Cell::Future(_) => None,
                     }
                 }
                 State::Storage(..) => lw.storages.get(&i).cloned().map(Value::Tensor),
@@ -539,10 +540,11 @@ impl ProgramLowering<'_> {
     /// What is known of a value for longer than the call: nothing of its variables, and lists by their contents.
     fn lasting_fact(&self, lw: &Lowerer<'_, '_>, value: &Value) -> Outcome<Fact> {
         let fact = Fact::of(&lw.b, value, Before::NOTHING);
-        if let Fact::Scalar(Kind::Str) = fact {
-            return Err(lw.b.unsupported("a string made at run time as state").into());
+        match fact {
+            Fact::Scalar(Kind::Str) => Err(lw.b.unsupported("a string made at run time as state").into()),
+            Fact::Future(_) => Err(lw.b.unsupported("a Future as state").into()),
+            fact => Ok(fact),
         }
-        Ok(fact)
     }
 
     fn state_place(&mut self, lw: &mut Lowerer<'_, '_>, attr: usize, fact: &Fact) -> Place {
@@ -604,8 +606,8 @@ pub(super) fn objects_in(value: &IValue, path: &str, out: &mut Vec<(Arc<Object>,
     }
 }
 
-/// Notes which tensor arguments the body writes to.
-fn mark_mutated(function: &mut Function) {
+/// Notes which tensor arguments the body writes to, itself or through its tasks.
+pub(super) fn mark_mutated(function: &mut Function, by_tasks: &HashSet<BufferId>) {
     fn visit(block: &crate::loops::Block, out: &mut HashSet<crate::loops::BufferId>) {
         for stmt in &block.0 {
             match stmt {
@@ -619,7 +621,7 @@ fn mark_mutated(function: &mut Function) {
             }
         }
     }
-    let mut written = HashSet::new();
+    let mut written = by_tasks.clone();
     visit(&function.body, &mut written);
     let is_written = |buffer| {
         written.contains(&buffer)
@@ -681,6 +683,7 @@ impl Lowerer<'_, '_> {
                     OutputTree::Dict(trees)
                 }
                 Cell::RunTimeList(list) => leaf(leaves, &Operand::Var(list.var), OutputTree::Object),
+                Cell::Future(_) => return Err(self.b.unsupported("a Future as a result").into()),
                 Cell::Object(object) => {
                     return Err(self.b.unsupported(format!("an object of class {} as a result", object.class)).into());
                 }

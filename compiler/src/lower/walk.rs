@@ -4,12 +4,13 @@
 //! same place in the program under construction; then [`Lowerer::straight`] turns it into a plain return value. Where
 //! control flow parts for good, it is called once for each way.
 
-use super::facts::{Outcome, Stop};
+use super::facts::{Fact, Outcome, Stop};
 use crate::diag::{Blame, Diagnostic};
+use crate::index::IndexVec;
 use crate::ir::{BlockId, Graph, Module, NodeId, ValueId};
-use crate::loops::{BinaryOp, Const, Dim, Operand, Stmt, VarId};
+use crate::loops::{BinaryOp, BufferId, Const, Dim, Operand, Stmt, VarId};
 use crate::ops::builder::{Builder, Heap};
-use crate::ops::value::{CellId, Tensor, Value, known};
+use crate::ops::value::{CellId, ResultId, Tensor, Value, known};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) paths: HashMap<usize, String>,
     /// Storages that attributes share, by their number among the state.
     pub(super) storages: HashMap<usize, Tensor>,
-    n_nodes: usize,
+    pub(super) n_nodes: usize,
     pub(super) n_copies: usize,
     /// Nested parts that did not have one end: graph, node, the number of assumptions and whether lists grew.
     forks: HashSet<(usize, NodeId, usize, bool)>,
@@ -51,6 +52,14 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) int_args: HashMap<VarId, usize>,
     /// Values that integer arguments are compared with: worth code of their own.
     pub(super) compared: BTreeSet<(usize, i64)>,
+    /// For tasks, what is known of their results: one fact for each way to end.
+    pub(super) results: IndexVec<ResultId, Vec<Fact>>,
+    /// Forked graphs that are plain calls.
+    pub(super) plain_forks: HashSet<usize>,
+    /// Buffers that tasks write to.
+    pub(super) written: HashSet<BufferId>,
+    /// Calls around the task that this is.
+    pub(super) outer_calls: usize,
     /// The first operator that cannot work on its arguments, for methods that never end otherwise.
     pub(super) first_error: Option<Box<Diagnostic>>,
 }
@@ -94,8 +103,17 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             grows_lists: false,
             int_args,
             compared,
+            results: IndexVec::new(),
+            plain_forks: HashSet::new(),
+            written: HashSet::new(),
+            outer_calls: 0,
             first_error: None,
         }
+    }
+
+    /// How deeply calls are nested here.
+    pub(super) fn n_calls(&self) -> usize {
+        self.outer_calls + self.activations.len()
     }
 
     // ---- values of SSA names
@@ -158,7 +176,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
 
     /// Walks a graph's top block in a new activation.
     pub(super) fn run_graph(&mut self, graph: &Arc<Graph>, args: &[Value], next: &mut Next<'_, 'm, 'p>) -> Outcome<()> {
-        if self.activations.len() > MAX_CALLS {
+        if self.n_calls() > MAX_CALLS {
             return Err(self.b.unsupported("calls are nested too deeply").into());
         }
         let act = self.activations.len();
@@ -219,7 +237,19 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 }
                 "prim::CallMethod" | "prim::CallFunction" | "prim::Enter" | "prim::Exit" | "prim::fork" => {
                     let (callee, args) = self.callee(act, node)?;
+                    if node.is("prim::fork")
+                        && let Some(future) = self.fork(&callee, &args)?
+                    {
+                        self.bind(act, id, vec![future]);
+                        continue;
+                    }
                     let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.run_graph(&callee, &args, next);
+                    if self.nested(act, block, at, id, &mut part, next)? {
+                        return Ok(());
+                    }
+                }
+                "aten::wait" if let Some(future) = self.future(&self.get(act, node.inputs[0])?) => {
+                    let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.wait(future, next);
                     if self.nested(act, block, at, id, &mut part, next)? {
                         return Ok(());
                     }

@@ -1,6 +1,6 @@
 //! The function under construction: host scalars, statements, cells and storages.
 
-use super::value::{Cell, CellId, Contents, ItemFacts, Storage, StorageId, Value, known};
+use super::value::{Cell, CellId, Contents, FutureCell, ItemFacts, Storage, StorageId, Value, known};
 use crate::diag::{Diagnostic, Result};
 use crate::index::IndexVec;
 use crate::loops::{
@@ -451,13 +451,26 @@ impl<'p> Builder<'p> {
         self.heap.storages.push(Storage { contents, dims, dtype, region, is_external: false, quantizer: None })
     }
 
+    /// The future that a value is.
+    pub fn future(&self, value: &Value) -> Option<&FutureCell> {
+        match value {
+            Value::Cell(cell) => match &self.heap.cells[*cell] {
+                Cell::Future(future) => Some(future),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The items of a list whose items are known.
     pub fn items(&self, value: &Value) -> Result<Vec<Value>> {
         match value {
             Value::Tuple(items, _) => Ok(items.clone()),
             Value::Cell(cell) => match &self.heap.cells[*cell] {
                 Cell::List(items) => Ok(items.clone()),
-                Cell::Dict(_) | Cell::Object(_) => Err(Diagnostic::internal("expected a list").at(self.span.as_ref())),
+                Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) => {
+                    Err(Diagnostic::internal("expected a list").at(self.span.as_ref()))
+                }
                 Cell::RunTimeList(_) => {
                     Err(self.unsupported(format!("{} needs a list whose length is known when compiling", self.op_name)))
                 }
@@ -485,7 +498,10 @@ impl<'p> Builder<'p> {
         let arg = match item {
             Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o) => Arg::Scalar(o.clone()),
             Value::Tensor(t) => Arg::Buffer(self.row_major(t)),
-            other => return Err(self.unsupported(format!("a run-time list of {}", other.kind()))),
+            other => match self.future(other) {
+                Some(future) => Arg::Scalar(Operand::Var(future.var)),
+                None => return Err(self.unsupported(format!("a run-time list of {}", other.kind()))),
+            },
         };
         let joined = self.join_item(facts, item)?;
         self.call("list_push", vec![Arg::Scalar(Operand::Var(list)), arg], &[]);
@@ -500,7 +516,10 @@ impl<'p> Builder<'p> {
             Value::Bool(_) => ItemFacts::Bool,
             Value::Str(_) => ItemFacts::Str,
             Value::Tensor(t) => ItemFacts::Tensor(t.dtype, t.dims.iter().map(|d| d.known()).collect()),
-            other => return Err(self.unsupported(format!("a run-time list of {}", other.kind()))),
+            other => match self.future(other) {
+                Some(future) => ItemFacts::Future(future.result),
+                None => return Err(self.unsupported(format!("a run-time list of {}", other.kind()))),
+            },
         };
         self.join_items(facts, &of)
     }

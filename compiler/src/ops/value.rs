@@ -15,6 +15,8 @@ ids! {
     CellId = "cell";
     /// The memory behind tensors.
     StorageId = "s";
+    /// What is known of the results of tasks.
+    ResultId = "r";
 }
 
 /// A value of the program being lowered.
@@ -38,7 +40,7 @@ pub enum Value {
     Tensor(Tensor),
     /// A tuple; a named one has its type.
     Tuple(Vec<Value>, Option<Type>),
-    /// A list, dict, object or run-time list.
+    /// A list, dict, object, run-time list or future.
     Cell(CellId),
     /// A member of an enumeration: class and value.
     Enum(Arc<str>, Box<Value>),
@@ -59,6 +61,21 @@ pub enum Cell {
     Object(ObjectCell),
     /// A list that only the running program knows.
     RunTimeList(RunTimeList),
+    /// What a task gives.
+    Future(Box<FutureCell>),
+}
+
+/// What a task gives when it ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FutureCell {
+    /// The variable that refers to it; set once.
+    pub var: VarId,
+    /// What is known of the result for as long as the function runs.
+    pub result: ResultId,
+    /// The same where the variables that the task captured hold what they held.
+    pub exact: ResultId,
+    /// The result, after a wait.
+    pub value: Option<Value>,
 }
 
 /// An instance of a module or script class.
@@ -108,6 +125,8 @@ pub enum ItemFacts {
     Str,
     /// Tensors of this type and shape; `None` is an extent that varies.
     Tensor(DType, Vec<Option<i64>>),
+    /// Futures of tasks with these results.
+    Future(ResultId),
 }
 
 impl ItemFacts {
@@ -115,7 +134,7 @@ impl ItemFacts {
     pub fn rank(&self) -> usize {
         match self {
             Self::Tensor(_, dims) => dims.len(),
-            Self::Empty | Self::Int | Self::Float | Self::Bool | Self::Str => 0,
+            Self::Empty | Self::Int | Self::Float | Self::Bool | Self::Str | Self::Future(_) => 0,
         }
     }
 }

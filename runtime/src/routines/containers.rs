@@ -14,7 +14,7 @@ fn wrong() -> Error {
 fn items(object: &ObjectRef) -> Result<&[Item]> {
     match object.body() {
         Body::List(items) | Body::Tuple(items) | Body::NamedTuple(_, items) => Ok(items),
-        Body::Str(_) | Body::Dict(_) | Body::Tensor(_) => Err(wrong()),
+        Body::Str(_) | Body::Dict(_) | Body::Tensor(_) | Body::Future(_) => Err(wrong()),
     }
 }
 
@@ -111,6 +111,7 @@ pub(super) fn list_len(call: &mut Call<'_>) -> Result<()> {
         Body::List(items) | Body::Tuple(items) | Body::NamedTuple(_, items) => items.len(),
         Body::Dict(entries) => entries.len(),
         Body::Tensor(tensor) => tensor.sizes.first().map_or(0, |&n| n as usize),
+        Body::Future(_) => return Err(wrong()),
     };
     call.ret_int(n as i64)
 }

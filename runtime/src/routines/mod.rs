@@ -11,6 +11,7 @@ mod joining;
 mod numbers;
 mod numeric;
 mod order;
+mod tasks;
 pub mod text;
 mod vision;
 
@@ -279,6 +280,10 @@ routines! {
     aot_rt_sort_rows "sort_rows" = order::sort_rows;
     aot_rt_ctc_loss "ctc_loss" = ctc::ctc_loss;
     aot_rt_nms "nms" = vision::nms;
+    aot_rt_task_start "task_start" = tasks::task_start;
+    aot_rt_task_run "task_run" = tasks::task_run;
+    aot_rt_task_wait "task_wait" = tasks::task_wait;
+    aot_rt_task_get "task_get" = tasks::task_get;
     aot_rt_str_len "str_len" = containers::list_len;
     aot_rt_dict_len "dict_len" = containers::list_len;
     aot_rt_tuple_get "tuple_get" = containers::list_get;

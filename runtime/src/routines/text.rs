@@ -73,6 +73,7 @@ fn write_item(out: &mut String, item: &Item) {
                 out.push('}');
             }
             Body::Tensor(tensor) => write_tensor(out, tensor),
+            Body::Future(_) => out.push_str("Future"),
         },
     }
 }

@@ -10,7 +10,7 @@ use crate::ops::args::Args;
 use crate::ops::aten::arrange;
 use crate::ops::aten::pointwise::elementwise;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, CellId, ItemFacts, RunTimeList, Tensor, Value, int, known, known_int};
+use crate::ops::value::{Cell, CellId, FutureCell, ItemFacts, RunTimeList, Tensor, Value, int, known, known_int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -46,7 +46,7 @@ pub(super) fn list(b: &Builder<'_>, args: &Args<'_>, at: usize) -> Result<(CellI
     let (id, cell) = cell(b, args, at)?;
     let items = match cell {
         Cell::List(items) => items,
-        Cell::RunTimeList(_) | Cell::Dict(_) | Cell::Object(_) => b.items(args.value(at)?)?,
+        Cell::RunTimeList(_) | Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) => b.items(args.value(at)?)?,
     };
     Ok((id, items))
 }
@@ -67,7 +67,10 @@ pub(super) fn item_arg(b: &mut Builder<'_>, value: &Value) -> Result<Arg> {
     Ok(match value {
         Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o) => Arg::Scalar(o.clone()),
         Value::Tensor(t) => Arg::Buffer(b.row_major(t)),
-        other => return Err(b.unsupported(format!("a run-time list of {}", other.kind()))),
+        other => match b.future(other) {
+            Some(future) => Arg::Scalar(Operand::Var(future.var)),
+            None => return Err(b.unsupported(format!("a run-time list of {}", other.kind()))),
+        },
     })
 }
 
@@ -77,13 +80,17 @@ pub(super) fn fetched(b: &mut Builder<'_>, routine: &'static str, args: Vec<Arg>
         ItemFacts::Int => VarType::Int,
         ItemFacts::Float => VarType::Float,
         ItemFacts::Bool => VarType::Bool,
-        ItemFacts::Str | ItemFacts::Tensor(..) => VarType::Object,
+        ItemFacts::Str | ItemFacts::Tensor(..) | ItemFacts::Future(_) => VarType::Object,
         ItemFacts::Empty => return raise(b, "IndexError", "list index out of range"),
     };
     let var = b.call(routine, args, &[ty])[0];
     match facts {
         ItemFacts::Tensor(dtype, dims) => Value::Tensor(tensor_in(b, var, *dtype, dims)),
         ItemFacts::Str => Value::Str(Operand::Var(var)),
+        ItemFacts::Future(result) => {
+            let future = FutureCell { var, result: *result, exact: *result, value: None };
+            Value::Cell(b.heap.cells.push(Cell::Future(Box::new(future))))
+        }
         ItemFacts::Int | ItemFacts::Float | ItemFacts::Bool | ItemFacts::Empty => number_value(b, Operand::Var(var)),
     }
 }
@@ -116,7 +123,7 @@ fn len(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             let n = b.call("list_len", vec![object(&list)], &[VarType::Int]);
             Value::Int(Operand::Var(n[0]))
         }
-        Cell::Object(_) => return Err(b.user("object of this type has no len()")),
+        Cell::Object(_) | Cell::Future(_) => return Err(b.user("object of this type has no len()")),
     })
 }
 
@@ -143,7 +150,7 @@ fn get_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
                 let at = Arg::Scalar(args.int(b, 1)?);
                 return Ok(fetched(b, "list_get", vec![object(&list), at], &list.item));
             }
-            Cell::Object(_) => return Err(b.user("object is not subscriptable")),
+            Cell::Object(_) | Cell::Future(_) => return Err(b.user("object is not subscriptable")),
         }
     };
     let index = args.int(b, 1)?;
@@ -273,7 +280,7 @@ fn set_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             b.call("list_set", vec![object(&list), at, item], &[]);
             store(b, id, Cell::RunTimeList(RunTimeList { var: list.var, item: facts }));
         }
-        Cell::Object(_) => return Err(b.user("object does not support item assignment")),
+        Cell::Object(_) | Cell::Future(_) => return Err(b.user("object does not support item assignment")),
     }
     Ok(args.value(0)?.clone())
 }
@@ -316,7 +323,7 @@ fn pop(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             store(b, id, Cell::List(items));
             Ok(item)
         }
-        Cell::Object(_) => Err(b.user("pop needs a list or dict")),
+        Cell::Object(_) | Cell::Future(_) => Err(b.user("pop needs a list or dict")),
     }
 }
 
@@ -333,7 +340,7 @@ fn clear(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             b.call("list_clear", vec![object(&list)], &[]);
             return Ok(Value::None);
         }
-        Cell::List(_) | Cell::Object(_) => Cell::List(Vec::new()),
+        Cell::List(_) | Cell::Object(_) | Cell::Future(_) => Cell::List(Vec::new()),
     };
     store(b, id, empty);
     Ok(Value::None)
@@ -351,7 +358,7 @@ fn copy(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             let var = b.call("list_copy", vec![object(&list)], &[VarType::Object])[0];
             Cell::RunTimeList(RunTimeList { var, item: list.item })
         }
-        Cell::Object(_) => return Err(b.user("copy needs a list or dict")),
+        Cell::Object(_) | Cell::Future(_) => return Err(b.user("copy needs a list or dict")),
         other @ (Cell::List(_) | Cell::Dict(_)) => other,
     };
     Ok(Value::Cell(b.heap.cells.push(copied)))
@@ -435,7 +442,7 @@ fn contains(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             let found = b.call("list_contains", vec![object(&list), item], &[VarType::Bool]);
             return Ok(Value::Bool(Operand::Var(found[0])));
         }
-        Cell::Object(_) => return Err(b.user("object is not a container")),
+        Cell::Object(_) | Cell::Future(_) => return Err(b.user("object is not a container")),
     };
     let wanted = args.value(1)?.clone();
     let mut found = Operand::Const(Const::bool(false));

@@ -92,7 +92,7 @@ fn dict(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
                     put(&mut made, key.clone(), value.clone());
                 }
             }
-            Cell::RunTimeList(_) | Cell::Object(_) => {
+            Cell::RunTimeList(_) | Cell::Object(_) | Cell::Future(_) => {
                 return Err(b.unsupported("a dict of a list known only when running"));
             }
         }

@@ -68,7 +68,7 @@ fn push(b: &mut Builder<'_>, id: CellId, item: Value) -> Result<()> {
             let facts = b.run_time_push(list.var, &list.item, &item)?;
             store(b, id, Cell::RunTimeList(RunTimeList { var: list.var, item: facts }));
         }
-        Cell::Dict(_) | Cell::Object(_) => return Err(b.user("append needs a list")),
+        Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) => return Err(b.user("append needs a list")),
     }
     Ok(())
 }
@@ -94,7 +94,7 @@ fn extend_same(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
                 let (var, item) = b.run_time_list(&items)?;
                 RunTimeList { var, item }
             }
-            Cell::Dict(_) | Cell::Object(_) => return Err(b.user("extend needs a list")),
+            Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) => return Err(b.user("extend needs a list")),
         };
         let facts = b.join_items(&target.item, &more.item)?;
         b.call("list_extend", vec![object(&target), object(&more)], &[]);
@@ -192,7 +192,7 @@ fn concat(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             Value::Cell(b.heap.cells.push(Cell::RunTimeList(RunTimeList { var, item: list.item })))
         }
         Cell::List(items) => b.new_list(items),
-        Cell::Dict(_) | Cell::Object(_) => return Err(b.user("only lists can be concatenated")),
+        Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) => return Err(b.user("only lists can be concatenated")),
     };
     let both = [new, args.value(1)?.clone()];
     extend_same(b, &Args { schema: args.schema, values: &both })

@@ -131,7 +131,7 @@ fn render(b: &mut Builder<'_>, value: &Value, parts: &mut Vec<Part>) -> Result<(
                 text(parts, "}");
             }
             Cell::RunTimeList(list) => parts.push(Part::Value(Arg::Scalar(Operand::Var(list.var)))),
-            Cell::Object(_) => return Err(b.unsupported("the text of an object")),
+            Cell::Object(_) | Cell::Future(_) => return Err(b.unsupported("the text of an object")),
         },
         other => return Err(b.unsupported(format!("the text of a {}", other.kind()))),
     }
