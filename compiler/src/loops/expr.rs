@@ -61,6 +61,16 @@ impl Const {
         if self.dtype.is_floating_point() { f64::from_bits(self.bits) as i64 } else { self.bits.cast_signed() }
     }
 
+    /// The value of a floating constant, rounded to its type; `None` for types that the host does not have.
+    fn rounded(self) -> Option<f64> {
+        #[allow(clippy::cast_possible_truncation, reason = "rounding to the element type is the point")]
+        match self.dtype {
+            DType::F64 => Some(self.as_f64()),
+            DType::F32 => Some(f64::from(self.as_f64() as f32)),
+            _ => None,
+        }
+    }
+
     /// The value as a float.
     pub fn as_f64(self) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "rounding is the conversion's rule")]
@@ -422,7 +432,7 @@ impl Exprs {
                     return None;
                 }
                 let folded = if c.dtype.is_floating_point() {
-                    Const::float(dtype, c.as_f64())
+                    Const::float(dtype, c.rounded()?)
                 } else {
                     Const::from_i64(dtype, c.as_i64())
                 };

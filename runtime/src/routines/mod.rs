@@ -11,6 +11,7 @@ mod joining;
 mod numbers;
 mod numeric;
 mod order;
+mod print_tensor;
 mod tasks;
 pub mod text;
 mod vision;
@@ -246,6 +247,7 @@ routines! {
     aot_rt_print "print" = text::print;
     aot_rt_warn "warn" = text::warn;
     aot_rt_str "str" = text::str_of;
+    aot_rt_complex_text "complex_text" = text::complex_text;
     aot_rt_str_concat "str_concat" = text::str_concat;
     aot_rt_str_format "str_format" = text::str_format;
     aot_rt_str_find "str_find" = text::str_find;

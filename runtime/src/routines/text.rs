@@ -1,12 +1,13 @@
 //! Strings, printing and the text of values.
 
 use super::{Call, raise};
+use super::print_tensor::write_tensor;
 use crate::error::Result;
 use crate::object::{Body, Item};
 use crate::tensor::{Dtype, Tensor};
 use std::fmt::Write as _;
 
-/// The text of a float as `print` shows it: 17 significant digits, whole numbers below 1e10 as `1.`.
+/// The text of a float as `print` shows it: 17 significant digits, whole numbers that are 64-bit integers as `1.`.
 pub fn print_float(x: f64) -> String {
     if x.is_nan() {
         return "nan".into();
@@ -14,8 +15,9 @@ pub fn print_float(x: f64) -> String {
     if x.is_infinite() {
         return if x < 0.0 { "-inf".into() } else { "inf".into() };
     }
-    if x.fract() == 0.0 && x.abs() < 1e10 {
-        return format!("{x:.0}.");
+    #[allow(clippy::float_cmp, reason = "whether it is exactly that integer")]
+    if x.abs() < 9_223_372_036_854_775_808.0 && x as i64 as f64 == x {
+        return format!("{}.", x as i64);
     }
     let scientific = format!("{x:.16e}");
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -27,6 +29,12 @@ pub fn print_float(x: f64) -> String {
     let mantissa = if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa };
     let sign = if exponent < 0 { '-' } else { '+' };
     format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+/// The text of a complex number as `print` shows it: `1.-2.5j`.
+pub fn print_complex(re: f64, im: f64) -> String {
+    let im = print_float(im);
+    format!("{}{}{im}j", print_float(re), if im.starts_with('-') { "" } else { "+" })
 }
 
 /// The text of a value as `print`, `str` and `format` show it.
@@ -44,10 +52,7 @@ fn write_item(out: &mut String, item: &Item) {
             let _ = write!(out, "{i}");
         }
         Item::Float(x) => out.push_str(&print_float(*x)),
-        Item::Complex(re, im) => {
-            let sign = if im.is_sign_negative() { "" } else { "+" };
-            let _ = write!(out, "{}{sign}{}j", print_float(*re), print_float(*im));
-        }
+        Item::Complex(re, im) => out.push_str(&print_complex(*re, *im)),
         Item::Object(object) => match object.body() {
             Body::Str(bytes) => out.push_str(&String::from_utf8_lossy(bytes)),
             Body::List(items) => write_items(out, items, "[", "]"),
@@ -123,85 +128,6 @@ fn half(bits: u16) -> f32 {
     if bits >> 15 == 1 { -magnitude } else { magnitude }
 }
 
-fn type_name(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::U8 => "Byte",
-        Dtype::I8 => "Char",
-        Dtype::I16 => "Short",
-        Dtype::I32 => "Int",
-        Dtype::I64 => "Long",
-        Dtype::F16 => "Half",
-        Dtype::F32 => "Float",
-        Dtype::F64 => "Double",
-        Dtype::C64 => "ComplexFloat",
-        Dtype::C128 => "ComplexDouble",
-        Dtype::BOOL => "Bool",
-        Dtype::BF16 => "BFloat16",
-        _ => "Undefined",
-    }
-}
-
-fn write_tensor(out: &mut String, tensor: &Tensor) {
-    let bytes = tensor.to_bytes();
-    let values: Vec<f64> = (0..tensor.n_elements()).map(|i| element(tensor, &bytes, i)).collect();
-    let kind = type_name(tensor.dtype);
-    let sizes: Vec<String> = tensor.sizes.iter().map(ToString::to_string).collect();
-    if values.is_empty() || tensor.sizes.is_empty() {
-        if let Some(x) = values.first() {
-            let _ = writeln!(out, "{x}");
-        }
-        let _ = write!(out, "[ CPU{kind}Type{{{}}} ]", sizes.join(","));
-        return;
-    }
-    let finite = values.iter().filter(|x| x.is_finite()).map(|x| x.abs());
-    let greatest = finite.clone().fold(0.0, f64::max);
-    let least = finite.fold(greatest, f64::min);
-    let is_whole = values.iter().all(|x| !x.is_finite() || x.fract() == 0.0);
-    let digits = |x: f64| if x == 0.0 { 1 } else { x.log10().floor() as i32 + 1 };
-    let (low, high) = (digits(least), digits(greatest));
-    let (is_scientific, precision, width) = if is_whole {
-        if high > 9 { (true, 4, 11) } else { (false, 0, high.max(1) as usize + 1) }
-    } else if high - low > 4 || high > 5 || low < -4 {
-        (true, 4, 11)
-    } else {
-        (false, 4, high.max(1) as usize + 6)
-    };
-    let number = |x: f64| {
-        let text = if x.is_finite() && is_scientific {
-            let text = format!("{x:.precision$e}");
-            let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-            let exponent: i32 = exponent.parse().unwrap_or(0);
-            format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
-        } else if x.is_finite() {
-            format!("{x:.precision$}")
-        } else {
-            print_float(x)
-        };
-        format!("{text:>width$}")
-    };
-    let rank = tensor.sizes.len();
-    let row = if rank == 1 { 1 } else { tensor.sizes[rank - 1] as usize };
-    let matrix = if rank <= 2 { values.len() } else { row * tensor.sizes[rank - 2] as usize };
-    for (i, matrix_values) in values.chunks(matrix).enumerate() {
-        if rank > 2 {
-            let mut index = Vec::new();
-            let mut rest = i as i64;
-            for &n in tensor.sizes[..rank - 2].iter().rev() {
-                index.push((rest % n + 1).to_string());
-                rest /= n;
-            }
-            index.reverse();
-            let _ = writeln!(out, "{}({},.,.) = ", if i == 0 { "" } else { "\n" }, index.join(","));
-        }
-        for row in matrix_values.chunks(row) {
-            let numbers: Vec<String> = row.iter().map(|&x| number(x)).collect();
-            // Columns are separated by a blank of their own, except that a vector has one column.
-            let _ = writeln!(out, "{}", numbers.join(" "));
-        }
-    }
-    let _ = write!(out, "[ CPU{kind}Type{{{}}} ]", sizes.join(","));
-}
-
 /// `print(items...)`: to the host's log, or to the standard output.
 pub(super) fn print(call: &mut Call<'_>) -> Result<()> {
     let texts = (0..call.n_args()).map(|i| Ok(print_item(&call.item(i)?))).collect::<Result<Vec<_>>>()?;
@@ -214,6 +140,12 @@ pub(super) fn warn(call: &mut Call<'_>) -> Result<()> {
     let text = print_item(&call.item(0)?);
     call.runtime.env.log_text(1, &text);
     Ok(())
+}
+
+/// `complex_text(re, im)`
+pub(super) fn complex_text(call: &mut Call<'_>) -> Result<()> {
+    let text = print_complex(call.float(0)?, call.float(1)?);
+    call.ret_text(text)
 }
 
 /// `str(item)`
@@ -382,19 +314,13 @@ mod tests {
             (1e-5, "1.0000000000000001e-05"),
             (2.5, "2.5"),
             (-3.0, "-3."),
+            (-0.0, "0."),
+            (1e18, "1000000000000000000."),
             (1e20, "1e+20"),
             (f64::INFINITY, "inf"),
         ];
         for (x, text) in cases {
             assert_eq!(print_float(x), text);
         }
-    }
-
-    #[test]
-    fn tensors_print_in_columns() {
-        let print = |t: Tensor| print_item(&Item::from(Body::Tensor(t)));
-        assert_eq!(print(Tensor::from_f32(&[2], &[1.0, 2.5]).unwrap()), " 1.0000\n 2.5000\n[ CPUFloatType{2} ]");
-        assert_eq!(print(Tensor::from_f32(&[], &[3.5]).unwrap()), "3.5\n[ CPUFloatType{} ]");
-        assert_eq!(print(Tensor::from_i64(&[1, 3], &[0, 1, 2]).unwrap()), " 0  1  2\n[ CPULongType{1,3} ]");
     }
 }

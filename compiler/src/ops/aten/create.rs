@@ -174,16 +174,28 @@ fn tensor(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let mut numbers = Vec::new();
     let dims = nested(b, &args.value(0)?.clone(), &mut numbers)?;
     let natural = numbers.first().map_or(DType::F32, |n| number_type(b, n));
-    let dtype = dtype_or(b, args, natural)?;
+    let wanted = dtype_or(b, args, natural)?;
     let dims: Vec<Dim> = dims.into_iter().map(Dim::Const).collect();
+    let made = of_numbers(b, &numbers, natural, wanted, &dims);
+    Ok(Value::Tensor(made))
+}
+
+/// A tensor of these numbers. PyTorch gives it the type that the numbers alone would have, and then the wanted one, so floats
+/// are rounded to single precision on the way.
+fn of_numbers(b: &mut Builder<'_>, numbers: &[Operand], natural: DType, wanted: DType, dims: &[Dim]) -> Tensor {
+    let dtype = if natural == DType::F32 { natural } else { wanted };
+    if dtype != wanted {
+        let made = of_numbers(b, numbers, natural, natural, dims);
+        return cast(b, &made, wanted);
+    }
     if let [first, rest @ ..] = &numbers[..]
         && rest.iter().all(|n| n == first)
     {
-        return Ok(Value::Tensor(b.splat(first.clone(), dtype, &dims)));
+        return b.splat(first.clone(), dtype, dims);
     }
     let count = Dim::Const(i64::try_from(numbers.len()).unwrap_or(i64::MAX));
-    let line = elements(b, dtype, count, &numbers);
-    Ok(Value::Tensor(views::reshape(b, &line, &dims)))
+    let line = elements(b, dtype, count, numbers);
+    views::reshape(b, &line, dims)
 }
 
 /// A tensor of one dimension with these elements.

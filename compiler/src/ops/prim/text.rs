@@ -7,6 +7,7 @@ use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::value::{Cell, Value, known, known_int};
 use crate::types::DType;
+use aot_runtime::routines::text::{print_complex, print_float};
 
 /// The definitions of this family.
 pub const DEFS: &[OpDef] = &[
@@ -51,37 +52,14 @@ fn count(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// A float as TorchScript prints it: 17 significant digits, whole numbers below 1e10 with a bare point.
-pub fn float_text(value: f64) -> String {
-    if value.is_nan() {
-        return "nan".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
-    }
-    if value.fract() == 0.0 && value.abs() < 1e10 {
-        return format!("{value:.0}.");
-    }
-    let scientific = format!("{value:.16e}");
-    let (digits, exponent) = scientific.split_once('e').expect("the format has an exponent");
-    let exponent: i32 = exponent.parse().expect("an exponent is a number");
-    let trim = |text: &str| text.trim_end_matches('0').trim_end_matches('.').to_owned();
-    if (-4..17).contains(&exponent) {
-        let decimals = usize::try_from(16 - exponent).unwrap_or(0);
-        let text = format!("{value:.decimals$}");
-        return if text.contains('.') { trim(&text) } else { text };
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{}e{sign}{:02}", trim(digits), exponent.abs())
-}
-
 /// The text of a value that is known when compiling, as `str` gives it.
 pub fn constant_text(value: &Value) -> Option<String> {
     Some(match value {
         Value::None => "None".to_owned(),
         Value::Int(o) => known(o)?.as_i64().to_string(),
-        Value::Float(o) => float_text(known(o)?.as_f64()),
+        Value::Float(o) => print_float(known(o)?.as_f64()),
         Value::Bool(o) => if known(o)?.bits != 0 { "True" } else { "False" }.to_owned(),
+        Value::Complex(re, im) => print_complex(known(re)?.as_f64(), known(im)?.as_f64()),
         Value::Str(Operand::Str(text)) => text.to_string(),
         Value::Device(name) => name.to_string(),
         _ => return None,
@@ -104,6 +82,11 @@ fn render(b: &mut Builder<'_>, value: &Value, parts: &mut Vec<Part>) -> Result<(
     match value {
         Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o) => {
             parts.push(Part::Value(Arg::Scalar(o.clone())));
+        }
+        Value::Complex(re, im) => {
+            let args = vec![Arg::Scalar(re.clone()), Arg::Scalar(im.clone())];
+            let var = b.call("complex_text", args, &[VarType::Object])[0];
+            parts.push(Part::Value(Arg::Scalar(Operand::Var(var))));
         }
         Value::Tensor(t) => {
             let buffer = b.row_major(t);
@@ -440,16 +423,6 @@ pub fn to_float(b: &mut Builder<'_>, text: &Operand) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::super::list::slice_positions;
-    use super::float_text;
-
-    #[test]
-    fn floats_print_with_17_digits() {
-        let cases = [(1.0, "1."), (0.1, "0.10000000000000001"), (1e-5, "1.0000000000000001e-05"), (2.5, "2.5")];
-        for (value, text) in cases {
-            assert_eq!(float_text(value), text);
-        }
-        assert_eq!(float_text(f64::NEG_INFINITY), "-inf");
-    }
 
     #[test]
     fn slices_take_what_python_takes() {
