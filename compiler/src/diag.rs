@@ -28,6 +28,23 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What to do about it.
     pub help: Option<String>,
+    /// For what a running model raised.
+    pub exception: Option<Box<Exception>>,
+}
+
+/// An exception of a running model, in parts.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Exception {
+    /// The Python class: `ValueError`.
+    pub class: String,
+    /// Its message.
+    pub message: String,
+    /// The user's file; empty where it is not known.
+    pub file: String,
+    /// The line in it, from 1; 0 where it is not known.
+    pub line: u32,
+    /// The column in the line, from 0.
+    pub column: u32,
 }
 
 /// The result of a stage.
@@ -50,7 +67,7 @@ impl Diagnostic {
     }
 
     fn new(blame: Blame, message: impl Into<String>) -> Box<Self> {
-        Box::new(Self { blame, message: message.into(), span: None, notes: Vec::new(), help: None })
+        Box::new(Self { blame, message: message.into(), span: None, notes: Vec::new(), help: None, exception: None })
     }
 
     /// The same error at this place, unless it already has one.

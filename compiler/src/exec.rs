@@ -1,6 +1,7 @@
 //! Compiled models that can be called, wherever their code lies: in this process or in a loaded library.
 
 use crate::library::{self, Library};
+use aot_runtime::log::Sink;
 use aot_runtime::{Error, Model, Value};
 
 /// A compiled model.
@@ -41,6 +42,14 @@ impl Executable {
         match self {
             Self::Model(model) => model.call(method, args),
             Self::Library(library) => library.call(method, args),
+        }
+    }
+
+    /// Later lines that the model prints and warns go there.
+    pub fn set_sink(&self, sink: Sink) {
+        match self {
+            Self::Model(model) => model.set_sink(sink),
+            Self::Library(library) => library.set_sink(sink),
         }
     }
 

@@ -29,6 +29,8 @@ pub mod source;
 pub mod syntax;
 pub mod types;
 
+pub use aot_runtime::log::Level;
+pub use diag::Exception;
 pub use driver::Backend;
 pub use library::Library;
 pub use module::{Exact, Method, Module, ToValue, to_array};

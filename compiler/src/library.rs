@@ -11,12 +11,13 @@
 
 use crate::diag::{Diagnostic, Result as DiagResult};
 use aot_runtime::abi::{ABI_VERSION, Status};
-use aot_runtime::capi::{AotEnv, AotError, AotTensor, AotValue};
+use aot_runtime::capi::{AotEnv, AotError, AotException, AotTensor, AotValue};
+use aot_runtime::log::{Level, LogFn, Printer, Sink};
 use aot_runtime::{Dtype, Error, Tensor, Value};
 use object::{Object as _, ObjectSymbol as _};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 type Result<T> = std::result::Result<T, Error>;
 /// A method's own function (`foo_forward`).
@@ -56,6 +57,8 @@ struct Api {
     set_threads: unsafe extern "C" fn(*mut c_void, i32),
     tensor_release: unsafe extern "C" fn(*mut AotTensor),
     value_release: unsafe extern "C" fn(*mut AotValue),
+    set_log: unsafe extern "C" fn(*mut c_void, Option<LogFn>, *mut c_void),
+    last_exception: unsafe extern "C" fn() -> *const AotException,
 }
 
 /// `aot_model_info` of the header.
@@ -129,6 +132,8 @@ struct Loaded {
     model: *mut c_void,
     api: *const Api,
     name: String,
+    /// Every closure that was given to take output: a call may still use an earlier one.
+    printers: Mutex<Vec<Arc<Printer>>>,
     /// Unloaded last.
     library: libloading::Library,
 }
@@ -201,9 +206,9 @@ impl Library {
         // SAFETY: `model` and `error` are places of the right types.
         let status = unsafe { (table.open)(&raw mut model, std::ptr::null(), &raw mut error) };
         if status != 0 {
-            return Err(cannot(&read_error(status, &error)));
+            return Err(cannot(&read_error(table, status, &error)));
         }
-        Ok(Self { loaded: Arc::new(Loaded { model, api, name, library }) })
+        Ok(Self { loaded: Arc::new(Loaded { model, api, name, printers: Mutex::default(), library }) })
     }
 
     /// What the library says of itself.
@@ -244,6 +249,22 @@ impl Library {
         unsafe { (self.loaded.api().set_threads)(self.loaded.model, n_threads) };
     }
 
+    /// Later lines that the model prints and warns go there.
+    pub fn set_sink(&self, sink: Sink) {
+        let (log, user) = match sink {
+            Sink::Streams => (None, std::ptr::null_mut()),
+            Sink::Host(log, user) => (Some(log), user as *mut c_void),
+            Sink::Printer(printer) => {
+                let printer = Arc::new(printer);
+                let user = Arc::as_ptr(&printer).cast_mut().cast();
+                self.loaded.printers.lock().unwrap_or_else(PoisonError::into_inner).push(printer);
+                (Some(print as LogFn), user)
+            }
+        };
+        // SAFETY: the model is open; the closure lives as long as it.
+        unsafe { (self.loaded.api().set_log)(self.loaded.model, log, user) };
+    }
+
     /// Calls a method on the state of the model's own.
     ///
     /// # Errors
@@ -262,7 +283,7 @@ impl Library {
         // SAFETY: the model is open, `state` and `error` are places of the right types.
         let status = unsafe { (self.loaded.api().state_new)(self.loaded.model, &raw mut state, &raw mut error) };
         if status != 0 {
-            return Err(read_error(status, &error));
+            return Err(read_error(self.loaded.api(), status, &error));
         }
         Ok(Instance { library: self.clone(), state })
     }
@@ -305,7 +326,7 @@ impl Library {
             )
         };
         if status != 0 {
-            return Err(read_error(status, &error));
+            return Err(read_error(self.loaded.api(), status, &error));
         }
         // SAFETY: the library filled `out`, which is released once afterwards.
         unsafe {
@@ -386,7 +407,7 @@ impl BoundCall {
                 &raw mut error,
             )
         };
-        if status == 0 { Ok(()) } else { Err(read_error(status, &error)) }
+        if status == 0 { Ok(()) } else { Err(read_error(self.library.loaded.api(), status, &error)) }
     }
 }
 
@@ -422,9 +443,25 @@ fn no_error() -> AotError {
     AotError { code: 0, op: 0, text: [0; 248] }
 }
 
-fn read_error(status: i32, error: &AotError) -> Error {
-    let text = CStr::from_bytes_until_nul(&error.text).map(CStr::to_string_lossy).unwrap_or_default();
-    Error::new(Status::from_code(i64::from(status)), text)
+/// Hands a line of a library's output to a closure.
+unsafe extern "C" fn print(user: *mut c_void, level: i32, line: *const c_char) {
+    // SAFETY: `user` is a closure that the loaded library keeps; the text is the runtime's.
+    let (printer, line) = unsafe { (&*user.cast::<Printer>(), text(line)) };
+    printer(if level == 0 { Level::Print } else { Level::Warning }, &line);
+}
+
+fn read_error(api: &Api, status: i32, error: &AotError) -> Error {
+    // SAFETY: the function has no conditions; what it gives is kept until this thread's next failing call.
+    let exception = unsafe { (api.last_exception)().as_ref() }.filter(|exception| exception.code == status);
+    let status = Status::from_code(i64::from(status));
+    let Some(exception) = exception else {
+        let text = CStr::from_bytes_until_nul(&error.text).map(CStr::to_string_lossy).unwrap_or_default();
+        return Error::new(status, text);
+    };
+    // SAFETY: the texts are zero-terminated.
+    let (class, message, file) = unsafe { (text(exception.class), text(exception.message), text(exception.file)) };
+    let place = if file.is_empty() { file } else { format!("{file}:{}:{}", exception.line, exception.column) };
+    Error { status, class, message, place, operator: usize::try_from(exception.op).ok() }
 }
 
 /// # Safety

@@ -10,12 +10,13 @@
 //! ```
 
 use crate::archive::{self, Archive};
-use crate::diag::{Diagnostic, Result};
+use crate::diag::{Diagnostic, Exception, Result};
 use crate::driver::{self, Backend, Timings};
 use crate::exec::Executable;
 use crate::ir;
 use crate::lower::{ArgSpec, Request};
 use crate::{check, signatures};
+use aot_runtime::log::{Level, Sink};
 use aot_runtime::{Dtype, Tensor, Value};
 use ndarray::{ArrayBase, ArrayD, Data, Dimension};
 use std::path::Path;
@@ -35,6 +36,7 @@ struct Shared {
     module: ir::Module,
     backend: Backend,
     compiled: Mutex<Vec<(Request, Executable)>>,
+    sink: Mutex<Sink>,
 }
 
 /// A method of a [`Module`].
@@ -71,7 +73,7 @@ impl Module {
 
     /// A module whose graphs are compiled already.
     pub fn of_ir(module: ir::Module, backend: Backend) -> Self {
-        Self { shared: Arc::new(Shared { module, backend, compiled: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { module, backend, compiled: Mutex::default(), sink: Mutex::default() }) }
     }
 
     /// The compiled graphs, classes and attributes.
@@ -97,6 +99,15 @@ impl Module {
         }
     }
 
+    /// Lets a closure take what the methods print and warn, a line at a time; without one, prints go to the standard output
+    /// and warnings to the standard error. Threads that call at once print at once.
+    pub fn set_log(&self, log: impl Fn(Level, &str) + Send + Sync + 'static) {
+        let sink = Sink::Printer(Arc::new(log));
+        let compiled = self.shared.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        compiled.iter().for_each(|(_, executable)| executable.set_sink(sink.clone()));
+        *self.shared.sink.lock().unwrap_or_else(PoisonError::into_inner) = sink;
+    }
+
     /// Calls `forward`.
     ///
     /// # Errors
@@ -106,16 +117,28 @@ impl Module {
     }
 }
 
+/// A failed call as a diagnostic, which has the parts of what the model raised.
+fn failed(error: &aot_runtime::Error) -> Box<Diagnostic> {
+    let mut diagnostic = Diagnostic::user(error.to_string());
+    if !error.class.is_empty() {
+        let (file, line, column) = error.location().unwrap_or_default();
+        let (class, message, file) = (error.class.clone(), error.message.clone(), file.to_owned());
+        diagnostic.exception = Some(Box::new(Exception { class, message, file, line, column }));
+    }
+    diagnostic
+}
+
 impl Method<'_> {
     /// Calls the method; trailing arguments with defaults may be left out.
     ///
     /// # Errors
-    /// User errors for wrong arguments and exceptions that the model raises; unsupported for what cannot be compiled yet.
+    /// User errors for wrong arguments and exceptions that the model raises, which have [`Diagnostic::exception`]; unsupported
+    /// for what cannot be compiled yet.
     pub fn call(&self, args: &[&dyn ToValue]) -> Result<Value> {
         let values: Vec<Value> = args.iter().map(|arg| arg.to_value()).collect::<Result<_>>()?;
         let specs = args.iter().zip(&values).map(|(arg, value)| arg.signature(value)).collect::<Result<_>>()?;
         let result = self.compile_for(specs)?.call(self.name, &values);
-        result.map_err(|error| Diagnostic::user(error.to_string()))
+        result.map_err(|error| failed(&error))
     }
 
     /// [`Self::call`] on values.
@@ -124,7 +147,7 @@ impl Method<'_> {
     /// As [`Self::call`].
     pub fn call_values(&self, args: &[Value]) -> Result<Value> {
         let result = self.compile(args)?.call(self.name, args);
-        result.map_err(|error| Diagnostic::user(error.to_string()))
+        result.map_err(|error| failed(&error))
     }
 
     /// The method compiled for arguments like these.
@@ -152,6 +175,7 @@ impl Method<'_> {
         let mut timings = Timings::default();
         let program = driver::lower(&shared.module, std::slice::from_ref(&request), &mut timings)?;
         let executable = driver::load(program, shared.backend, &mut timings)?;
+        executable.set_sink(shared.sink.lock().unwrap_or_else(PoisonError::into_inner).clone());
         compiled.push((request, executable.clone()));
         Ok(executable)
     }

@@ -4,7 +4,7 @@
 //! leaves it wrote to `outputs`; a negative one is a status code, with the message recorded through `aot_rt_raise`.
 
 /// Version of everything in this file; a library and the runtime it carries always agree.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// The most dimensions a tensor may have.
 pub const MAX_RANK: usize = 16;

@@ -27,6 +27,13 @@ impl Error {
         Self { status, class: String::new(), message: message.into(), place: String::new(), operator: None }
     }
 
+    /// The file, line (from 1) and column (from 0) of the place.
+    pub fn location(&self) -> Option<(&str, u32, u32)> {
+        let (rest, column) = self.place.rsplit_once(':')?;
+        let (file, line) = rest.rsplit_once(':')?;
+        Some((file, line.parse().ok()?, column.parse().ok()?))
+    }
+
     /// An exception the model raised.
     pub fn raised(class: &str, message: impl Into<String>, place: &str) -> Self {
         let class = class.strip_prefix("builtins.").unwrap_or(class);

@@ -19,6 +19,7 @@ pub mod desc;
 pub mod entry;
 pub mod error;
 pub mod host;
+pub mod log;
 pub mod math;
 pub mod model;
 #[cfg(test)]

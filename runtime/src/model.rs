@@ -6,6 +6,7 @@ use crate::arena::{Allocator, Memory, Slots};
 use crate::desc::{FunctionDesc, MethodDesc, ModelDesc, TensorDesc, Tree};
 use crate::entry::{Bindings, bind, check_leaves, leaf_tensor, rebuild};
 use crate::error::{Error, Result};
+use crate::log::{Log, LogFn, Sink};
 use crate::object::{Body, Item, ObjectRef};
 use crate::pool::{HostParallelFor, Pool};
 use crate::random::Generator;
@@ -13,9 +14,7 @@ use crate::task::{Family, Outcome};
 use crate::tensor::Tensor;
 use crate::value::Value;
 use std::any::Any;
-use std::ffi::{CString, c_char, c_void};
 use std::fmt;
-use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A function that is interpreted instead of compiled. Gets the same frame and returns the same codes.
@@ -89,9 +88,6 @@ impl Weights {
     }
 }
 
-/// Takes a line of output: level 0 is what the model prints, 1 a warning.
-pub type LogFn = unsafe extern "C" fn(user: *mut c_void, level: i32, text: *const c_char);
-
 /// What the host lets a model use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Env {
@@ -105,22 +101,6 @@ pub struct Env {
     pub log: Option<(LogFn, usize)>,
 }
 
-impl Env {
-    /// Gives a line to the host's log; without one, output goes to the standard output and warnings to the standard error.
-    pub(crate) fn log_text(&self, level: i32, text: &str) {
-        match self.log {
-            Some((log, user)) => {
-                let text = CString::new(text.replace('\0', "")).unwrap_or_default();
-                // SAFETY: the host promised a function of this type at open.
-                unsafe { log(user as *mut c_void, level, text.as_ptr()) };
-            }
-            // A closed stream is no reason to fail a call.
-            None if level == 0 => drop(writeln!(std::io::stdout(), "{text}")),
-            None => drop(writeln!(std::io::stderr(), "{text}")),
-        }
-    }
-}
-
 /// What all instances of a model share.
 pub(crate) struct Shared {
     desc: ModelDesc,
@@ -128,6 +108,7 @@ pub(crate) struct Shared {
     code: Vec<Code>,
     env: Env,
     pool: Arc<Pool>,
+    log: Arc<Log>,
     arena_bytes: usize,
     n_outputs: usize,
     /// What the prepare function wrote; only read from then on.
@@ -146,8 +127,7 @@ impl Shared {
         self.prepared = Memory::allocate(bytes, allocator)?;
         let arena_bytes = usize::try_from(self.desc.functions[function].arena_bytes).map_err(|_| too_large())?;
         let arena = Memory::allocate(arena_bytes, allocator)?;
-        let (env, pool, slots) = (self.env, self.pool.clone(), Slots::new(0, allocator));
-        let mut runtime = Runtime::new(env, pool, slots, Generator::default());
+        let mut runtime = Runtime::new(self, Slots::new(0, allocator), Generator::default());
         let mut frame = Frame {
             weights: self.weights.data,
             arena: arena.as_ptr(),
@@ -198,8 +178,10 @@ impl Model {
         let arena_bytes = desc.workspace_bytes();
         let n_outputs = desc.functions.iter().map(FunctionDesc::n_outputs).max().unwrap_or(0);
         let pool = Arc::new(Pool::new(env.max_threads, env.parallel_for));
+        let log = Arc::new(Log::new(env.log.map_or(Sink::Streams, |(log, user)| Sink::Host(log, user))));
         let prepared = Memory::empty();
-        let mut shared = Shared { desc, weights, code, env, pool, arena_bytes, n_outputs, prepared, _owner: owner };
+        let mut shared =
+            Shared { desc, weights, code, env, pool, log, arena_bytes, n_outputs, prepared, _owner: owner };
         shared.prepare()?;
         Ok(Self { shared: Arc::new(shared), idle: Arc::default() })
     }
@@ -217,6 +199,11 @@ impl Model {
     /// Changes the number of threads of later calls; 0: as many as the machine has.
     pub fn set_threads(&self, n_threads: usize) {
         self.shared.pool.set_threads(n_threads);
+    }
+
+    /// Later lines of output go there.
+    pub fn set_sink(&self, sink: Sink) {
+        self.shared.log.set(sink);
     }
 
     /// How many tasks threads of the model's pool have run; others ran where they were waited for.
@@ -267,6 +254,8 @@ pub struct Runtime {
     pub(crate) env: Env,
     /// Threads of the model.
     pub(crate) pool: Arc<Pool>,
+    /// Takes what the model prints and warns.
+    pub(crate) log: Arc<Log>,
     /// Random numbers of the instance.
     pub(crate) generator: Generator,
     /// Objects whose tensors are results of the last call; they live until the next one.
@@ -278,8 +267,9 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    fn new(env: Env, pool: Arc<Pool>, slots: Slots, generator: Generator) -> Self {
-        Self { error: None, slots, env, pool, generator, results: Vec::new(), tasks: Vec::new(), family: None }
+    fn new(shared: &Shared, slots: Slots, generator: Generator) -> Self {
+        let (env, pool, log) = (shared.env, shared.pool.clone(), shared.log.clone());
+        Self { error: None, slots, env, pool, log, generator, results: Vec::new(), tasks: Vec::new(), family: None }
     }
 
     /// Ends the tasks of a call that ends. What nobody can wait for any more need not run.
@@ -323,7 +313,7 @@ impl Instance {
     /// An instance without state or memory, which grows as the tasks that run on it need it.
     pub(crate) fn for_tasks(shared: Arc<Shared>) -> Self {
         let slots = Slots::new(shared.desc.n_slots as usize, shared.env.allocator);
-        let runtime = Runtime::new(shared.env, shared.pool.clone(), slots, Generator::default());
+        let runtime = Runtime::new(&shared, slots, Generator::default());
         Self {
             state: vec![0; shared.desc.n_state_scalars as usize],
             arena: Memory::empty(),
@@ -388,7 +378,7 @@ impl Instance {
     pub fn try_clone(&self) -> Result<Self> {
         let allocator = self.shared.env.allocator;
         let (slots, generator) = (self.runtime.slots.try_clone()?, self.runtime.generator.clone());
-        let mut runtime = Runtime::new(self.runtime.env, self.shared.pool.clone(), slots, generator);
+        let mut runtime = Runtime::new(&self.shared, slots, generator);
         runtime.family = Some(Arc::new(Family::new(self.shared.clone())));
         let copy = Self {
             state: self.state.clone(),

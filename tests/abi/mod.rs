@@ -5,6 +5,7 @@ mod allocations;
 mod errors;
 mod examples;
 mod extents;
+mod output;
 mod packages;
 mod same_bits;
 mod stress;

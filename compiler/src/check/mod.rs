@@ -15,7 +15,10 @@ use crate::exec::Executable;
 use crate::ir::Module;
 use crate::lower::{ArgSpec, Request};
 use aot_runtime::Value;
+use aot_runtime::log::{Level, Sink};
 use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::Arc;
 
 /// How one call went.
 #[derive(Clone, Debug)]
@@ -163,7 +166,11 @@ impl Runner<'_> {
         let build = || {
             let mut timings = Timings::default();
             let program = driver::lower(module, &requests, &mut timings)?;
-            driver::load(program, backend, &mut timings)
+            let executable = driver::load(program, backend, &mut timings)?;
+            // The standard output is for what the check finds.
+            let print = |_: Level, text: &str| drop(writeln!(std::io::stderr(), "{text}"));
+            executable.set_sink(Sink::Printer(Arc::new(print)));
+            Ok(executable)
         };
         let key = format!("{requests:?}");
         self.models.entry(key).or_insert_with(build).as_ref().map_err(Clone::clone)

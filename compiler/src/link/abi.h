@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AOT_ABI_VERSION 1
+#define AOT_ABI_VERSION 3
 
 #ifdef __cplusplus
 extern "C" {
@@ -94,6 +94,9 @@ typedef struct aot_value {
     const char* const* names; /* named tuple: n field names, then the class; else NULL */
 } aot_value;
 
+/* What a line given to a log is. */
+enum { AOT_LOG_PRINT = 0, AOT_LOG_WARNING = 1 };
+
 /* What the model may use of its host; all optional. Set size to sizeof(aot_env) and the rest to zero. */
 typedef struct aot_env {
     uint32_t size;
@@ -102,7 +105,7 @@ typedef struct aot_env {
     int (*parallel_for)(void* user, int n, int (*body)(void* arg, int i), void* arg);
     void* (*alloc)(void* user, size_t bytes, size_t align);
     void (*free)(void* user, void* memory);
-    void (*log)(void* user, int level, const char* text);
+    void (*log)(void* user, int level, const char* text); /* as NAME_set_log sets it */
 } aot_env;
 
 /* Owned by the caller; wherever one is asked for, NULL is fine too. */
@@ -111,6 +114,17 @@ typedef struct aot_error {
     int32_t op; /* the operator that failed, by its number in aot_model_info; -1: unknown */
     char text[248];
 } aot_error;
+
+/* Why the last failing call of a thread failed; the texts are kept until its next failing call. */
+typedef struct aot_exception {
+    int32_t code;
+    int32_t op;          /* as in aot_error */
+    int32_t line;        /* in the user's Python, from 1; 0: unknown */
+    int32_t column;      /* from 0 */
+    const char* type;    /* the Python class: "ValueError"; "" where the model raised nothing */
+    const char* message;
+    const char* file;    /* "" where unknown */
+} aot_exception;
 
 /* An argument or a result, with tuples, lists and dicts taken apart. */
 typedef struct aot_leaf_info {
@@ -181,6 +195,8 @@ typedef struct aot_api {
     void (*set_threads)(void* model, int32_t n_threads);
     void (*tensor_release)(aot_tensor* tensor);
     void (*value_release)(aot_value* value);
+    void (*set_log)(void* model, void (*log)(void* user, int level, const char* text), void* user);
+    const aot_exception* (*last_exception)(void);
 } aot_api;
 
 #ifdef __cplusplus

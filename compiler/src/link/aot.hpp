@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <stdexcept>
@@ -29,28 +30,40 @@
 
 namespace aot {
 
+// What the model raised and where: the Python class (empty where it raised nothing), the message, the user's file and line.
+struct Raised {
+    std::string type, message, file;
+    int line = 0, column = 0;
+};
+
 #ifdef AOT_NO_EXCEPTIONS
 struct Error {
     std::string text;
     int code = 0;
+    Raised raised = {};
 };
 inline Error& last_error() {
     thread_local Error error;
     return error;
 }
 inline void clear_error() { last_error() = Error(); }
-inline void fail(int code, const std::string& text) { last_error() = Error{text, code}; }
+inline void fail(int code, const std::string& text, Raised raised = {}) { last_error() = Error{text, code, std::move(raised)}; }
 #else
 struct Error : std::runtime_error {
-    Error(int code_, const std::string& text) : std::runtime_error(text), code(code_) {}
+    Error(int code_, const std::string& text, Raised raised_ = {}) : std::runtime_error(text), code(code_), raised(std::move(raised_)) {}
     int code;
+    Raised raised;
 };
-[[noreturn]] inline void fail(int code, const std::string& text) { throw Error(code, text); }
+[[noreturn]] inline void fail(int code, const std::string& text, Raised raised = {}) { throw Error(code, text, std::move(raised)); }
 #endif
 
-inline bool check(int status, const aot_error& error) {
-    if (status < 0) fail(status, error.text);
-    return status >= 0;
+inline bool check(const aot_api* api, int status, const aot_error& error) {
+    if (status >= 0) return true;
+    Raised raised;
+    const aot_exception* last = api->last_exception();
+    if (last != nullptr) raised = {last->type, last->message, last->file, last->line, last->column};
+    fail(status, error.text, std::move(raised));
+    return false;
 }
 
 inline std::size_t element_size(int dtype) {
@@ -260,6 +273,7 @@ namespace detail {
 struct Library {
     const aot_api* api = nullptr;
     void* model = nullptr;
+    std::function<void(int, const std::string&)> log;
     Library() = default;
     Library(const Library&) = delete;
     Library& operator=(const Library&) = delete;
@@ -272,18 +286,18 @@ class State {
 public:
     explicit State(std::shared_ptr<detail::Library> library) : library_(std::move(library)) {
         aot_error error = {};
-        check(library_->api->state_new(library_->model, &state_, &error), error);
+        check(library_->api, library_->api->state_new(library_->model, &state_, &error), error);
     }
     State(const State& other) : library_(other.library_) {
         aot_error error = {};
-        check(library_->api->state_clone(other.state_, &state_, &error), error);
+        check(library_->api, library_->api->state_clone(other.state_, &state_, &error), error);
     }
     State(State&& other) noexcept : library_(other.library_), state_(std::exchange(other.state_, nullptr)) {}
     State& operator=(State other) noexcept { std::swap(library_, other.library_); std::swap(state_, other.state_); return *this; }
     ~State() { if (state_ != nullptr) library_->api->state_free(state_); }
     void reset() {
         aot_error error = {};
-        check(library_->api->state_reset(state_, &error), error);
+        check(library_->api, library_->api->state_reset(state_, &error), error);
     }
     void manual_seed(std::uint64_t seed) { library_->api->manual_seed(state_, seed); }
     void* raw() const { return state_; }
@@ -301,7 +315,7 @@ public:
     explicit Model(const aot_api* api, const aot_env* env = nullptr) : library_(std::make_shared<detail::Library>()) {
         aot_error error = {};
         library_->api = api;
-        check(api->open(&library_->model, env, &error), error);
+        check(api, api->open(&library_->model, env, &error), error);
     }
     Value run(const std::string& method, const std::vector<Value>& inputs, const State* state = nullptr) const {
         Value::Space space;
@@ -311,7 +325,7 @@ public:
         std::shared_ptr<aot_value> out(new aot_value(), [library](aot_value* value) { library->api->value_release(value); delete value; });
         aot_error error = {};
         void* raw = state == nullptr ? nullptr : state->raw();
-        if (!check(library_->api->call(library_->model, raw, method.c_str(), in.data(), in.size(), out.get(), &error), error)) return {};
+        if (!check(library_->api, library_->api->call(library_->model, raw, method.c_str(), in.data(), in.size(), out.get(), &error), error)) return {};
         return Value::adopt(*out, out);
     }
     Value forward(const std::vector<Value>& inputs) const { return run("forward", inputs); }
@@ -320,6 +334,12 @@ public:
     State new_state() const { return State(library_); }
     const aot_model_info& info() const { return *library_->api->info(); }
     void set_threads(int n_threads) { library_->api->set_threads(library_->model, n_threads); }
+    // Takes what the model prints (AOT_LOG_PRINT) and warns (AOT_LOG_WARNING), line by line; set it while no call runs.
+    void set_log(std::function<void(int, const std::string&)> log) {
+        library_->log = std::move(log);
+        auto forward = [](void* user, int level, const char* text) { static_cast<detail::Library*>(user)->log(level, text); };
+        library_->api->set_log(library_->model, library_->log ? +forward : nullptr, library_.get());
+    }
     // Compiled models are always in evaluation mode and on the CPU.
     void eval() {}
 

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Functions that every library has: name, result, parameters, and the runtime's function that takes the same.
-const FIXED: [(&str, &str, &str); 11] = [
+const FIXED: [(&str, &str, &str); 13] = [
     ("close", "void", "ptr"),
     ("call", "i32", "ptr ptr ptr ptr i64 ptr ptr"),
     ("state_new", "i32", "ptr ptr ptr"),
@@ -18,13 +18,15 @@ const FIXED: [(&str, &str, &str); 11] = [
     ("state_free", "void", "ptr"),
     ("manual_seed", "i32", "ptr i64"),
     ("set_threads", "void", "ptr i32"),
+    ("set_log", "void", "ptr ptr ptr"),
+    ("last_exception", "ptr", ""),
     ("tensor_release", "void", "ptr"),
     ("value_release", "void", "ptr"),
     ("open", "i32", "ptr ptr ptr"),
 ];
 
 /// Order of the pointers in `aot_api`.
-const API: [&str; 12] = [
+const API: [&str; 14] = [
     "info",
     "open",
     "close",
@@ -37,6 +39,8 @@ const API: [&str; 12] = [
     "set_threads",
     "tensor_release",
     "value_release",
+    "set_log",
+    "last_exception",
 ];
 
 /// What follows the method's name in the names of its own functions.
@@ -90,7 +94,7 @@ pub(super) fn llvm_ir(desc: &ModelDesc, entries: &[String], metadata_bytes: usiz
     let own =
         format!("ptr @\"{name}_metadata\", i64 {metadata_bytes}, ptr @\"{name}_weights\", ptr @aot_entries, i64 {n}");
     for (function, result, params) in FIXED {
-        let params: Vec<_> = params.split(' ').collect();
+        let params: Vec<_> = params.split_whitespace().collect();
         if function == "open" {
             let pass = format!("ptr %0, {own}, ptr %1, ptr %2");
             forward(&mut ir, &format!("{name}_open"), result, &params, "aot_rt_open", &pass);

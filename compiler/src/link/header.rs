@@ -37,6 +37,12 @@ void {name}_close({name}_model* model);
 /* The most threads a call uses; 0: as many as the machine has. */
 void {name}_set_threads({name}_model* model, int32_t n_threads);
 
+/* Takes what the model prints (AOT_LOG_PRINT) and warns (AOT_LOG_WARNING), a line at a time, from now on; calls of several
+ * threads may do so at once. Without it, or with NULL, lines go to the standard output and the standard error. */
+void {name}_set_log({name}_model* model, void (*log)(void* user, int level, const char* text), void* user);
+/* What the last failing call of this thread ended with, in parts; NULL if none failed. */
+const aot_exception* {name}_last_exception(void);
+
 int {name}_state_new({name}_model* model, {name}_state** out, aot_error* err);
 int {name}_state_clone(const {name}_state* state, {name}_state** out, aot_error* err);
 int {name}_state_reset({name}_state* state, aot_error* err);

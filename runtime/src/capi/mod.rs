@@ -21,6 +21,9 @@
 //! void   foo_state_free(foo_state*)                              aot_rt_state_free(same)
 //! int    foo_manual_seed(foo_state*, uint64_t)                   aot_rt_manual_seed(same)
 //! void   foo_set_threads(foo_model*, int32_t)                    aot_rt_set_threads(same)
+//! void   foo_set_log(foo_model*, void (*log)(void* user, int level, const char* text), void* user)
+//!                                                                aot_rt_set_log(same)
+//! const aot_exception* foo_last_exception(void)                  aot_rt_last_exception()
 //! void   foo_tensor_release(aot_tensor*)                         aot_rt_tensor_release(same)
 //! void   foo_value_release(aot_value*)                           aot_rt_value_release(same)
 //! ```
@@ -32,6 +35,7 @@
     clippy::missing_safety_doc,
     reason = "the contract of the C interface is in the module's header and the structures"
 )]
+mod exception;
 mod method;
 mod open;
 mod raw;
@@ -39,8 +43,9 @@ mod state;
 mod tensor;
 mod values;
 
+pub use exception::{AotException, aot_rt_last_exception};
 pub use method::{aot_rt_method, aot_rt_shapes, aot_rt_workspace};
-pub use open::{aot_rt_close, aot_rt_open, aot_rt_set_threads};
+pub use open::{aot_rt_close, aot_rt_open, aot_rt_set_log, aot_rt_set_threads};
 pub use raw::aot_rt_raw;
 pub use state::{aot_rt_manual_seed, aot_rt_state_clone, aot_rt_state_free, aot_rt_state_new, aot_rt_state_reset};
 pub use tensor::aot_rt_tensor_release;
@@ -49,7 +54,8 @@ pub use values::{aot_rt_call, aot_rt_value_release};
 use crate::abi::Status;
 use crate::arena::{AllocFn, FreeFn};
 use crate::error::{Error, Result};
-use crate::model::{Instance, LogFn, Model};
+use crate::log::LogFn;
+use crate::model::{Instance, Model};
 use crate::pool::HostParallelFor;
 use std::ffi::{c_char, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -143,6 +149,7 @@ unsafe fn guard(err: *mut AotError, body: impl FnOnce() -> Result<()>) -> i32 {
         Ok(Err(error)) => error,
         Err(_) => Error::new(Status::Internal, "internal error in the runtime"),
     };
+    exception::keep(&error);
     let status = error.status as i32;
     let op = error.operator.and_then(|op| i32::try_from(op).ok()).unwrap_or(-1);
     if !err.is_null() {

@@ -6,7 +6,9 @@ use crate::abi::{Entry, Status};
 use crate::arena::{ALIGN, Allocator};
 use crate::desc::ModelDesc;
 use crate::error::{Error, Result};
+use crate::log::{LogFn, Sink};
 use crate::model::{Code, Env, Model, Weights};
+use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// `foo_open`: makes a model of what lies in the library. Checks the CPU.
@@ -113,6 +115,15 @@ pub unsafe extern "C" fn aot_rt_close(model: *mut AotModel) {
         // SAFETY: made by `aot_rt_open`, and closed once.
         let model = unsafe { Box::from_raw(model) };
         let _ = catch_unwind(AssertUnwindSafe(|| drop(model)));
+    }
+}
+
+/// `foo_set_log`; null: the standard streams again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aot_rt_set_log(model: *mut AotModel, log: Option<LogFn>, user: *mut c_void) {
+    // SAFETY: null or of this library.
+    if let Some(model) = unsafe { model.as_ref() } {
+        model.0.set_sink(log.map_or(Sink::Streams, |log| Sink::Host(log, user as usize)));
     }
 }
 

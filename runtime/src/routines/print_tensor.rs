@@ -22,7 +22,7 @@ pub(super) fn write_tensor(out: &mut String, tensor: &Tensor) {
         ([_], values) => {
             let format = Format::of(values);
             format.write_factor(out);
-            values.iter().for_each(|&x| out.push_str(&(format.number(x) + "\n")));
+            out.extend(values.iter().map(|&x| format.number(x) + "\n"));
         }
         ([_, n_columns], values) => write_matrix(out, values, *n_columns, 0),
         ([outer @ .., n_rows, n_columns], values) => {
@@ -225,7 +225,8 @@ mod tests {
         let expected = "(1,.,.) = \n 0  1\n  2  3\n\n(2,.,.) = \n 0.5000\n[ CPUFloatType{2,2,2} ]";
         let expected = expected.replace(" 0.5000\n", " 0.5000  1.5000\n  2.5000  3.5000\n");
         check(&[2, 2, 2], &[0.0, 1.0, 2.0, 3.0, 0.5, 1.5, 2.5, 3.5], &expected);
-        let expected = "(1,1,.,.) = \n 0\n\n(2,1,.,.) = \n 2\n\n(1,2,.,.) = \n 1\n\n(2,2,.,.) = \n 3\n[ CPUFloatType{2,2,1,1} ]";
+        let expected =
+            "(1,1,.,.) = \n 0\n\n(2,1,.,.) = \n 2\n\n(1,2,.,.) = \n 1\n\n(2,2,.,.) = \n 3\n[ CPUFloatType{2,2,1,1} ]";
         check(&[2, 2, 1, 1], &[0.0, 1.0, 2.0, 3.0], expected);
     }
 }

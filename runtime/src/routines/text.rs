@@ -1,8 +1,9 @@
 //! Strings, printing and the text of values.
 
-use super::{Call, raise};
 use super::print_tensor::write_tensor;
+use super::{Call, raise};
 use crate::error::Result;
+use crate::log::Level;
 use crate::object::{Body, Item};
 use crate::tensor::{Dtype, Tensor};
 use std::fmt::Write as _;
@@ -128,17 +129,17 @@ fn half(bits: u16) -> f32 {
     if bits >> 15 == 1 { -magnitude } else { magnitude }
 }
 
-/// `print(items...)`: to the host's log, or to the standard output.
+/// `print(items...)`: to the model's log.
 pub(super) fn print(call: &mut Call<'_>) -> Result<()> {
     let texts = (0..call.n_args()).map(|i| Ok(print_item(&call.item(i)?))).collect::<Result<Vec<_>>>()?;
-    call.runtime.env.log_text(0, &texts.join(" "));
+    call.runtime.log.line(Level::Print, &texts.join(" "));
     Ok(())
 }
 
 /// `warn(text)`
 pub(super) fn warn(call: &mut Call<'_>) -> Result<()> {
     let text = print_item(&call.item(0)?);
-    call.runtime.env.log_text(1, &text);
+    call.runtime.log.line(Level::Warning, &text);
     Ok(())
 }
 

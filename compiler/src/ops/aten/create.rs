@@ -188,7 +188,7 @@ fn of_numbers(b: &mut Builder<'_>, numbers: &[Operand], natural: DType, wanted: 
         let made = of_numbers(b, numbers, natural, natural, dims);
         return cast(b, &made, wanted);
     }
-    if let [first, rest @ ..] = &numbers[..]
+    if let [first, rest @ ..] = numbers
         && rest.iter().all(|n| n == first)
     {
         return b.splat(first.clone(), dtype, dims);

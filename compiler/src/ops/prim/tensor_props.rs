@@ -64,7 +64,6 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::set_grad_enabled", lower: none },
     OpDef { name: "aten::_autocast_to_full_precision", lower: |_, a| Ok(a.value(0)?.clone()) },
     OpDef { name: "aten::_autocast_to_reduced_precision", lower: |_, a| Ok(a.value(0)?.clone()) },
-    OpDef { name: "aten::warn", lower: none },
 ];
 
 /// Tensors above this many elements do not become lists: each element would be a variable of its own.

@@ -13,6 +13,7 @@ use aot_runtime::routines::text::{print_complex, print_float};
 pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::str", lower: str_of },
     OpDef { name: "aten::format", lower: format },
+    OpDef { name: "aten::warn", lower: warn },
     OpDef { name: "aten::percentFormat", lower: percent_format },
     OpDef { name: "aten::add.str", lower: concat },
     OpDef { name: "aten::eq.str", lower: |b, a| equal(b, a, false) },
@@ -159,6 +160,19 @@ fn str_of(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let mut parts = Vec::new();
     render(b, args.value(0)?, &mut parts)?;
     Ok(assemble(b, parts))
+}
+
+/// `warnings.warn(text)`, as Python shows it: with the file and line.
+fn warn(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let place = b.place();
+    let line = place.rsplit_once(':').map_or("", |(line, _column)| line);
+    let mut parts =
+        vec![Part::Text(if line.is_empty() { "UserWarning: ".into() } else { format!("{line}: UserWarning: ") })];
+    render(b, args.value(0)?, &mut parts)?;
+    if let Value::Str(text) = assemble(b, parts) {
+        b.call("warn", vec![Arg::Scalar(text)], &[]);
+    }
+    Ok(Value::None)
 }
 
 /// `"{}".format(..)`: only plain braces, as in TorchScript.
