@@ -2,7 +2,8 @@
 //!
 //! A task owns copies of its arguments and runs on an instance of its own, so it shares no memory with its starter but
 //! what is constant. Whoever comes first runs it: a thread of the pool, or the one that waits for it; so a wait always ends,
-//! also on one thread. What it raises is kept and raised again by each wait. A call ends only when its tasks have ended:
+//! also on one thread. A call that waits for a task which runs elsewhere runs its other tasks meanwhile. It never runs those of
+//! others: they might wait for the very call, whereas a call's own tasks cannot know it, as they are older than its future. What it raises is kept and raised again by each wait. A call ends only when its tasks have ended:
 //! those that nobody can wait for any more and that nobody began never run.
 //!
 //! ```text
@@ -12,7 +13,7 @@
 use crate::abi::{Leaf, Status};
 use crate::error::{Error, Result};
 use crate::model::{Instance, Shared};
-use crate::object::{Item, ObjectRef};
+use crate::object::{Body, Item, ObjectRef};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -113,6 +114,22 @@ impl Task {
         while matches!(*state, State::Running) {
             state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// [`Self::settle`] for a call that has started these tasks.
+    pub(crate) fn settle_among(&self, own: &[ObjectRef]) {
+        if self.try_run(|| {}) {
+            return;
+        }
+        for future in own {
+            if !matches!(*self.lock(), State::Running) {
+                return;
+            }
+            if let Body::Future(other) = future.body() {
+                other.try_run(|| {});
+            }
+        }
+        self.settle();
     }
 
     /// Waits for a task that runs; one that nobody began never will.

@@ -82,7 +82,9 @@ pub(super) fn task_run(call: &mut Call<'_>) -> Result<()> {
 }
 
 pub(super) fn task_wait(call: &mut Call<'_>) -> Result<()> {
-    let (tree, _) = task(call)?.outcome()?;
+    let task = task(call)?;
+    task.settle_among(&call.runtime.tasks);
+    let (tree, _) = task.outcome()?;
     call.ret_int(tree as i64)
 }
 
