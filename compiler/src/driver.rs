@@ -19,6 +19,7 @@ use crate::script::Text;
 use crate::source::Source;
 use crate::syntax::Dialect;
 use crate::{link, loops, script};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,9 +114,18 @@ pub fn schedule_target(target: &Target) -> ScheduleTarget {
     }
 }
 
-/// A lowered program as a model that can be called.
+/// Variables of the environment that turn compiled code off: with the value `0`, everything that would be compiled in this
+/// process runs on the plain evaluator, as PyTorch runs plain Python where the first of them says so.
+const OFF_SWITCHES: [&str; 2] = ["PYTORCH_JIT", "AOT_JIT"];
+
+/// Whether the environment turns compiled code off.
+fn is_jit_off(value: impl Fn(&str) -> Option<OsString>) -> bool {
+    OFF_SWITCHES.iter().any(|name| value(name).is_some_and(|value| value == "0"))
+}
+
+/// A lowered program as a model that can be called; by the evaluator, whatever the backend, where the environment asks for it.
 pub fn load(mut program: Program, backend: Backend, timings: &mut Timings) -> Result<Executable> {
-    match backend {
+    match if is_jit_off(|name| std::env::var_os(name)) { Backend::Reference } else { backend } {
         Backend::Reference => timings.time("load", || crate::eval::load(Arc::new(program))).map(Executable::Model),
         Backend::Llvm => compiled(&mut program, crate::jit::Backend::Llvm, timings).map(Executable::Model),
         Backend::Cranelift => compiled(&mut program, crate::jit::Backend::Cranelift, timings).map(Executable::Model),
@@ -146,4 +156,21 @@ fn built(program: &mut Program, timings: &mut Timings) -> Result<Library> {
     })?;
     // Once loaded, the file may go.
     timings.time("load", || Library::load(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zero_in_the_environment_turns_compiled_code_off() {
+        let check = |set: &[(&str, &str)], expected| {
+            let value = |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+            assert_eq!(is_jit_off(value), expected, "{set:?}");
+        };
+        check(&[], false);
+        check(&[("PYTORCH_JIT", "0")], true);
+        check(&[("AOT_JIT", "0"), ("PYTORCH_JIT", "1")], true);
+        check(&[("AOT_JIT", "1")], false);
+    }
 }
