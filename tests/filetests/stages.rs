@@ -13,7 +13,9 @@ use aot::passes::{
     peephole, remove_dropout,
 };
 use aot::schedule::{self, ScheduleTarget};
+use aot::script::Text;
 use aot::source::Source;
+use aot::syntax::Dialect;
 use aot::types::Object;
 use indexmap::IndexMap;
 use std::sync::Arc;
@@ -31,6 +33,8 @@ pub(super) fn stage(test: &FileTest) -> Outcome {
         "verify" if words == ["graph"] => verdict(ir::verify(&graph(test)?)),
         "verify" => verdict(loops::verify(&program(test)?)),
         "passes" => passes(test),
+        "diag" if words == ["python"] => text(test, Dialect::Python),
+        "diag" if words == ["unit"] => text(test, Dialect::Own),
         "lower" | "diag" => lowered(test).map(|program| program.to_string()),
         "loops" => {
             let text = program(test)?.to_string();
@@ -74,6 +78,12 @@ pub(super) fn module(test: &FileTest) -> Result<Module> {
         traced_inputs: IndexMap::new(),
         extra_files: IndexMap::new(),
     })
+}
+
+/// A Python file or what `CompilationUnit` takes, whose last function is compiled.
+fn text(test: &FileTest, dialect: Dialect) -> Outcome {
+    let text = Text { source: source(test), dialect, module: "__torch__".into() };
+    driver::script(&text, None, None).map(|_| String::new())
 }
 
 fn script(test: &FileTest) -> Outcome {

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 /// What the description beside a source says.
 struct Facts {
-    entry: String,
+    /// What is compiled; nothing where the text as a whole is.
+    entry: Option<String>,
     is_unit: bool,
     raises: bool,
     regex: String,
@@ -28,7 +29,7 @@ impl Facts {
             .map_err(|error| Diagnostic::user(format!("the description of a source cannot be read: {error}")))?;
         let text = |key: &str| json[key].as_str().map(str::to_owned);
         Ok(Self {
-            entry: text("entry").unwrap_or_default(),
+            entry: text("entry"),
             is_unit: json["kind"] == "functions",
             raises: json["raises"].is_string(),
             regex: text("regex").unwrap_or_default(),
@@ -86,7 +87,7 @@ fn compile(source: Bytes, facts: &Facts, model: Option<Bytes>, name: &str) -> Re
         dialect: if facts.is_unit { Dialect::Own } else { Dialect::Python },
         module: script::module_of(root),
     };
-    driver::script(&text, Some(&facts.entry), attributes.as_ref())
+    driver::script(&text, facts.entry.as_deref(), attributes.as_ref())
 }
 
 /// The text with its leading imports blank, so that lines keep their numbers.
@@ -165,9 +166,15 @@ fn diagnosed(error: Option<&Diagnostic>, facts: &Facts) -> Outcome {
     }
 }
 
-/// The source line above the first mark in PyTorch's message.
+/// The source line where the first range that PyTorch's message marks begins: below each line of the range stands a line
+/// of marks, and `<--- HERE` at the last.
 fn blamed_line(message: &str) -> Option<&str> {
     let lines: Vec<&str> = message.lines().collect();
+    let is_mark = |line: &str| line.contains('~') && line.bytes().all(|byte| byte == b' ' || byte == b'~');
     let mark = lines.iter().position(|line| line.contains("<--- HERE"))?;
-    lines.get(mark.checked_sub(1)?).map(|line| line.trim())
+    let mut first = mark.checked_sub(1)?;
+    while first >= 2 && is_mark(lines[first - 1]) {
+        first -= 2;
+    }
+    lines.get(first).map(|line| line.trim())
 }

@@ -33,6 +33,10 @@ impl Emitter<'_, '_> {
                     self.in_place(op, view, rhs, range)?;
                     return Ok(());
                 }
+                if matches!(object.ty, Type::Tuple(_) | Type::NamedTuple(_)) {
+                    let ty = object.ty.annotation();
+                    return Err(self.error(target.range, format!("{ty} does not support augmented assignment.")));
+                }
                 self.subscript_value(object, items, range)?
             }
             _ => self.expr(target)?,
@@ -79,7 +83,7 @@ impl Emitter<'_, '_> {
                 let value = self.value_of(value, range)?;
                 self.assign_subscript(object, items, value, range)
             }
-            _ => Err(self.error(range, "unexpected expression on the left side of an assignment")),
+            _ => Err(self.error(range, "unexpected expression on left-hand side of assignment")),
         }
     }
 

@@ -148,7 +148,7 @@ impl Emitter<'_, '_> {
                     } else {
                         self.scope.get(&name).and_then(|outer| match outer {
                             Binding::Value { value, .. } => Some(value.ty.clone()),
-                            Binding::Sugar(_) | Binding::Conflict(_) => None,
+                            Binding::Sugar(_) | Binding::Conflict(..) => None,
                         })
                     };
                     let ty = unify(&a.ty, &b.ty, self.program)
@@ -173,17 +173,22 @@ impl Emitter<'_, '_> {
                                 b.ty.annotation()
                             )
                             .into(),
+                            range,
                         )),
                     }
                 }
                 (Some(Binding::Sugar(a)), Some(Binding::Sugar(_))) => Some(Binding::Sugar(a)),
-                (Some(Binding::Conflict(text)), _) | (_, Some(Binding::Conflict(text))) => {
-                    Some(Binding::Conflict(text))
+                (Some(Binding::Conflict(text, made)), _) | (_, Some(Binding::Conflict(text, made))) => {
+                    Some(Binding::Conflict(text, made))
                 }
-                (Some(_), None) => Some(Binding::Conflict(format!("{name} is not defined in the false branch").into())),
-                (None, Some(_)) => Some(Binding::Conflict(format!("{name} is not defined in the true branch").into())),
+                (Some(_), None) => {
+                    Some(Binding::Conflict(format!("{name} is not defined in the false branch").into(), range))
+                }
+                (None, Some(_)) => {
+                    Some(Binding::Conflict(format!("{name} is not defined in the true branch").into(), range))
+                }
                 (Some(_), Some(_)) => {
-                    Some(Binding::Conflict(format!("{name} is set to different kinds of things").into()))
+                    Some(Binding::Conflict(format!("{name} is set to different kinds of things").into(), range))
                 }
                 (None, None) => None,
             };

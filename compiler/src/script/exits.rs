@@ -191,6 +191,9 @@ impl Emitter<'_, '_> {
             _ => (error, [].as_slice()),
         };
         let name = super::names::dotted(callee).unwrap_or_else(|| "Exception".to_owned());
+        if self.is_text() && !self.is_exception(&name) {
+            self.expr_sugar(callee, None)?;
+        }
         let message = match args {
             [] => self.constant(IValue::Str("".into()), Type::Str, range),
             [one, ..] => {
@@ -203,4 +206,78 @@ impl Emitter<'_, '_> {
         self.node(OpName::new("prim::RaiseException"), vec![message.id, class.id], &[], range);
         Ok(())
     }
+
+    /// Whether a name of a text is one of Python's exceptions, or imported and so unknown here.
+    fn is_exception(&self, name: &str) -> bool {
+        let first = name.split('.').next().unwrap_or(name);
+        let is_imported = self.program.text_of(&self.file).is_some_and(|parsed| parsed.imports.contains_key(first));
+        is_imported || BUILTIN_EXCEPTIONS.contains(&name)
+    }
 }
+
+/// The exceptions of Python that need no import.
+const BUILTIN_EXCEPTIONS: &[&str] = &[
+    "ArithmeticError",
+    "AssertionError",
+    "AttributeError",
+    "BaseException",
+    "BlockingIOError",
+    "BrokenPipeError",
+    "BufferError",
+    "BytesWarning",
+    "ChildProcessError",
+    "ConnectionError",
+    "DeprecationWarning",
+    "EOFError",
+    "EnvironmentError",
+    "Exception",
+    "FileExistsError",
+    "FileNotFoundError",
+    "FloatingPointError",
+    "FutureWarning",
+    "GeneratorExit",
+    "IOError",
+    "ImportError",
+    "ImportWarning",
+    "IndentationError",
+    "IndexError",
+    "InterruptedError",
+    "IsADirectoryError",
+    "KeyError",
+    "KeyboardInterrupt",
+    "LookupError",
+    "MemoryError",
+    "ModuleNotFoundError",
+    "NameError",
+    "NotADirectoryError",
+    "NotImplementedError",
+    "OSError",
+    "OverflowError",
+    "PendingDeprecationWarning",
+    "PermissionError",
+    "ProcessLookupError",
+    "RecursionError",
+    "ReferenceError",
+    "ResourceWarning",
+    "RuntimeError",
+    "RuntimeWarning",
+    "StopAsyncIteration",
+    "StopIteration",
+    "SyntaxError",
+    "SyntaxWarning",
+    "SystemError",
+    "SystemExit",
+    "TabError",
+    "TimeoutError",
+    "TypeError",
+    "UnboundLocalError",
+    "UnicodeDecodeError",
+    "UnicodeEncodeError",
+    "UnicodeError",
+    "UnicodeTranslateError",
+    "UnicodeWarning",
+    "UserWarning",
+    "ValueError",
+    "Warning",
+    "ZeroDivisionError",
+];

@@ -174,8 +174,36 @@ impl Emitter<'_, '_> {
         self.prim("prim::TupleConstruct", &inputs, ty, range)
     }
 
+    /// Refuses a list literal where the annotation wants something else, or leaves open which list.
+    fn check_list_hint(&self, hint: &Type, is_empty: bool, range: TextRange) -> Result<()> {
+        match hint {
+            Type::Tensor(_)
+            | Type::Int
+            | Type::Float
+            | Type::Complex
+            | Type::Bool
+            | Type::Str
+            | Type::Tuple(_)
+            | Type::Dict(..) => {
+                let hint = hint.annotation();
+                Err(self.error(range, format!("Expected an annotation of type List but got {hint}")))
+            }
+            Type::Union(members) if is_empty && members.iter().filter(|ty| matches!(ty, Type::List(_))).count() > 1 => {
+                let hint = hint.annotation();
+                let text = format!(
+                    "Cannot assign an empty list to a variable annotated to be type {hint} because there are multiple possible List type candidates in the Union annotation"
+                );
+                Err(self.error(range, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn list(&mut self, items: &[Expr], hint: Option<&Type>, range: TextRange) -> Result<V> {
         let is_nameless = items.is_empty() && hint.is_none() && self.is_text();
+        if let Some(hint) = hint.filter(|_| self.is_text()) {
+            self.check_list_hint(hint, items.is_empty(), range)?;
+        }
         let hint = hint.and_then(|hint| match hint {
             Type::List(elem) => Some((**elem).clone()),
             Type::Optional(inner) => match &**inner {

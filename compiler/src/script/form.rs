@@ -125,7 +125,7 @@ impl Emitter<'_, '_> {
             match self.scope.get(&name) {
                 Some(Binding::Value { value, .. }) => captured.push((name, value.clone())),
                 Some(Binding::Sugar(other)) => sugar.push((name, other.clone())),
-                Some(Binding::Conflict(_)) | None => {}
+                Some(Binding::Conflict(..)) | None => {}
             }
         }
         let name: Arc<str> = format!("{}.{}", self.name, def.name.text).into();

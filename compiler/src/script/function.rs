@@ -111,7 +111,19 @@ impl Program<'_> {
                 return Err(emitter.error(syntax.name.range, format!("duplicate parameter '{}'", param.name)));
             }
             emitter.scope.set(Arc::clone(&param.name), Some(Binding::Value { value, is_refined: false }));
+            if let Some(default) = &param.default {
+                emitter.refuse_mutable_default(default, &param.name, def.head)?;
+            }
             let default = param.default.as_ref().map(|e| emitter.default_value(e, &param.ty)).transpose()?;
+            if emitter.is_text()
+                && let Some(value) = &default
+                && !is_broadcast(syntax, &definition.file)
+                && !emitter.is_subtype(&classes::type_of(value), &param.ty)
+            {
+                let (ty, name) = (param.ty.annotation(), &param.name);
+                let text = format!("Expected a default value of type {ty} on parameter \"{name}\".");
+                return Err(emitter.error(def.head, text));
+            }
             params.push(Argument { name: Arc::clone(&param.name), ty: param.ty.clone(), default });
         }
         let result = emitter.body(&def.body, def.head)?;
@@ -211,6 +223,12 @@ impl<'p, 'a> Emitter<'p, 'a> {
     /// An error of the user's at a range.
     pub(crate) fn error(&self, range: TextRange, message: impl Into<String>) -> Box<Diagnostic> {
         Diagnostic::user(message).at(Some(&self.span(range)))
+    }
+
+    /// The error of reading a name that has no one meaning since the statement at `made`.
+    pub(crate) fn conflict(&self, text: &str, made: TextRange, used: TextRange) -> Box<Diagnostic> {
+        let (line, column) = self.span(used).line_column();
+        self.error(made, text).note(format!("and was used here: line {line}, column {column}"))
     }
 
     /// Something we cannot compile yet, at a range.
@@ -331,7 +349,7 @@ impl<'p, 'a> Emitter<'p, 'a> {
     pub(crate) fn hidden(&self, name: &str, range: TextRange) -> Result<V> {
         match self.scope.get(name) {
             Some(Binding::Value { value, .. }) => Ok(value.clone()),
-            Some(Binding::Conflict(text)) => Err(self.error(range, text.to_string())),
+            Some(Binding::Conflict(text, made)) => Err(self.conflict(text, *made, range)),
             Some(Binding::Sugar(_)) | None => Err(Diagnostic::internal(format!("{name} has no value"))),
         }
     }
@@ -353,6 +371,24 @@ impl<'p, 'a> Emitter<'p, 'a> {
             (IValue::Str(text), Type::Device) => IValue::Device(text),
             (value, _) => value,
         })
+    }
+
+    /// Python makes a default once for all calls, so one that a call could change is refused.
+    fn refuse_mutable_default(&self, default: &ast::Expr, name: &str, head: TextRange) -> Result<()> {
+        if !self.is_text() || !holds_mutable(default) {
+            return Ok(());
+        }
+        let class = match &default.kind {
+            ast::ExprKind::Tuple(_) => "tuple",
+            ast::ExprKind::Dict(_) => "dict",
+            _ => "list",
+        };
+        Err(self.error(
+            head,
+            format!(
+                "Mutable default parameters are not supported because Python binds them to the function and they persist across function calls.\n As a workaround, make the default None and instantiate the default parameter within the body of the function. Found <class '{class}'> on parameter {name}"
+            ),
+        ))
     }
 
     /// `CONSTANTS.cN` of the archive.
@@ -377,4 +413,17 @@ impl<'p, 'a> Emitter<'p, 'a> {
     pub(crate) fn stored_type(ty: &Type) -> Type {
         unshaped(ty)
     }
+}
+
+fn holds_mutable(expr: &ast::Expr) -> bool {
+    match &expr.kind {
+        ast::ExprKind::List(_) | ast::ExprKind::Dict(_) => true,
+        ast::ExprKind::Tuple(items) => items.iter().any(holds_mutable),
+        _ => false,
+    }
+}
+
+/// Whether a parameter takes one value for a list of them, as its default may be.
+fn is_broadcast(param: &ast::Param, file: &File) -> bool {
+    param.annotation.as_ref().is_some_and(|annotation| file.text(annotation.range).contains("BroadcastingList"))
 }

@@ -165,7 +165,7 @@ impl Emitter<'_, '_> {
                 (Some(value), _) => {
                     let ty = if has_vars(&arg.ty) {
                         if !bind(&arg.ty, &value.ty, &mut bindings, self.program) {
-                            return Err(mismatch(&arg.ty, &arg.name, &value.ty));
+                            return Err(unbound(&arg.ty, &arg.name, &value.ty, &bindings));
                         }
                         substitute(&arg.ty, &bindings).unwrap_or_else(|| value.ty.clone())
                     } else {
@@ -205,7 +205,13 @@ impl Emitter<'_, '_> {
             });
         }
         let returns = schema.returns.iter().map(|r| substitute(&r.ty, &bindings)).collect::<Option<Vec<_>>>();
-        let returns = returns.ok_or("the result's type is not determined by the arguments.")?;
+        let returns = returns.ok_or_else(|| match schema.args.iter().find(|arg| has_vars(&arg.ty)) {
+            Some(arg) => format!(
+                "Type variables in type {} could not be inferred from actual type NoneType",
+                arg.ty.annotation()
+            ),
+            None => "the result's type is not determined by the arguments.".to_owned(),
+        })?;
         Ok(Plan { schema, slots, rest, returns })
     }
 
@@ -335,4 +341,14 @@ impl Emitter<'_, '_> {
 fn mismatch(want: &Type, name: &str, have: &Type) -> String {
     let (want, have) = (want.annotation(), have.annotation());
     format!("Expected a value of type '{want}' for argument '{name}' but instead found type '{have}'.")
+}
+
+/// Why a value does not fit a parameter whose type has variables.
+fn unbound(want: &Type, name: &str, have: &Type, bindings: &Bindings) -> String {
+    let Type::Var(var) = want else { return mismatch(want, name, have) };
+    let Some((_, bound)) = bindings.iter().find(|(bound, _)| bound == var) else { return mismatch(want, name, have) };
+    let (have, bound) = (have.annotation(), bound.annotation());
+    format!(
+        "Could not match type {have} to {var} in argument '{name}': Type variable '{var}' previously matched to type {bound} is matched to type {have}."
+    )
 }

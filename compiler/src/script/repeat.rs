@@ -130,7 +130,7 @@ impl Emitter<'_, '_> {
             for (name, _, inner) in &carried {
                 let value = match e.scope.get(name) {
                     Some(Binding::Value { value, .. }) => value.clone(),
-                    Some(Binding::Conflict(text)) => return Err(e.error(range, text.to_string())),
+                    Some(Binding::Conflict(text, made)) => return Err(e.conflict(text, *made, range)),
                     Some(Binding::Sugar(_)) | None => {
                         return Err(e.error(range, format!("{name} is not a value at the end of the loop")));
                     }

@@ -29,7 +29,7 @@ pub struct Text {
 }
 
 /// Compiles what `entry` names in the text: a function, a module class, or a variable that holds one of them scripted.
-/// Without `entry` it is the last function or module class of the text. The values of a module's attributes are those of
+/// Without `entry` it is the last function or module class of the text; of what `CompilationUnit` takes, all is compiled. The values of a module's attributes are those of
 /// `attributes`, an archive whose classes have the names of the text's.
 ///
 /// # Errors
@@ -75,7 +75,12 @@ fn compile_here(text: &Text, entry: Option<&str>, archive: &Archive) -> Result<M
         program.file(&text.module)?.ok_or_else(|| Diagnostic::internal("a text that was given is not found"))?;
     let entry = match entry {
         Some(name) => find_entry(&mut program, &parsed, name, 0)?,
-        None => last_entry(&program, &parsed)?,
+        None => {
+            if text.dialect == Dialect::Own {
+                compile_unit(&mut program, &parsed)?;
+            }
+            last_entry(&program, &parsed)?
+        }
     };
     match entry {
         Entry::Function(name) => {
@@ -107,6 +112,16 @@ fn compile_here(text: &Text, entry: Option<&str>, archive: &Archive) -> Result<M
             finished(program, root)
         }
     }
+}
+
+/// Compiles every function of the text, as `CompilationUnit` does.
+fn compile_unit(program: &mut Program<'_>, parsed: &names::ParsedFile) -> Result<()> {
+    for &id in &parsed.file.body.stmts {
+        if let StmtKind::Def(def) = &parsed.file.stmts[id].kind {
+            program.compile_function(&format!("{}.{}", parsed.module, def.name.text).into(), None, None)?;
+        }
+    }
+    Ok(())
 }
 
 fn find_entry(program: &mut Program<'_>, parsed: &Arc<names::ParsedFile>, name: &str, depth: usize) -> Result<Entry> {

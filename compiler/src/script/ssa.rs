@@ -6,6 +6,7 @@
 
 use super::sugar::Sugared;
 use crate::ir::ValueId;
+use crate::syntax::ast::TextRange;
 use crate::types::Type;
 use indexmap::IndexMap;
 use std::collections::HashMap;
@@ -27,8 +28,8 @@ pub(crate) enum Binding {
     Value { value: V, is_refined: bool },
     /// A function, class or namespace.
     Sugar(Sugared),
-    /// Nothing usable, for the reason given; an error if it is read.
-    Conflict(Arc<str>),
+    /// Nothing usable, for the reason given, since the statement given; an error if it is read.
+    Conflict(Arc<str>, TextRange),
 }
 
 /// The names of one function.

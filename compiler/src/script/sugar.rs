@@ -115,7 +115,7 @@ impl Emitter<'_, '_> {
         match self.scope.get(name) {
             Some(Binding::Value { value, .. }) => return Ok(Sugared::Value(value.clone())),
             Some(Binding::Sugar(sugar)) => return Ok(sugar.clone()),
-            Some(Binding::Conflict(text)) => return Err(self.error(range, text.to_string())),
+            Some(Binding::Conflict(text, made)) => return Err(self.conflict(text, *made, range)),
             None => {}
         }
         if let Some(meaning) = self.global(name, range)? {
