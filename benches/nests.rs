@@ -60,7 +60,7 @@ fn main() {
     let args: Vec<Value> = inputs.map(|(_, array)| Value::Tensor(array)).collect();
     let specs = args.iter().map(|arg| ArgSpec::of(arg).expect("has a signature")).collect();
     let mut timings = Timings::default();
-    let request = Request { method: "forward".into(), args: specs, likely: Vec::new() };
+    let request = Request::new("forward", specs);
     let mut program = driver::lower(&module, &[request], &mut timings).expect("lowers");
     let target = jit::Backend::Llvm.target(Target::host());
     let options = schedule::Options::default();

@@ -118,6 +118,44 @@ fn every_command_has_help() {
     }
 }
 
+const TRACED: &str = "\
+import torch
+
+
+def scaled(x: torch.Tensor, n: int) -> torch.Tensor:
+    y = x * n
+    if n > 1:
+        y = y + 1.0
+    return y
+
+
+def forward(x: torch.Tensor, n: int) -> torch.Tensor:
+    y = scaled(x, n)
+    y.add_(x)
+    return y
+";
+
+#[test]
+fn a_trace_shows_statements_and_values() {
+    let place = Place::new();
+    fs::write(place.file("net.py"), TRACED).expect("the folder is writable");
+    let (exit, out, err) = place.run(&["run", "@net.py", "--trace", "--input", "x=zeros:f32[2]", "--input", "n=3"]);
+    assert_eq!(exit, Exit::Success, "{err}");
+    let expected = "\
+net.py:5: y = x * n
+    y = float32[2] min 0 max 0 mean 0 nan 0
+net.py:6: if n > 1:
+    aten::gt = True
+net.py:7: y = y + 1.0
+    y = float32[2] min 1 max 1 mean 1 nan 0
+net.py:13: y.add_(x)
+    aten::add_ = float32[2] min 1 max 1 mean 1 nan 0
+float32[2] [1.0, 1.0]
+";
+    assert_eq!(out, expected);
+    place.refuses(&["run", "@libnone.so", "--trace"], Exit::Failure, "a library has no statements to trace");
+}
+
 #[test]
 fn built_libraries_run() {
     let place = Place::new();

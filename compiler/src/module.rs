@@ -37,6 +37,7 @@ struct Shared {
     backend: Backend,
     compiled: Mutex<Vec<(Request, Executable)>>,
     sink: Mutex<Sink>,
+    is_traced: bool,
 }
 
 /// A method of a [`Module`].
@@ -73,7 +74,17 @@ impl Module {
 
     /// A module whose graphs are compiled already.
     pub fn of_ir(module: ir::Module, backend: Backend) -> Self {
-        Self { shared: Arc::new(Shared { module, backend, compiled: Mutex::default(), sink: Mutex::default() }) }
+        Self::of_ir_with(module, backend, false)
+    }
+
+    /// A module on the plain evaluator whose methods print each statement that runs, and a summary of each value.
+    pub fn traced(module: ir::Module) -> Self {
+        Self::of_ir_with(module, Backend::Reference, true)
+    }
+
+    fn of_ir_with(module: ir::Module, backend: Backend, is_traced: bool) -> Self {
+        let (compiled, sink) = (Mutex::default(), Mutex::default());
+        Self { shared: Arc::new(Shared { module, backend, compiled, sink, is_traced }) }
     }
 
     /// The compiled graphs, classes and attributes.
@@ -164,8 +175,8 @@ impl Method<'_> {
     /// # Errors
     /// As [`Self::call`].
     pub fn compile_for(&self, args: Vec<ArgSpec>) -> Result<Executable> {
-        let request = Request::new(self.name, args);
         let shared = &self.module.shared;
+        let request = Request { is_traced: shared.is_traced, ..Request::new(self.name, args) };
         // Compiling under the lock: two threads that want the same code should not both make it.
         let mut compiled = shared.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |known: &Request| known.method == request.method && known.args == request.args;

@@ -262,6 +262,8 @@ pub struct Runtime {
     pub(crate) results: Vec<ObjectRef>,
     /// Futures of the tasks that the running call started.
     pub(crate) tasks: Vec<ObjectRef>,
+    /// The statement that a traced program told of last.
+    pub(crate) statement: String,
     /// Instances that tasks run on.
     pub(crate) family: Option<Arc<Family>>,
 }
@@ -269,7 +271,18 @@ pub struct Runtime {
 impl Runtime {
     fn new(shared: &Shared, slots: Slots, generator: Generator) -> Self {
         let (env, pool, log) = (shared.env, shared.pool.clone(), shared.log.clone());
-        Self { error: None, slots, env, pool, log, generator, results: Vec::new(), tasks: Vec::new(), family: None }
+        Self {
+            error: None,
+            slots,
+            env,
+            pool,
+            log,
+            generator,
+            results: Vec::new(),
+            tasks: Vec::new(),
+            statement: String::new(),
+            family: None,
+        }
     }
 
     /// Ends the tasks of a call that ends. What nobody can wait for any more need not run.

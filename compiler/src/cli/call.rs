@@ -69,8 +69,22 @@ impl CallArgs {
             executable.set_threads(self.threads);
             return Ok(Prepared { executable, args });
         }
+        self.prepare_model(|module| Module::of_ir(module, self.backend.into()))
+    }
+
+    /// [`Self::prepare`] for the evaluator, with a program that tells what each statement does.
+    pub(super) fn prepare_traced(&self) -> Result<Prepared> {
+        if self.is_library() {
+            return Err(
+                Diagnostic::user("a library has no statements to trace").help("give the model it was built from")
+            );
+        }
+        self.prepare_model(Module::traced)
+    }
+
+    fn prepare_model(&self, make: impl FnOnce(crate::ir::Module) -> Module) -> Result<Prepared> {
         let (archive, module) = driver::open(&self.model, &self.text.options())?;
-        let module = Module::of_ir(module, self.backend.into());
+        let module = make(module);
         let method = module.method(&self.method)?;
         let ir = module.ir();
         let function = ir.method(&ir.root.class, &self.method).expect("the method was found above");

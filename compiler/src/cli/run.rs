@@ -6,11 +6,13 @@ use crate::diag::{Diagnostic, Result};
 use crate::link::library::write_file;
 use crate::npy;
 use crate::types::DType;
+use aot_runtime::log::{Level, Sink};
 use aot_runtime::{Tensor, Value};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::{Cursor, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Arguments of `aot run`.
 #[derive(Debug, Args)]
@@ -24,14 +26,30 @@ pub(super) struct RunArgs {
     /// Save the result's tensors: FILE.npy for one, FILE.npz for several.
     #[arg(short, long)]
     output: Option<PathBuf>,
+    /// Print each statement that runs, with its line, and a summary of each value; on the plain evaluator.
+    #[arg(long)]
+    trace: bool,
 }
 
 pub(super) fn run(args: &RunArgs, output: &mut Output<'_>) -> Result<Exit> {
-    let Prepared { executable, args: values } = args.call.prepare()?;
+    let Prepared { executable, args: values } =
+        if args.trace { args.call.prepare_traced()? } else { args.call.prepare()? };
+    let lines = Arc::new(Mutex::new(String::new()));
+    if args.trace {
+        let into = Arc::clone(&lines);
+        let print = move |_: Level, text: &str| {
+            let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
+            into.push_str(text);
+            into.push('\n');
+        };
+        executable.set_sink(Sink::Printer(Arc::new(print)));
+    }
     let failed = |error: aot_runtime::Error| Diagnostic::user(error.to_string());
     let mut instance = executable.instance().map_err(failed)?;
     instance.manual_seed(args.call.seed());
-    let result = instance.call(&args.call.method, &values).map_err(failed)?;
+    let result = instance.call(&args.call.method, &values);
+    let _ = output.out.write_all(lines.lock().unwrap_or_else(PoisonError::into_inner).as_bytes());
+    let result = result.map_err(failed)?;
     if let Some(path) = &args.output {
         save(&result, path)?;
         return Ok(Exit::Success);

@@ -18,6 +18,7 @@ mod signature;
 mod spec;
 mod state;
 mod tasks;
+mod trace;
 mod unpickle;
 mod walk;
 
@@ -40,12 +41,14 @@ pub struct Request {
     /// Values that integer arguments, by position, are likely to have. Where extents depend on an argument, these get code of
     /// their own.
     pub likely: Vec<(usize, i64)>,
+    /// Whether the program tells what each statement does.
+    pub is_traced: bool,
 }
 
 impl Request {
     /// A method for a signature, with no likely values.
     pub fn new(method: &str, args: Vec<ArgSpec>) -> Self {
-        Self { method: method.to_owned(), args, likely: Vec::new() }
+        Self { method: method.to_owned(), args, likely: Vec::new(), is_traced: false }
     }
 }
 

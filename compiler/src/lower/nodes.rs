@@ -206,7 +206,7 @@ impl Lowerer<'_, '_> {
         Diagnostic::internal(format!("expected {want}, found {}", found.kind())).at(self.b.span.as_ref()).into()
     }
 
-    fn print_arg(&mut self, value: &Value) -> Outcome<Arg> {
+    pub(super) fn print_arg(&mut self, value: &Value) -> Outcome<Arg> {
         Ok(match value {
             Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o) => Arg::Scalar(o.clone()),
             Value::Device(text) => Arg::Scalar(Operand::Str(Arc::clone(text))),

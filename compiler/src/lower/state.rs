@@ -223,6 +223,7 @@ impl ProgramLowering<'_> {
         let mut program = std::mem::take(&mut self.program);
         let b = Builder::new(&mut program, &request.method);
         let mut lowerer = Lowerer::new(self.module, b);
+        lowerer.is_traced = request.is_traced;
         let n_tags = self.tags.len();
         let outcome = self.body(&mut lowerer, request, tag);
         let (first_error, by_tasks) = (lowerer.first_error.take(), std::mem::take(&mut lowerer.written));

@@ -33,8 +33,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Routines whose effects must happen in the order of the text.
-const ORDERED: [&str; 11] = [
+const ORDERED: [&str; 12] = [
     "print",
+    "trace",
     "warn",
     "random_seed",
     "fill_uniform",
@@ -121,6 +122,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         builder.span = span;
         let mut inner = Lowerer::new(self.module, builder);
         inner.outer_calls = depth;
+        inner.is_traced = self.is_traced;
         inner.paths.clone_from(&self.paths);
         inner.graphs = std::mem::take(&mut self.graphs);
         inner.results = std::mem::take(&mut self.results);

@@ -58,6 +58,8 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) plain_forks: HashSet<usize>,
     /// Buffers that tasks write to.
     pub(super) written: HashSet<BufferId>,
+    /// Whether the program tells what each statement does.
+    pub(super) is_traced: bool,
     /// Calls around the task that this is.
     pub(super) outer_calls: usize,
     /// The first operator that cannot work on its arguments, for methods that never end otherwise.
@@ -106,6 +108,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             results: IndexVec::new(),
             plain_forks: HashSet::new(),
             written: HashSet::new(),
+            is_traced: false,
             outer_calls: 0,
             first_error: None,
         }
@@ -255,7 +258,10 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                     }
                 }
                 _ => match self.simple(act, node) {
-                    Ok(values) => self.bind(act, id, values),
+                    Ok(values) => {
+                        self.bind(act, id, values);
+                        self.trace(act, id)?;
+                    }
                     Err(Stop::Error(error)) => match self.b.undecided.take() {
                         Some(question) => {
                             let mut part =

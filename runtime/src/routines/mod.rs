@@ -245,6 +245,7 @@ routines! {
     aot_rt_tensor_rank "tensor_rank" = containers::tensor_rank;
     aot_rt_tensor_dtype "tensor_dtype" = containers::tensor_dtype;
     aot_rt_print "print" = text::print;
+    aot_rt_trace "trace" = text::trace;
     aot_rt_warn "warn" = text::warn;
     aot_rt_str "str" = text::str_of;
     aot_rt_complex_text "complex_text" = text::complex_text;

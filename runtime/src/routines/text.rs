@@ -136,6 +136,43 @@ pub(super) fn print(call: &mut Call<'_>) -> Result<()> {
     Ok(())
 }
 
+/// `trace(statement, name[, value])`: tells of a statement, once for all its values, and of a value.
+pub(super) fn trace(call: &mut Call<'_>) -> Result<()> {
+    let (statement, name) = (print_item(&call.item(0)?), print_item(&call.item(1)?));
+    if call.runtime.statement != statement {
+        call.runtime.log.line(Level::Print, &statement);
+        call.runtime.statement = statement;
+    }
+    if call.n_args() > 2 {
+        let value = call.item(2)?;
+        let text = match &value {
+            Item::Object(object) => match object.body() {
+                Body::Tensor(tensor) => summary(tensor),
+                _ => print_item(&value),
+            },
+            _ => print_item(&value),
+        };
+        call.runtime.log.line(Level::Print, &format!("    {name} = {text}"));
+    }
+    Ok(())
+}
+
+/// Element type, sizes, and what range the elements have: `float32[2, 3] min 0 max 1 mean 0.5 nan 0`.
+fn summary(tensor: &Tensor) -> String {
+    let bytes = tensor.to_bytes();
+    let (mut least, mut greatest, mut sum, mut n_nan) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0);
+    for x in (0..tensor.n_elements()).map(|i| element(tensor, &bytes, i)) {
+        if x.is_nan() {
+            n_nan += 1;
+            continue;
+        }
+        (least, greatest, sum) = (least.min(x), greatest.max(x), sum + x);
+    }
+    let n = tensor.n_elements() - n_nan;
+    let range = if n == 0 { String::new() } else { format!(" min {least} max {greatest} mean {}", sum / n as f64) };
+    format!("{}{range} nan {n_nan}", tensor.describe())
+}
+
 /// `warn(text)`
 pub(super) fn warn(call: &mut Call<'_>) -> Result<()> {
     let text = print_item(&call.item(0)?);
