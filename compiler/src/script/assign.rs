@@ -8,6 +8,9 @@ use crate::syntax::ast::{BinaryOp, Expr, ExprKind, TextRange};
 use crate::types::Type;
 use std::sync::Arc;
 
+const LONE_STAR: &str =
+    "A Starred expression may only appear on the lhs within the presence of another non-starred expression";
+
 impl Emitter<'_, '_> {
     /// `target = ... = value`.
     pub(crate) fn assign_stmt(&mut self, targets: &[Expr], value: &Expr) -> Result<()> {
@@ -17,9 +20,28 @@ impl Emitter<'_, '_> {
         };
         let made = self.expr_sugar(value, hint.as_ref())?;
         for target in targets {
+            if matches!(target.kind, ExprKind::Tuple(_) | ExprKind::List(_)) {
+                self.check_unpacked(&made, value.range)?;
+            }
             self.assign(target, made.clone())?;
         }
         Ok(())
+    }
+
+    /// Refuses to unpack what has no items that a text may name; printed code unpacks tensors.
+    fn check_unpacked(&self, value: &Sugared, range: TextRange) -> Result<()> {
+        let Sugared::Value(value) = value else { return Ok(()) };
+        match &value.ty {
+            Type::AnyTuple => Err(self.error(
+                range,
+                "Provided tuple is not fully defined/refined including its element types, please provide a value of type like Tuple[int, int]",
+            )),
+            Type::Tensor(_) if !self.is_text() => Ok(()),
+            Type::Tensor(_) | Type::Int | Type::Float | Type::Complex | Type::Number | Type::Bool | Type::Optional(_) => {
+                Err(self.error(range, format!("{} cannot be used as a tuple", value.ty.annotation())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// `target op= value`.
@@ -58,6 +80,9 @@ impl Emitter<'_, '_> {
         match &target.kind {
             ExprKind::Name(name) => self.assign_name(name, value, range),
             ExprKind::Tuple(targets) | ExprKind::List(targets) => {
+                if let [Expr { kind: ExprKind::Starred(_), range }] = targets.as_slice() {
+                    return Err(self.error(*range, LONE_STAR));
+                }
                 let star = targets.iter().position(|t| matches!(t.kind, ExprKind::Starred(_)));
                 let items = self.unpack(value, targets.len(), star.is_some(), range)?;
                 let n_rest = (items.len() + 1).saturating_sub(targets.len());
@@ -83,6 +108,7 @@ impl Emitter<'_, '_> {
                 let value = self.value_of(value, range)?;
                 self.assign_subscript(object, items, value, range)
             }
+            ExprKind::Starred(_) => Err(self.error(range, LONE_STAR)),
             _ => Err(self.error(range, "unexpected expression on left-hand side of assignment")),
         }
     }

@@ -74,12 +74,16 @@ impl Emitter<'_, '_> {
                         return self.call_method(&value, &getter, Vec::new(), Vec::new(), range);
                     }
                     if !declared.methods.contains_key(name) {
-                        return Err(self.error(
-                            range,
+                        let why = if self.program.is_class_attribute(&class, name)? {
                             format!(
-                                "'{class}' object has no attribute or method '{name}'. Did you forget to initialize an attribute in __init__()?"
-                            ),
-                        ));
+                                "'{name}' is defined as a class attribute which currently is not supported. Consider converting this to an instance attribute."
+                            )
+                        } else {
+                            "Did you forget to initialize an attribute in __init__()?".to_owned()
+                        };
+                        return Err(
+                            self.error(range, format!("'{class}' object has no attribute or method '{name}'. {why}"))
+                        );
                     }
                 }
                 Ok(Sugared::Method(value, Arc::clone(name)))

@@ -112,7 +112,7 @@ impl Program<'_> {
             }
             emitter.scope.set(Arc::clone(&param.name), Some(Binding::Value { value, is_refined: false }));
             if let Some(default) = &param.default {
-                emitter.refuse_mutable_default(default, &param.name, def.head)?;
+                emitter.refuse_mutable_default(default, &param.name, blamed_head(def))?;
             }
             let default = param.default.as_ref().map(|e| emitter.default_value(e, &param.ty)).transpose()?;
             if emitter.is_text()
@@ -122,11 +122,11 @@ impl Program<'_> {
             {
                 let (ty, name) = (param.ty.annotation(), &param.name);
                 let text = format!("Expected a default value of type {ty} on parameter \"{name}\".");
-                return Err(emitter.error(def.head, text));
+                return Err(emitter.error(blamed_head(def), text));
             }
             params.push(Argument { name: Arc::clone(&param.name), ty: param.ty.clone(), default });
         }
-        let result = emitter.body(&def.body, def.head)?;
+        let result = emitter.body(&def.body, blamed_head(def))?;
         let graph = emitter.finish();
         let span = Some(definition.file.span(def.head));
         Ok(Function { name: Arc::clone(name), params, result, graph, span })
@@ -426,4 +426,9 @@ fn holds_mutable(expr: &ast::Expr) -> bool {
 /// Whether a parameter takes one value for a list of them, as its default may be.
 fn is_broadcast(param: &ast::Param, file: &File) -> bool {
     param.annotation.as_ref().is_some_and(|annotation| file.text(annotation.range).contains("BroadcastingList"))
+}
+
+/// What errors about a function as a whole blame: its head, from its first decorator on.
+fn blamed_head(def: &ast::Function) -> TextRange {
+    def.decorators.first().map_or(def.head, |decorator| decorator.range.to(def.head))
 }

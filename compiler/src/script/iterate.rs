@@ -253,8 +253,12 @@ impl Emitter<'_, '_> {
         };
         let have = values.len();
         if (has_star && have + 1 < n) || (!has_star && have != n) {
-            let word = if have < n { "need" } else { "too many values to unpack: need" };
-            return Err(self.error(range, format!("{word} {n} values to unpack, but found {have}")));
+            let text = if have < n {
+                format!("need {n} values to unpack but found only {have}")
+            } else {
+                format!("too many values to unpack: need {n} but found {have}")
+            };
+            return Err(self.error(range, text));
         }
         Ok(values)
     }

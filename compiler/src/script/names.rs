@@ -323,9 +323,7 @@ impl<'a> Program<'a> {
             ExprKind::None => Ok(Type::None),
             ExprKind::Name(name) => match self.text_type(file, name)? {
                 Some(ty) => Ok(ty),
-                None if file.dialect == Dialect::Python
-                    && matches!(&**name, "List" | "Tuple" | "Optional" | "Dict") =>
-                {
+                None if self.text_of(file).is_some() && matches!(&**name, "List" | "Tuple" | "Optional" | "Dict") => {
                     Err(Diagnostic::user(if &**name == "Dict" {
                         "Attempted to use Dict without contained types. Please add contained type, e.g. Dict[int, int]"
                             .to_owned()
@@ -357,11 +355,15 @@ impl<'a> Program<'a> {
                     Some(Item::Class(ty)) => Ok(ty),
                     Some(Item::NamedTuple(ty)) => Ok(Type::NamedTuple(ty)),
                     Some(Item::Enum(ty)) => Ok(Type::Enum(ty)),
+                    Some(Item::Function(_)) | None if file.dialect == Dialect::Python => {
+                        Err(Diagnostic::user(format!("Unknown type annotation: '{path}'")))
+                    }
                     Some(Item::Function(_)) | None => Err(unknown(&path)),
                 }
             }
             ExprKind::Subscript { value, items } => {
-                let head = dotted(value).ok_or_else(|| unknown(file.text(value.range)))?;
+                let head =
+                    dotted(value).ok_or_else(|| Diagnostic::user("Subscripted type must be a type identifier"))?;
                 let head = self.absolute(file, &head);
                 let head = head.rsplit('.').next().unwrap_or(&head).to_owned();
                 let items: Vec<&ast::Expr> = match items.as_slice() {
@@ -398,7 +400,7 @@ impl<'a> Program<'a> {
                             Err(Diagnostic::user(format!("Dict type must have two element types, got {}", types.len())))
                         }
                     },
-                    _ => Err(unknown(&head)),
+                    _ => Err(Diagnostic::user(format!("Unknown type constructor {head}"))),
                 }
             }
             ExprKind::Tuple(items) if items.is_empty() => Ok(Type::Tuple([].into())),
@@ -410,6 +412,10 @@ impl<'a> Program<'a> {
                 let name: Arc<str> = String::from_utf8_lossy(text).into();
                 let inner = ast::Expr { kind: ExprKind::Name(Arc::clone(&name)), range: expr.range };
                 self.ty(&inner, file)
+            }
+            ExprKind::Binary { op, .. } => {
+                let op = op.text();
+                Err(Diagnostic::user(format!("Expression of type {op} cannot be used in a type expression")))
             }
             _ => Err(unknown(file.text(expr.range))),
         }

@@ -274,6 +274,21 @@ impl Program<'_> {
         Ok((item, has_init))
     }
 
+    /// Whether the body of a text's class, and not its constructor, gives this name a value.
+    pub(crate) fn is_class_attribute(&mut self, class: &str, name: &str) -> Result<bool> {
+        let Some((file, stmt)) = self.find(class)? else { return Ok(false) };
+        let StmtKind::Class(syntax) = &file.stmts[stmt].kind else { return Ok(false) };
+        let is_name = |target: &ast::Expr| matches!(&target.kind, ExprKind::Name(own) if **own == *name);
+        let is_text = self.text_of(&file).is_some();
+        Ok(is_text
+            && syntax.body.stmts.iter().any(|&id| match &file.stmts[id].kind {
+                StmtKind::Assign { targets, .. } => targets.iter().any(is_name),
+                StmtKind::AnnAssign { target, .. } => is_name(target),
+                StmtKind::Class(inner) => *inner.name.text == *name,
+                _ => false,
+            }))
+    }
+
     fn is_abstract_base(&self, file: &Arc<File>, base: &ast::Expr) -> bool {
         dotted(base).is_some_and(|path| matches!(self.absolute(file, &path).as_str(), "abc.ABC" | "ABC"))
     }

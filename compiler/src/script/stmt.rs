@@ -111,7 +111,7 @@ impl Emitter<'_, '_> {
             StmtKind::Break | StmtKind::Continue => {
                 if self.n_loops == 0 {
                     let word = if matches!(stmt.kind, StmtKind::Break) { "break" } else { "continue" };
-                    return Err(self.error(range, format!("{word} statement outside of a loop")));
+                    return Err(self.error(range, format!("SyntaxError: '{word}' outside loop")));
                 }
                 let yes = self.constant(IValue::Bool(true), Type::Bool, range);
                 if matches!(stmt.kind, StmtKind::Break) {
