@@ -259,7 +259,7 @@ impl Emitter<'_, '_> {
                 Some(Some(_)) => {
                     return Err(self.error(range, format!("Argument '{name}' specified twice in schema")));
                 }
-                None => return Err(self.error(range, format!("Unknown keyword argument '{name}'"))),
+                None => return Err(self.error(range, format!("Keyword argument {name} unknown."))),
             }
         }
         let mut args = Vec::with_capacity(params.len());

@@ -200,7 +200,7 @@ impl Emitter<'_, '_> {
         if n_named < named.len() {
             let unknown = named.iter().find(|(name, _)| schema.arg_index(name).is_none());
             return Err(match unknown {
-                Some((name, _)) => format!("Unknown keyword argument '{name}'."),
+                Some((name, _)) => format!("Keyword argument {name} unknown."),
                 None => "an argument is given twice.".to_owned(),
             });
         }

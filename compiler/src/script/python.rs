@@ -278,12 +278,11 @@ impl Program<'_> {
     pub(crate) fn is_class_attribute(&mut self, class: &str, name: &str) -> Result<bool> {
         let Some((file, stmt)) = self.find(class)? else { return Ok(false) };
         let StmtKind::Class(syntax) = &file.stmts[stmt].kind else { return Ok(false) };
-        let is_name = |target: &ast::Expr| matches!(&target.kind, ExprKind::Name(own) if **own == *name);
         let is_text = self.text_of(&file).is_some();
         Ok(is_text
             && syntax.body.stmts.iter().any(|&id| match &file.stmts[id].kind {
-                StmtKind::Assign { targets, .. } => targets.iter().any(is_name),
-                StmtKind::AnnAssign { target, .. } => is_name(target),
+                StmtKind::Assign { targets, .. } => targets.iter().any(|target| names(target, name)),
+                StmtKind::AnnAssign { target, .. } => names(target, name),
                 StmtKind::Class(inner) => *inner.name.text == *name,
                 _ => false,
             }))
@@ -479,5 +478,14 @@ impl Emitter<'_, '_> {
             made = self.attribute(made, &part.into(), range)?;
         }
         Ok(made)
+    }
+}
+
+/// Whether assigning to the target gives this name a value.
+fn names(target: &ast::Expr, name: &str) -> bool {
+    match &target.kind {
+        ExprKind::Name(own) => **own == *name,
+        ExprKind::Tuple(targets) | ExprKind::List(targets) => targets.iter().any(|target| names(target, name)),
+        _ => false,
     }
 }

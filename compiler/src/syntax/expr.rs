@@ -127,6 +127,9 @@ impl<'i> Parser<'i> {
             ExprKind::Name(_) | ExprKind::Attribute { .. } | ExprKind::Subscript { .. } => Ok(()),
             ExprKind::Starred(inner) => self.check_target(inner),
             ExprKind::Tuple(items) | ExprKind::List(items) => items.iter().try_for_each(|item| self.check_target(item)),
+            _ if self.dialect == Dialect::Own => {
+                self.fail("unexpected expression on left-hand side of assignment", expr.range)
+            }
             _ => self.fail("cannot assign to this expression", expr.range),
         }
     }

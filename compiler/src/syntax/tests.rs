@@ -292,7 +292,7 @@ fn simple_statements() {
         ("from a.b import (c, d as e)", "import a.b c as _\nimport a.b d as e"),
         ("from . import *", "import . * as _"),
         ("global x", "<global>"),
-        ("f() = 1", "error at t.py:1:0: cannot assign to this expression"),
+        ("f() = 1", "error at t.py:1:0: unexpected expression on left-hand side of assignment"),
         ("a b", "error at t.py:1:2: invalid syntax: found 'b' here"),
         ("f(a", "error at t.py:1:1: '(' was never closed"),
         ("f(a]", "error at t.py:1:3: expected ) but found ']' here"),
