@@ -277,15 +277,17 @@ impl Emitter<'_, '_> {
                 }
             };
             let fitted = self.convert(value, &param.ty, true, range).map_err(|v| {
-                self.error(
-                    range,
-                    format!(
-                        "Expected a value of type '{}' for argument '{}' but instead found type '{}'.",
-                        param.ty.annotation(),
-                        param.name,
-                        v.ty.annotation()
-                    ),
-                )
+                let text = format!(
+                    "Expected a value of type '{}' for argument '{}' but instead found type '{}'.",
+                    param.ty.annotation(),
+                    param.name,
+                    v.ty.annotation()
+                );
+                let error = self.error(range, text);
+                match self.program.missing_method(&v.ty, &param.ty) {
+                    Some(why) => error.note(why),
+                    None => error,
+                }
             })?;
             args.push(fitted);
         }

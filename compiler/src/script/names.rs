@@ -421,6 +421,14 @@ impl<'a> Program<'a> {
         }
     }
 
+    /// The first method of an interface that a class lacks, in a sentence.
+    pub(crate) fn missing_method(&self, class: &Type, interface: &Type) -> Option<String> {
+        let (Type::Class(class), Type::Interface(interface)) = (class, interface) else { return None };
+        let (have, want) = (self.classes.get(class)?, self.classes.get(interface)?);
+        let method = want.class.methods.iter().find(|method| !have.methods.contains_key(*method))?;
+        Some(format!("Class '{class}' does not have method '{method}' but '{interface}' does."))
+    }
+
     /// The span of a range of a file.
     pub(crate) fn span(file: &Arc<File>, range: TextRange) -> Span {
         file.span(range)
