@@ -1,4 +1,4 @@
-//! Times a model and each of its launches on their own, so that the slow ones show. Usage: `nests MODEL INPUT.npz [MIN_US]`.
+//! Times a model and each of its launches on their own, so that the slow ones show. Usage: `nests MODEL INPUT.npz [MIN_US [THREADS]]`.
 //!
 //! A launch is timed by a function that consists of it, several times over; what it works on is whatever lies there, so
 //! launches that read whole numbers are left out: those may be indices. The list has each launch of the function's body (those
@@ -34,10 +34,10 @@ fn launches(block: &Block, found: &mut Vec<Launch>) {
 }
 
 /// Microseconds of the fastest call.
-fn time(program: &Program, args: &[Value], target: &Target) -> f64 {
+fn time(program: &Program, args: &[Value], target: &Target, n_threads: usize) -> f64 {
     let facts = Facts { name: "model".into(), ..Facts::default() };
     let model = jit::load_with(program, jit::Backend::Llvm, target, &facts).expect("compiles");
-    model.set_threads(1);
+    model.set_threads(n_threads);
     let mut instance = model.instance().expect("memory");
     let (begin, mut best) = (Instant::now(), f64::INFINITY);
     let mut n = 0;
@@ -52,8 +52,9 @@ fn time(program: &Program, args: &[Value], target: &Target) -> f64 {
 
 fn main() {
     let words: Vec<String> = std::env::args().collect();
-    let [_, model, input, rest @ ..] = &words[..] else { panic!("usage: nests MODEL INPUT.npz [MIN_US]") };
+    let [_, model, input, rest @ ..] = &words[..] else { panic!("usage: nests MODEL INPUT.npz [MIN_US [THREADS]]") };
     let least: f64 = rest.first().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    let n_threads = rest.get(1).and_then(|text| text.parse().ok()).unwrap_or(1);
     let (_, module) = driver::open(Path::new(model), &driver::TextOptions::default()).expect("opens");
     let arrays = npy::read_zip(Path::new(input)).expect("reads");
     let inputs = arrays.into_iter().filter(|(name, _)| name.starts_with("in"));
@@ -68,7 +69,7 @@ fn main() {
         timings.time("schedule", || schedule::schedule(&mut program, &driver::schedule_target(&target), &options));
     scheduled.expect("schedules");
     let start = Instant::now();
-    let whole = time(&program, &args, &target);
+    let whole = time(&program, &args, &target, n_threads);
     timings.0.push(("emit and run", start.elapsed()));
     for (stage, time) in &timings.0 {
         println!("{stage:12} {:9.1} ms", time.as_secs_f64() * 1e3);
@@ -100,7 +101,7 @@ fn main() {
                         single.functions[other].body.0.retain(|stmt| !matches!(stmt, Stmt::Launch(_)));
                     }
                 }
-                let us = time(&single, &args, &target) / N_COPIES as f64;
+                let us = time(&single, &args, &target, n_threads) / N_COPIES as f64;
                 known.push((launch.nest, us));
                 us
             });
