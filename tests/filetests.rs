@@ -148,4 +148,4 @@ macro_rules! kinds {
         }
     )*};
 }
-kinds! { script verify passes lower loops schedule diag run }
+kinds! { syntax script verify passes lower loops schedule emit diag run }

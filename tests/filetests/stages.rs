@@ -4,20 +4,22 @@ use super::{FileTest, Outcome};
 use aot::archive::Archive;
 use aot::diag::{Diagnostic, Result};
 use aot::driver::{self, Timings};
+use aot::emit::listing::listing;
 use aot::emit::target::Target;
 use aot::ir::{self, Graph, Module};
 use aot::loops::{self, Program};
 use aot::lower::{ArgSpec, Request};
 use aot::passes::{
-    constant_pooling, constant_propagation, eliminate_common_subexpressions, eliminate_dead_code, fold_convolutions,
-    peephole, remove_dropout,
+    canonicalize_outputs, constant_pooling, constant_propagation, eliminate_common_subexpressions, eliminate_dead_code,
+    fold_convolutions, freeze_attributes, inline, lower_simple_tuples, peephole, remove_dropout,
 };
 use aot::schedule::{self, ScheduleTarget};
 use aot::script::Text;
 use aot::source::Source;
-use aot::syntax::Dialect;
-use aot::types::Object;
+use aot::syntax::{self, Dialect};
+use aot::types::{IValue, Object};
 use indexmap::IndexMap;
+use serde_json::Value as Json;
 use std::sync::Arc;
 
 fn source(test: &FileTest) -> Arc<Source> {
@@ -29,6 +31,8 @@ fn source(test: &FileTest) -> Arc<Source> {
 pub(super) fn stage(test: &FileTest) -> Outcome {
     let words = &test.header[1..];
     match test.header[0].as_str() {
+        "syntax" if words == ["python"] => Ok(syntax::parse_python(&source(test))?.to_string()),
+        "syntax" => Ok(syntax::parse(&source(test))?.to_string()),
         "script" => script(test),
         "verify" if words == ["graph"] => verdict(ir::verify(&graph(test)?)),
         "verify" => verdict(loops::verify(&program(test)?)),
@@ -42,6 +46,7 @@ pub(super) fn stage(test: &FileTest) -> Outcome {
             Ok(text)
         }
         "schedule" => scheduled(test).map(|program| program.to_string()),
+        "emit" => listing(&scheduled(test)?, "t"),
         "run" => Ok(String::new()),
         kind => panic!("there is no kind of tests '{kind}'"),
     }
@@ -72,12 +77,27 @@ pub(super) fn module(test: &FileTest) -> Result<Module> {
     driver::front_end(&Archive {
         path: "test.pt".into(),
         version: 10,
-        root: Arc::new(Object { class: "__torch__.M".into(), attrs: IndexMap::new() }),
+        root: Arc::new(Object { class: "__torch__.M".into(), attrs: attributes(test) }),
         constants: Vec::new(),
         sources: IndexMap::from([(name, source)]),
         traced_inputs: IndexMap::new(),
         extra_files: IndexMap::new(),
     })
+}
+
+/// What the lines `# attribute: NAME = JSON` say.
+fn attributes(test: &FileTest) -> IndexMap<Arc<str>, IValue> {
+    let value = |text: &str| match serde_json::from_str(text).expect("an attribute is JSON") {
+        Json::Null => IValue::None,
+        Json::Bool(value) => IValue::Bool(value),
+        Json::String(text) => IValue::Str(text.into()),
+        Json::Number(number) => {
+            number.as_i64().map_or_else(|| IValue::Float(number.as_f64().expect("a number")), IValue::Int)
+        }
+        other => panic!("an attribute is no {other}"),
+    };
+    let lines = test.marked("# attribute: ").map(|(_, line)| line.split_once(" = ").expect("a name and a value"));
+    lines.map(|(name, text)| (name.into(), value(text))).collect()
 }
 
 /// A Python file or what `CompilationUnit` takes, whose last function is compiled.
@@ -93,15 +113,29 @@ fn script(test: &FileTest) -> Outcome {
 }
 
 fn passes(test: &FileTest) -> Outcome {
-    let mut graph = graph(test)?;
+    let is_graph = test.input.lines().nth(1).is_some_and(|line| line.starts_with("graph("));
+    let module = if is_graph { None } else { Some(module(test)?) };
+    let whole = || module.as_ref().expect("this pass wants methods");
+    let mut graph = match &module {
+        Some(module) => module.method("__torch__.M", "forward").expect("the methods have a forward").graph.clone(),
+        None => graph(test)?,
+    };
     for pass in &test.header[1..] {
         let before = graph.to_string();
         let changed = match pass.as_str() {
+            "canonicalize_outputs" => canonicalize_outputs::run(&mut graph),
             "constant_pooling" => constant_pooling::run(&mut graph),
             "constant_propagation" => constant_propagation::run(&mut graph, constant_propagation::Options::default()),
             "eliminate_common_subexpressions" => eliminate_common_subexpressions::run(&mut graph),
             "eliminate_dead_code" => eliminate_dead_code::run(&mut graph),
             "fold_convolutions" => fold_convolutions::run(&mut graph),
+            "freeze_attributes" => {
+                let (root, mut written) = (&whole().root, freeze_attributes::Written::default());
+                written.add(&graph, root);
+                freeze_attributes::run(&mut graph, root, &written)
+            }
+            "inline" => inline::run(&mut graph, whole()),
+            "lower_simple_tuples" => lower_simple_tuples::run(&mut graph),
             "peephole" => peephole::run(&mut graph),
             "remove_dropout" => remove_dropout::run(&mut graph),
             pass => panic!("there is no pass '{pass}'"),

@@ -8,6 +8,7 @@ pub mod builder;
 pub mod cranelift;
 mod host;
 mod kernel;
+pub mod listing;
 #[cfg(feature = "llvm")]
 pub mod llvm;
 mod math;

@@ -143,9 +143,12 @@ pub const TRANSFORMS: [(&str, Transform); 10] = [
         turn::turn_operands(program, target);
         Ok(())
     }),
+    // Which buffers are blocked follows from the convolutions that were rewritten.
     ("layout", |program, target| {
-        layout::choose(program, target, &[]);
-        Ok(())
+        let mut preparing = Preparing::default();
+        let convolved = winograd::rewrite(program, &mut preparing, target)?;
+        layout::choose(program, target, &convolved);
+        preparing.finish(program)
     }),
     ("depthwise", |program, target| depthwise::choose(program, target)),
     ("pack", |program, target| {

@@ -1,7 +1,7 @@
 //! Expressions: the grammar's flat lists of operators to trees, with the precedence of the dialect.
 
 use super::ast::{Arg, BinaryOp, Expr, ExprKind, Generator, Name, TextRange, UnaryOp};
-use super::literal::number;
+use super::literal::{is_number, number};
 use super::parse::{Dialect, MAX_EXPR_DEPTH, Parser, Rule};
 use crate::diag::Result;
 use pest::iterators::Pair;
@@ -430,6 +430,9 @@ impl<'i> Parser<'i> {
                     word => ExprKind::Name(self.intern(word)),
                 };
                 self.node(kind, range, 0)
+            }
+            Rule::number if !is_number(pair.as_str(), self.dialect) => {
+                self.fail(format!("invalid syntax: found '{}' here", pair.as_str()), range)
             }
             Rule::number => match number(pair.as_str()) {
                 Some(ExprKind::Int(i64::MIN)) => {

@@ -11,10 +11,23 @@ pub(super) struct LiteralError {
     pub(super) end: usize,
 }
 
+/// Whether a number is one in this dialect: the own lexer knows neither `1_000` nor other bases than sixteen.
+pub(super) fn is_number(text: &str, dialect: Dialect) -> bool {
+    dialect == Dialect::Python
+        || !text.contains('_') && !matches!(text.as_bytes(), [b'0', b'o' | b'O' | b'b' | b'B', ..])
+}
+
 /// The value of a number, or `None` for an integer that does not fit. 2^63 itself gives `i64::MIN` and must stand under a minus.
 pub(super) fn number(text: &str) -> Option<ExprKind> {
-    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        return integer(u64::from_str_radix(digits, 16).ok()?);
+    let text = &text.replace('_', "");
+    let radix = match text.as_bytes() {
+        [b'0', b'x' | b'X', ..] => 16,
+        [b'0', b'o' | b'O', ..] => 8,
+        [b'0', b'b' | b'B', ..] => 2,
+        _ => 10,
+    };
+    if radix != 10 {
+        return integer(u64::from_str_radix(text.get(2..)?, radix).ok()?);
     }
     if let Some(text) = text.strip_suffix(['j', 'J']) {
         return text.parse().ok().map(ExprKind::Imaginary);

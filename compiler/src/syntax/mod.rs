@@ -8,6 +8,7 @@ mod expr;
 mod layout;
 mod literal;
 pub mod parse;
+mod print;
 mod signature;
 mod strings;
 #[cfg(test)]
