@@ -8,7 +8,7 @@
 use aot::driver::{self, Timings};
 use aot::emit::target::Target;
 use aot::link::metadata::Facts;
-use aot::loops::{Block, Launch, Program, Stmt};
+use aot::loops::{Launch, Program, Stmt, walk};
 use aot::lower::{ArgSpec, Request};
 use aot::types::DType;
 use aot::{jit, npy, schedule};
@@ -18,20 +18,6 @@ use std::time::Instant;
 
 /// Times a launch stands in its function.
 const N_COPIES: usize = 4;
-
-fn launches(block: &Block, found: &mut Vec<Launch>) {
-    for stmt in &block.0 {
-        match stmt {
-            Stmt::Launch(launch) => found.push(launch.clone()),
-            Stmt::If(_, then_body, else_body) => {
-                launches(then_body, found);
-                launches(else_body, found);
-            }
-            Stmt::While(_, body) => launches(body, found),
-            _ => {}
-        }
-    }
-}
 
 /// Microseconds of the fastest call.
 fn time(program: &Program, args: &[Value], target: &Target, n_threads: usize) -> f64 {
@@ -77,8 +63,12 @@ fn main() {
     println!("whole        {whole:9.1} us");
     let mut total = 0.0;
     for function in program.methods[0].variants.iter().map(|variant| variant.function) {
-        let mut found = Vec::new();
-        launches(&program.functions[function].body, &mut found);
+        let mut found: Vec<Launch> = Vec::new();
+        walk(&program.functions[function].body, &mut |stmt| {
+            if let Stmt::Launch(launch) = stmt {
+                found.push(launch.clone());
+            }
+        });
         println!("{} launches", found.len());
         let mut known: Vec<(usize, f64)> = Vec::new();
         for (number, launch) in found.iter().enumerate() {

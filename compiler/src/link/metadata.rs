@@ -64,7 +64,7 @@ fn number(n: usize) -> Result<u32> {
 fn state_objects(program: &Program) -> Result<Vec<u32>> {
     let mut objects = BTreeSet::new();
     for function in program.functions.iter() {
-        visit(&function.body, &mut |stmt| match stmt {
+        loops::walk(&function.body, &mut |stmt| match stmt {
             Stmt::LoadState(var, i) if function.vars[*var].ty == VarType::Object => _ = objects.insert(*i),
             Stmt::StoreState(i, Operand::Str(_)) => _ = objects.insert(*i),
             Stmt::StoreState(i, Operand::Var(var)) if function.vars[*var].ty == VarType::Object => {
@@ -74,20 +74,6 @@ fn state_objects(program: &Program) -> Result<Vec<u32>> {
         });
     }
     objects.into_iter().map(number).collect()
-}
-
-fn visit(block: &loops::Block, see: &mut impl FnMut(&Stmt)) {
-    for stmt in &block.0 {
-        see(stmt);
-        match stmt {
-            Stmt::If(_, then, other) => {
-                visit(then, see);
-                visit(other, see);
-            }
-            Stmt::While(_, body) => visit(body, see),
-            _ => {}
-        }
-    }
 }
 
 fn function(function: &Function) -> Result<FunctionDesc> {

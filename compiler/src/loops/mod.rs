@@ -15,6 +15,7 @@ mod program;
 mod tasks;
 mod verify;
 mod verify_nest;
+mod walk;
 
 pub use expr::{BinaryOp, Const, Expr, ExprId, Exprs, Guard, Substitution, UnaryOp, fold_i64};
 pub use parse::parse;
@@ -26,3 +27,4 @@ pub use program::{
 pub use tasks::{drop_unreached, keep_used_inputs, task_arg, task_of};
 pub use verify::verify;
 pub use verify_nest::verify_nest;
+pub use walk::{kernel_reads, touched, walk, walk_mut};

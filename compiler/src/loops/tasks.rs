@@ -2,8 +2,8 @@
 //! arguments.
 
 use super::{
-    Arg, Block, BufferClass, BufferId, Const, Dim, Expr, Function, FunctionId, HostExpr, InputKind, Operand, Program,
-    Stmt, VarId,
+    Arg, BufferClass, BufferId, Const, Dim, Expr, Function, FunctionId, HostExpr, InputKind, Operand, Program, Stmt,
+    VarId, touched, walk, walk_mut,
 };
 use crate::index::{Id as _, IndexVec};
 use std::collections::BTreeSet;
@@ -19,21 +19,6 @@ pub fn task_of(stmt: &Stmt) -> Option<FunctionId> {
     }
 }
 
-/// Calls `visit` for every statement of a block, nested ones included.
-fn walk(block: &mut Block, visit: &mut dyn FnMut(&mut Stmt)) {
-    for stmt in &mut block.0 {
-        visit(stmt);
-        match stmt {
-            Stmt::If(_, then, other) => {
-                walk(then, visit);
-                walk(other, visit);
-            }
-            Stmt::While(_, body) => walk(body, visit),
-            _ => {}
-        }
-    }
-}
-
 /// Drops the functions that nothing can call: tasks of code that was given up while lowering.
 pub fn drop_unreached(program: &mut Program) {
     let entries = program.methods.iter().flat_map(|method| method.variants.iter().map(|v| v.function));
@@ -41,7 +26,7 @@ pub fn drop_unreached(program: &mut Program) {
     let mut reached = BTreeSet::new();
     while let Some(id) = queue.pop() {
         if reached.insert(id) {
-            walk(&mut program.functions[id].body, &mut |stmt| queue.extend(task_of(stmt)));
+            walk(&program.functions[id].body, &mut |stmt| queue.extend(task_of(stmt)));
         }
     }
     if reached.len() == program.functions.len() {
@@ -58,7 +43,7 @@ pub fn drop_unreached(program: &mut Program) {
     program.init = program.init.map(new);
     program.prepare = program.prepare.map(new);
     for function in kept.iter_mut() {
-        walk(&mut function.body, &mut |stmt| {
+        walk_mut(&mut function.body, &mut |stmt| {
             if let (Some(id), Stmt::Call { args, .. }) = (task_of(stmt), stmt) {
                 args[0] = task_arg(new(id));
             }
@@ -75,7 +60,7 @@ pub fn task_arg(function: FunctionId) -> Arg {
 /// Drops the inputs that a function does not use; gives the numbers of those that stay.
 pub fn keep_used_inputs(function: &mut Function) -> Vec<usize> {
     let mut used = Used::default();
-    used.block(function);
+    used.function(function);
     let is_used = |kind: &InputKind| match kind {
         InputKind::Tensor { buffer, .. } => used.buffers.contains(buffer),
         InputKind::Scalar { var, .. } | InputKind::Object(var) => used.vars.contains(var),
@@ -105,10 +90,8 @@ struct Used {
 }
 
 impl Used {
-    fn block(&mut self, function: &mut Function) {
-        let mut body = std::mem::take(&mut function.body);
-        walk(&mut body, &mut |stmt| self.stmt(stmt));
-        function.body = body;
+    fn function(&mut self, function: &Function) {
+        walk(&function.body, &mut |stmt| self.stmt(stmt));
         // Aliases use what they are of; extents and objects of used buffers are used.
         loop {
             let n_before = (self.vars.len(), self.buffers.len());
@@ -147,16 +130,8 @@ impl Used {
         }
     }
 
-    fn args(&mut self, args: &[Arg]) {
-        for arg in args {
-            match arg {
-                Arg::Scalar(operand) => self.operand(operand),
-                Arg::Buffer(buffer) => _ = self.buffers.insert(*buffer),
-            }
-        }
-    }
-
     fn stmt(&mut self, stmt: &Stmt) {
+        self.buffers.extend(touched(stmt));
         match stmt {
             Stmt::Assign(_, expr) => match expr {
                 HostExpr::Copy(a) | HostExpr::Unary(_, a) | HostExpr::Cast(_, a) => self.operand(a),
@@ -166,23 +141,22 @@ impl Used {
             Stmt::Kernel(kernel) => {
                 kernel.axes.iter().for_each(|axis| self.dim(axis.extent));
                 for id in kernel.exprs.ids() {
-                    match kernel.exprs.get(id) {
-                        Expr::Load { buffer, .. } => _ = self.buffers.insert(*buffer),
-                        Expr::Var(var, _) => _ = self.vars.insert(*var),
-                        _ => {}
+                    if let Expr::Var(var, _) = kernel.exprs.get(id) {
+                        self.vars.insert(*var);
                     }
                 }
-                self.buffers.extend(kernel.stores.iter().map(|store| store.buffer));
             }
-            Stmt::Launch(launch) => {
-                self.buffers.extend(&launch.buffers);
-                launch.scalars.iter().for_each(|o| self.operand(o));
-            }
-            Stmt::Alloc(buffer) | Stmt::Read(_, buffer) => _ = self.buffers.insert(*buffer),
-            Stmt::LoadState(..) => {}
+            Stmt::Launch(launch) => launch.scalars.iter().for_each(|o| self.operand(o)),
+            Stmt::Alloc(_) | Stmt::Read(..) | Stmt::LoadState(..) => {}
             Stmt::StoreState(_, operand) | Stmt::If(operand, ..) => self.operand(operand),
             Stmt::While(var, _) => _ = self.vars.insert(*var),
-            Stmt::Call { args, .. } | Stmt::Return(_, args) => self.args(args),
+            Stmt::Call { args, .. } | Stmt::Return(_, args) => {
+                for arg in args {
+                    if let Arg::Scalar(operand) = arg {
+                        self.operand(operand);
+                    }
+                }
+            }
             Stmt::Check { cond, message, .. } => [cond, message].into_iter().for_each(|o| self.operand(o)),
             Stmt::Raise { message, .. } => self.operand(message),
         }

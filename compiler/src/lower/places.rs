@@ -116,9 +116,7 @@ impl Place {
                 Cell::Object(ObjectCell { class: Arc::clone(class), loaded: None, attrs })
             }
             Self::RunTimeList(var, item) => Cell::RunTimeList(RunTimeList { var: *var, item: item.clone() }),
-            Self::Future(var, result) => {
-                Cell::Future(Box::new(FutureCell { var: *var, result: *result, exact: *result, value: None }))
-            }
+            Self::Future(var, result) => Cell::Future(Box::new(FutureCell::new(*var, *result))),
             Self::Fixed(_) | Self::Scalar(..) | Self::Complex(..) | Self::Tensor(..) | Self::Tuple(..) => {
                 unreachable!("only lists, dicts and objects are cells")
             }

@@ -609,21 +609,12 @@ pub(super) fn objects_in(value: &IValue, path: &str, out: &mut Vec<(Arc<Object>,
 
 /// Notes which tensor arguments the body writes to, itself or through its tasks.
 pub(super) fn mark_mutated(function: &mut Function, by_tasks: &HashSet<BufferId>) {
-    fn visit(block: &crate::loops::Block, out: &mut HashSet<crate::loops::BufferId>) {
-        for stmt in &block.0 {
-            match stmt {
-                Stmt::Kernel(kernel) => out.extend(kernel.stores.iter().map(|s| s.buffer)),
-                Stmt::If(_, yes, no) => {
-                    visit(yes, out);
-                    visit(no, out);
-                }
-                Stmt::While(_, body) => visit(body, out),
-                _ => {}
-            }
-        }
-    }
     let mut written = by_tasks.clone();
-    visit(&function.body, &mut written);
+    loops::walk(&function.body, &mut |stmt| {
+        if let Stmt::Kernel(kernel) = stmt {
+            written.extend(kernel.stores.iter().map(|store| store.buffer));
+        }
+    });
     let is_written = |buffer| {
         written.contains(&buffer)
             || written

@@ -20,8 +20,7 @@ use super::walk::{Lowerer, Next};
 use crate::diag::Diagnostic;
 use crate::ir::Graph;
 use crate::loops::{
-    self, Arg, BinaryOp, Block, BufferClass, Const, Dim, Function, Input, InputKind, Operand, OutputTree, Stmt, VarId,
-    VarType,
+    self, Arg, BinaryOp, BufferClass, Const, Dim, Function, Input, InputKind, Operand, OutputTree, Stmt, VarId, VarType,
 };
 use crate::ops::builder::{Builder, Heap};
 use crate::ops::prim::container::tensor_in;
@@ -190,15 +189,17 @@ impl<'m, 'p> Lowerer<'m, 'p> {
     fn start(&mut self, ready: Ready) -> Outcome<Value> {
         let Ready { function, passed, exact, lasting, has_lists } = ready;
         let mut is_ordered = false;
-        calls(&function.body, &mut |routine| {
-            is_ordered |= ORDERED.contains(&routine) || has_lists && CHANGING.contains(&routine);
+        loops::walk(&function.body, &mut |stmt| {
+            if let Stmt::Call { routine, .. } = stmt {
+                is_ordered |= ORDERED.contains(routine) || has_lists && CHANGING.contains(routine);
+            }
         });
         let is_mutated = |input: &Input| matches!(input.kind, InputKind::Tensor { is_mutated: true, .. });
         let mutated: Vec<bool> = function.inputs.iter().map(is_mutated).collect();
         is_ordered |= mutated.contains(&true);
         let text = function.to_string();
-        let known = self.b.program.functions.iter_ids().find(|(_, known)| known.to_string() == text);
-        let known = known.map(|(id, _)| id);
+        let is_same = |known: &Function| known.name == function.name && known.to_string() == text;
+        let known = self.b.program.functions.iter_ids().find(|(_, known)| is_same(known)).map(|(id, _)| id);
         let id = known.unwrap_or_else(|| self.b.program.functions.push(function));
         let mut args = vec![loops::task_arg(id)];
         for (passed, is_mutated) in passed.iter().zip(mutated) {
@@ -219,7 +220,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         let routine = if is_ordered { "task_run" } else { "task_start" };
         let var = self.b.call(routine, args, &[VarType::Object])[0];
         let (exact, result) = (self.result(exact), self.result(lasting));
-        let future = FutureCell { var, result, exact, value: None };
+        let future = FutureCell { exact, ..FutureCell::new(var, result) };
         Ok(Value::Cell(self.b.heap.cells.push(Cell::Future(Box::new(future)))))
     }
 
@@ -326,21 +327,6 @@ fn holds_object(b: &Builder<'_>, value: &Value) -> bool {
     }
 }
 
-/// Calls `see` with the routine of every call.
-fn calls(block: &Block, see: &mut dyn FnMut(&'static str)) {
-    for stmt in &block.0 {
-        match stmt {
-            Stmt::Call { routine, .. } => see(routine),
-            Stmt::If(_, then, other) => {
-                calls(then, see);
-                calls(other, see);
-            }
-            Stmt::While(_, body) => calls(body, see),
-            _ => {}
-        }
-    }
-}
-
 /// The trees of a result's leaves.
 fn trees(b: &Builder<'_>, leaves: &[Arg]) -> Vec<OutputTree> {
     let tree = |leaf: &Arg| match leaf {
@@ -442,7 +428,7 @@ fn value_of(b: &mut Builder<'_>, fact: &Fact, vars: &mut dyn Iterator<Item = Var
             Value::Cell(b.heap.cells.push(Cell::RunTimeList(list)))
         }
         Fact::Future(result) => {
-            let future = FutureCell { var: var(), result: *result, exact: *result, value: None };
+            let future = FutureCell::new(var(), *result);
             Value::Cell(b.heap.cells.push(Cell::Future(Box::new(future))))
         }
         Fact::Object(..) => unreachable!("objects are no leaves of a result"),
@@ -647,10 +633,7 @@ impl<'a> Capture<'a> {
                 self.has_lists = true;
                 Cell::RunTimeList(RunTimeList { var: self.var(b, list.var), item: list.item.clone() })
             }
-            Cell::Future(future) => {
-                let (var, result) = (self.var(b, future.var), future.result);
-                Cell::Future(Box::new(FutureCell { var, result, exact: result, value: None }))
-            }
+            Cell::Future(future) => Cell::Future(Box::new(FutureCell::new(self.var(b, future.var), future.result))),
         };
         Some(own)
     }

@@ -15,9 +15,12 @@ const SILENT: [&str; 3] = ["prim::Constant", "prim::GetAttr", "prim::Uninitializ
 impl Lowerer<'_, '_> {
     /// Emits the trace of a node that was just lowered, if this is asked for.
     pub(super) fn trace(&mut self, act: usize, node: NodeId) -> Outcome<()> {
+        if !self.is_traced {
+            return Ok(());
+        }
         let graph = self.graph(act);
         let node = &graph.nodes[node];
-        let Some(span) = node.span.as_ref().filter(|_| self.is_traced && !SILENT.contains(&&*node.op.name)) else {
+        let Some(span) = node.span.as_ref().filter(|_| !SILENT.contains(&&*node.op.name)) else {
             return Ok(());
         };
         let statement = statement(span);

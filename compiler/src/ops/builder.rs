@@ -495,17 +495,22 @@ impl<'p> Builder<'p> {
 
     /// Appends an item to a run-time list; gives what is then known of its items.
     pub fn run_time_push(&mut self, list: VarId, facts: &ItemFacts, item: &Value) -> Result<ItemFacts> {
-        let arg = match item {
+        let arg = self.item_arg(item)?;
+        let joined = self.join_item(facts, item)?;
+        self.call("list_push", vec![Arg::Scalar(Operand::Var(list)), arg], &[]);
+        Ok(joined)
+    }
+
+    /// An item of a run-time list as the argument of a routine.
+    pub fn item_arg(&mut self, item: &Value) -> Result<Arg> {
+        Ok(match item {
             Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o) => Arg::Scalar(o.clone()),
             Value::Tensor(t) => Arg::Buffer(self.row_major(t)),
             other => match self.future(other) {
                 Some(future) => Arg::Scalar(Operand::Var(future.var)),
                 None => return Err(self.unsupported(format!("a run-time list of {}", other.kind()))),
             },
-        };
-        let joined = self.join_item(facts, item)?;
-        self.call("list_push", vec![Arg::Scalar(Operand::Var(list)), arg], &[]);
-        Ok(joined)
+        })
     }
 
     /// What is known of items when this one joins them.

@@ -78,6 +78,13 @@ pub struct FutureCell {
     pub value: Option<Value>,
 }
 
+impl FutureCell {
+    /// The future in a variable, of which nothing more is known.
+    pub fn new(var: VarId, result: ResultId) -> Self {
+        Self { var, result, exact: result, value: None }
+    }
+}
+
 /// An instance of a module or script class.
 #[derive(Clone, Debug)]
 pub struct ObjectCell {

@@ -12,13 +12,12 @@ use super::flat::Flat;
 use super::fuse::rebuilt;
 use super::layout::{CHANNELS, accesses};
 use super::linear::{Atom, Linear};
-use super::memory::{touched, walk};
 use super::plan::Plan;
 use crate::diag::{self, Diagnostic};
 use crate::index::Id as _;
 use crate::loops::{
     AxisKind, BinaryOp, Block, Buffer, BufferClass, BufferId, Expr, ExprId, Function, Kernel, Layout, Program,
-    ReduceOp, Stmt, Weight, WeightId,
+    ReduceOp, Stmt, Weight, WeightId, touched, walk,
 };
 use crate::types::{DType, TensorData};
 use std::collections::{BTreeSet, HashMap};

@@ -1,8 +1,7 @@
 //! What statements read and write: the facts that moving a kernel past them needs.
 
-use super::memory::{kernel_reads, touched};
 use crate::index::Id as _;
-use crate::loops::{Block, BufferClass, BufferId, Expr, Function, Kernel, Program, Stmt, VarId};
+use crate::loops::{Block, BufferClass, BufferId, Expr, Function, Kernel, Program, Stmt, VarId, kernel_reads, touched};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Memory that may be the same under several buffers.
@@ -141,7 +140,7 @@ pub(crate) fn slot_users(program: &Program) -> BTreeMap<usize, usize> {
 pub(crate) fn uses(function: &Function) -> (Vec<usize>, Vec<bool>) {
     let n = function.buffers.len();
     let (mut counts, mut has_alias) = (vec![0; n], vec![false; n]);
-    super::memory::walk(&function.body, &mut |stmt| {
+    crate::loops::walk(&function.body, &mut |stmt| {
         if !matches!(stmt, Stmt::Alloc(_)) {
             let mut buffers = touched(stmt);
             buffers.sort_unstable();

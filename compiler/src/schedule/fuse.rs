@@ -11,11 +11,10 @@
 
 use super::effects::{Effects, Place, kernel_vars, place, slot_users, uses};
 use super::linear::{Atom, Forms};
-use super::memory::kernel_reads;
 use crate::index::Id as _;
 use crate::loops::{
     AxisKind, BinaryOp, Block, BufferClass, BufferId, Const, Expr, ExprId, Exprs, Function, Guard, Kernel, Layout,
-    Program, Stmt, Store, StoreMode, UnaryOp,
+    Program, Stmt, Store, StoreMode, UnaryOp, kernel_reads,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -492,14 +491,14 @@ fn correspondence(function: &Function, producer: &Kernel, consumer: &Kernel) -> 
 pub(crate) fn remove_dead(function: &mut Function) {
     loop {
         let mut is_read = vec![false; function.buffers.len()];
-        super::memory::walk(&function.body, &mut |stmt| {
+        crate::loops::walk(&function.body, &mut |stmt| {
             let reads = match stmt {
                 Stmt::Kernel(kernel) => {
                     // A store that combines reads what is there, but only matters if somebody reads the result.
                     kernel_reads(kernel)
                 }
                 Stmt::Alloc(_) => Vec::new(),
-                _ => super::memory::touched(stmt),
+                _ => crate::loops::touched(stmt),
             };
             for buffer in reads {
                 is_read[super::flat::root(function, buffer).index()] = true;

@@ -10,13 +10,12 @@ use super::contraction::forms;
 use super::flat::Flat;
 use super::fuse::rebuilt;
 use super::linear::{Atom, Forms, Linear};
-use super::memory::{touched, walk};
 use super::plan::Plan;
 use super::prepare::Source;
 use crate::index::Id as _;
 use crate::loops::{
     Axis, AxisKind, BinaryOp, Block, BufferClass, BufferId, Dim, Expr, ExprId, Exprs, Function, Kernel, Layout,
-    Program, Stmt,
+    Program, Stmt, touched, walk,
 };
 use crate::types::DType;
 use std::collections::BTreeSet;

@@ -7,7 +7,7 @@
 use super::flat::{physical_len, root};
 use crate::diag::{self, Diagnostic};
 use crate::index::{Id as _, IndexVec};
-use crate::loops::{Arg, Block, BufferClass, BufferId, Dim, Expr, Function, Kernel, Layout, Stmt};
+use crate::loops::{Arg, Block, BufferClass, BufferId, Dim, Function, Layout, Stmt, touched, walk};
 
 /// Alignment of every buffer in the arena, in bytes.
 const ALIGN: usize = 64;
@@ -40,59 +40,6 @@ pub(crate) fn place_results(function: &mut Function) {
     }
     for (id, number) in chosen {
         function.buffers[id].class = BufferClass::Output(number);
-    }
-}
-
-/// Calls `visit` for every statement, nested ones after the one that holds them.
-pub(crate) fn walk(block: &Block, visit: &mut dyn FnMut(&Stmt)) {
-    for stmt in &block.0 {
-        visit(stmt);
-        match stmt {
-            Stmt::If(_, then_body, else_body) => {
-                walk(then_body, visit);
-                walk(else_body, visit);
-            }
-            Stmt::While(_, body) => walk(body, visit),
-            _ => {}
-        }
-    }
-}
-
-/// The buffers a kernel reads, each once.
-pub(crate) fn kernel_reads(kernel: &Kernel) -> Vec<BufferId> {
-    let mut buffers: Vec<BufferId> = Vec::new();
-    for id in kernel.exprs.ids() {
-        if let Expr::Load { buffer, .. } = kernel.exprs.get(id)
-            && !buffers.contains(buffer)
-        {
-            buffers.push(*buffer);
-        }
-    }
-    buffers
-}
-
-/// The buffers a statement itself touches; not those of nested statements.
-pub(crate) fn touched(stmt: &Stmt) -> Vec<BufferId> {
-    let of_args = |args: &[Arg]| {
-        let buffers = args.iter().filter_map(|arg| if let Arg::Buffer(b) = arg { Some(*b) } else { None });
-        buffers.collect()
-    };
-    match stmt {
-        Stmt::Kernel(kernel) => {
-            let mut buffers = kernel_reads(kernel);
-            buffers.extend(kernel.stores.iter().map(|s| s.buffer));
-            buffers
-        }
-        Stmt::Launch(launch) => launch.buffers.clone(),
-        Stmt::Alloc(buffer) | Stmt::Read(_, buffer) => vec![*buffer],
-        Stmt::Call { args, .. } | Stmt::Return(_, args) => of_args(args),
-        Stmt::Assign(..)
-        | Stmt::LoadState(..)
-        | Stmt::StoreState(..)
-        | Stmt::If(..)
-        | Stmt::While(..)
-        | Stmt::Check { .. }
-        | Stmt::Raise { .. } => Vec::new(),
     }
 }
 

@@ -9,12 +9,11 @@
 //!
 //! Forms that nothing reads in the end (those that were packed) are dropped, and so are the contents of weights.
 
-use super::memory::{kernel_reads, touched, walk};
 use crate::diag::{self, Diagnostic};
 use crate::index::IndexVec;
 use crate::loops::{
     Axis, AxisKind, BinaryOp, Buffer, BufferClass, BufferId, Const, Dim, Expr, ExprId, Exprs, Function, Guard, Kernel,
-    Layout, Prepared, PreparedId, Program, Stmt, Store, StoreMode, Weight, WeightId,
+    Layout, Prepared, PreparedId, Program, Stmt, Store, StoreMode, Weight, WeightId, kernel_reads, touched, walk,
 };
 use crate::types::{DType, TensorData};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -11,14 +11,13 @@
 use super::effects::{Place, place, uses};
 use super::flat::{Flat, physical_len};
 use super::linear::{Atom, Linear};
-use super::memory::kernel_reads;
 use super::plan::{PARALLEL_COST, Plan};
 use super::{Options, ScheduleTarget, generic};
 use crate::index::Id as _;
 use crate::loops::nest::Nest;
 use crate::loops::{
     AxisKind, BinaryOp, BufferClass, BufferId, Dim, Expr, ExprId, Exprs, Function, Kernel, Layout, ReduceOp, Stmt,
-    StoreMode, VarId,
+    StoreMode, VarId, kernel_reads,
 };
 use std::collections::{BTreeMap, BTreeSet};
 

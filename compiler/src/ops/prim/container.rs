@@ -62,18 +62,6 @@ pub(super) fn object(list: &RunTimeList) -> Arg {
     Arg::Scalar(Operand::Var(list.var))
 }
 
-/// A value as an item of a run-time list, for a routine.
-pub(super) fn item_arg(b: &mut Builder<'_>, value: &Value) -> Result<Arg> {
-    Ok(match value {
-        Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o) => Arg::Scalar(o.clone()),
-        Value::Tensor(t) => Arg::Buffer(b.row_major(t)),
-        other => match b.future(other) {
-            Some(future) => Arg::Scalar(Operand::Var(future.var)),
-            None => return Err(b.unsupported(format!("a run-time list of {}", other.kind()))),
-        },
-    })
-}
-
 /// The value a routine gave as an item of a run-time list.
 pub(super) fn fetched(b: &mut Builder<'_>, routine: &'static str, args: Vec<Arg>, facts: &ItemFacts) -> Value {
     let ty = match facts {
@@ -88,8 +76,7 @@ pub(super) fn fetched(b: &mut Builder<'_>, routine: &'static str, args: Vec<Arg>
         ItemFacts::Tensor(dtype, dims) => Value::Tensor(tensor_in(b, var, *dtype, dims)),
         ItemFacts::Str => Value::Str(Operand::Var(var)),
         ItemFacts::Future(result) => {
-            let future = FutureCell { var, result: *result, exact: *result, value: None };
-            Value::Cell(b.heap.cells.push(Cell::Future(Box::new(future))))
+            Value::Cell(b.heap.cells.push(Cell::Future(Box::new(FutureCell::new(var, *result)))))
         }
         ItemFacts::Int | ItemFacts::Float | ItemFacts::Bool | ItemFacts::Empty => number_value(b, Operand::Var(var)),
     }
@@ -275,7 +262,7 @@ fn set_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         }
         Cell::RunTimeList(list) => {
             let at = Arg::Scalar(args.int(b, 1)?);
-            let item = item_arg(b, &value)?;
+            let item = b.item_arg(&value)?;
             let facts = b.join_item(&list.item, &value)?;
             b.call("list_set", vec![object(&list), at, item], &[]);
             store(b, id, Cell::RunTimeList(RunTimeList { var: list.var, item: facts }));
@@ -438,7 +425,7 @@ fn contains(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         Cell::Dict(entries) => entries.into_iter().map(|(k, _)| k).collect(),
         Cell::List(items) => items,
         Cell::RunTimeList(list) => {
-            let item = item_arg(b, args.value(1)?)?;
+            let item = b.item_arg(args.value(1)?)?;
             let found = b.call("list_contains", vec![object(&list), item], &[VarType::Bool]);
             return Ok(Value::Bool(Operand::Var(found[0])));
         }

@@ -1,6 +1,6 @@
 //! Lists: grown, sliced, ordered, searched and summed up.
 
-use super::container::{all_same, cell, item_arg, list, object, raise, same, store};
+use super::container::{all_same, cell, list, object, raise, same, store};
 use super::scalar::number_value;
 use crate::diag::Result;
 use crate::loops::{Arg, BinaryOp, Const, Operand, UnaryOp, VarType};
@@ -112,7 +112,7 @@ fn insert(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let value = args.value(2)?.clone();
     if let Cell::RunTimeList(list) = contents {
         let at = Arg::Scalar(args.int(b, 1)?);
-        let item = item_arg(b, &value)?;
+        let item = b.item_arg(&value)?;
         let facts = b.join_item(&list.item, &value)?;
         b.call("list_insert", vec![object(&list), at, item], &[]);
         store(b, id, Cell::RunTimeList(RunTimeList { var: list.var, item: facts }));
