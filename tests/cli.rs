@@ -156,6 +156,35 @@ float32[2] [1.0, 1.0]
     place.refuses(&["run", "@libnone.so", "--trace"], Exit::Failure, "a library has no statements to trace");
 }
 
+/// Calls that pass, that fail and that print, and texts that agree and differ: a reader of JSON gets nothing else.
+#[test]
+fn a_check_in_json_is_nothing_but_json() {
+    let place = Place::new();
+    let zip = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name).display().to_string();
+    for (corpus, only) in [("models_small.zip", "mlp.script"), ("errors.zip", "raises"), ("archives.zip", "fixture")] {
+        let words = ["check", &zip(corpus), "--only", only, "--backend", "reference", "--json", "--verbose"];
+        let (_, out, err) = place.run(&words);
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{corpus}: {e}\n{out}"));
+        let calls = json["calls"].as_array().expect("the calls are a list");
+        let n = |key: &str| json[key].as_u64().expect("a count");
+        assert_eq!(n("passed") + n("failed") + n("unsupported"), calls.len() as u64, "{corpus}: {err}");
+        assert!(!calls.is_empty(), "{corpus}");
+    }
+    let (exit, out, _) = place.run(&["check", &zip("models_small.zip"), "--only", "mlp.script", "--texts", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).expect("one JSON value");
+    assert_eq!(exit, Exit::Success);
+    for text in ["code", "graph", "inlined_graph"] {
+        let counts = &json["texts"]["archives"][text];
+        assert_eq!((&counts["recorded"], &counts["renumbered"]), (&1.into(), &1.into()), "{text}: {out}");
+    }
+    let (_, out, _) = place.run(&["check", &zip("models_small.zip"), "--only", "mlp.script", "--texts"]);
+    assert!(
+        out.starts_with("code of archives: 1 of 1 recorded texts equal (100.0 %), 1 renumbered (100.0 %)\n"),
+        "{out}"
+    );
+    assert!(out.ends_with("\n0 passed, 0 failed, 0 unsupported\n"), "{out}");
+}
+
 #[test]
 fn built_libraries_run() {
     let place = Place::new();

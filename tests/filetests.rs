@@ -104,7 +104,7 @@ fn difference(expected: &str, text: &str) -> String {
 }
 
 /// The first lines in which two long texts differ.
-fn difference_excerpt(expected: &str, text: &str) -> String {
+pub(crate) fn difference_excerpt(expected: &str, text: &str) -> String {
     let same = expected.lines().zip(text.lines()).take_while(|(a, b)| a == b).count();
     let at = |text: &str| text.lines().skip(same).take(3).map(|line| format!("{line}\n")).collect::<String>();
     format!("line {}\n- {}+ {}", same + 1, at(expected), at(text))
@@ -148,4 +148,4 @@ macro_rules! kinds {
         }
     )*};
 }
-kinds! { syntax script verify passes lower loops schedule emit diag run }
+kinds! { syntax script code verify passes lower loops schedule emit diag run }

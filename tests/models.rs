@@ -24,7 +24,7 @@ fn faults(corpus: &str, backend: Backend) -> (usize, Vec<String>) {
         let io = zip.get(&format!("{name}.io.pt")).expect("listed");
         let is_known = UNSUPPORTED.iter().any(|known| name.starts_with(known));
         let is_unstable = UNSTABLE.contains(&name);
-        for report in check::run(model, io, name, backend) {
+        for report in check::run(model, io, name, Some(backend)).reports {
             match report.outcome {
                 Outcome::Passed => n_passed += 1,
                 Outcome::Unsupported(_) if is_known => {}

@@ -21,6 +21,19 @@ fn compile(container: &Container, file: &str) -> Result<ir::Module, (Blame, Stri
     compiled.map_err(|e| (e.blame, e.render()))
 }
 
+/// What is wrong with the text of a graph: it must read back to a graph of the same text.
+fn read_back(graph: &ir::Graph) -> Option<String> {
+    for places in [false, true] {
+        let text = graph.text(ir::PrintOptions { places });
+        match text.parse::<ir::Graph>() {
+            Ok(read) if read.to_string() == graph.to_string() => {}
+            Ok(read) => return Some(super::filetests::difference_excerpt(&graph.to_string(), &read.to_string())),
+            Err(error) => return Some(error.render()),
+        }
+    }
+    None
+}
+
 fn all_compile(zip: &str) {
     let cases = corpus(zip);
     let (mut faults, mut n_cases) = (Vec::new(), 0);
@@ -32,6 +45,7 @@ fn all_compile(zip: &str) {
                     if let Err(e) = ir::verify(&function.graph) {
                         faults.push(format!("{file}: {}: {e}", function.name));
                     }
+                    faults.extend(read_back(&function.graph).map(|e| format!("{file}: {}: {e}", function.name)));
                 }
             }
             Err((_, text)) => faults.push(format!("{file}: {text}")),

@@ -53,7 +53,9 @@ impl Timings {
 
 /// Reads an archive and compiles its code to graphs.
 pub fn front_end(archive: &Archive) -> Result<Module> {
-    script::compile(archive)
+    let mut module = script::compile(archive)?;
+    pipeline::scripted(&mut module)?;
+    Ok(module)
 }
 
 /// What compiling a text needs to know besides it.

@@ -9,12 +9,13 @@ use aot::emit::target::Target;
 use aot::ir::{self, Graph, Module};
 use aot::loops::{self, Program};
 use aot::lower::{ArgSpec, Request};
+use aot::ops::facts::PrinterFacts;
 use aot::passes::{
     canonicalize_outputs, constant_pooling, constant_propagation, eliminate_common_subexpressions, eliminate_dead_code,
     fold_convolutions, freeze_attributes, inline, lower_simple_tuples, peephole, remove_dropout,
 };
 use aot::schedule::{self, ScheduleTarget};
-use aot::script::Text;
+use aot::script::{self, Text};
 use aot::source::Source;
 use aot::syntax::{self, Dialect};
 use aot::types::{IValue, Object};
@@ -33,12 +34,15 @@ pub(super) fn stage(test: &FileTest) -> Outcome {
     match test.header[0].as_str() {
         "syntax" if words == ["python"] => Ok(syntax::parse_python(&source(test))?.to_string()),
         "syntax" => Ok(syntax::parse(&source(test))?.to_string()),
-        "script" => script(test),
+        "script" => graphs(test),
         "verify" if words == ["graph"] => verdict(ir::verify(&graph(test)?)),
         "verify" => verdict(loops::verify(&program(test)?)),
         "passes" => passes(test),
-        "diag" if words == ["python"] => text(test, Dialect::Python),
-        "diag" if words == ["unit"] => text(test, Dialect::Own),
+        "code" if words == ["python"] => text(test, Dialect::Python).map(|module| code(&module)),
+        "code" if words == ["unit"] => text(test, Dialect::Own).map(|module| code(&module)),
+        "code" => module(test).map(|module| code(&module)),
+        "diag" if words == ["python"] => text(test, Dialect::Python).map(|_| String::new()),
+        "diag" if words == ["unit"] => text(test, Dialect::Own).map(|_| String::new()),
         "lower" | "diag" => lowered(test).map(|program| program.to_string()),
         "loops" => {
             let text = program(test)?.to_string();
@@ -67,14 +71,19 @@ pub(super) fn program(test: &FileTest) -> Result<Program> {
     loops::parse(&source(test))
 }
 
-/// The methods of a class `M` of an archive, compiled to graphs.
+/// The methods of a class `M` of an archive, as the whole front end leaves them.
 pub(super) fn module(test: &FileTest) -> Result<Module> {
+    driver::front_end(&archive(test))
+}
+
+/// The archive of a class `M` with the methods of the test.
+fn archive(test: &FileTest) -> Archive {
     let name = "code/__torch__.py".to_owned();
     // The class takes the place of the header, so that lines keep their numbers.
     let body: String = test.input.lines().skip(1).map(|line| format!("  {line}\n")).collect();
     let text = format!("class M(Module):\n{body}");
     let source = Arc::new(Source { name: name.clone(), text, origins: Vec::new() });
-    driver::front_end(&Archive {
+    Archive {
         path: "test.pt".into(),
         version: 10,
         root: Arc::new(Object { class: "__torch__.M".into(), attrs: attributes(test) }),
@@ -82,7 +91,7 @@ pub(super) fn module(test: &FileTest) -> Result<Module> {
         sources: IndexMap::from([(name, source)]),
         traced_inputs: IndexMap::new(),
         extra_files: IndexMap::new(),
-    })
+    }
 }
 
 /// What the lines `# attribute: NAME = JSON` say.
@@ -101,20 +110,27 @@ fn attributes(test: &FileTest) -> IndexMap<Arc<str>, IValue> {
 }
 
 /// A Python file or what `CompilationUnit` takes, whose last function is compiled.
-fn text(test: &FileTest, dialect: Dialect) -> Outcome {
+fn text(test: &FileTest, dialect: Dialect) -> Result<Module> {
     let text = Text { source: source(test), dialect, module: "__torch__".into() };
-    driver::script(&text, None, None).map(|_| String::new())
+    driver::script(&text, None, None)
 }
 
-fn script(test: &FileTest) -> Outcome {
-    let module = module(test)?;
+/// The code of every function that the text has or needs.
+fn code(module: &Module) -> String {
+    let facts = PrinterFacts { module: Some(module) };
+    let written = module.functions.values().filter(|f| !f.name.starts_with(script::FUNCTION_MODULE));
+    written.map(|function| ir::code(function, &facts).text).collect()
+}
+
+fn graphs(test: &FileTest) -> Outcome {
+    let module = script::compile(&archive(test))?;
     let options = ir::PrintOptions { places: false };
     Ok(module.functions.values().map(|function| function.graph.text(options)).collect())
 }
 
 fn passes(test: &FileTest) -> Outcome {
     let is_graph = test.input.lines().nth(1).is_some_and(|line| line.starts_with("graph("));
-    let module = if is_graph { None } else { Some(module(test)?) };
+    let module = if is_graph { None } else { Some(script::compile(&archive(test))?) };
     let whole = || module.as_ref().expect("this pass wants methods");
     let mut graph = match &module {
         Some(module) => module.method("__torch__.M", "forward").expect("the methods have a forward").graph.clone(),

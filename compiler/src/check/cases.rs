@@ -1,6 +1,6 @@
 //! Case files: a dict with the calls of a model and what PyTorch gave for each.
 
-use super::{Outcome, compare};
+use super::{Outcome, TextKind, compare};
 use crate::diag::{Diagnostic, Result};
 use crate::types::{IValue, TensorData};
 use aot_runtime::abi::Status;
@@ -19,6 +19,8 @@ pub struct CaseFile {
     pub atol: f64,
     /// Whether only shapes and types are comparable, since results are unique only up to a basis.
     pub is_gauge_dependent: bool,
+    /// What PyTorch printed of the method of the first call.
+    pub texts: Vec<(TextKind, String)>,
 }
 
 /// A recorded call.
@@ -76,7 +78,12 @@ impl CaseFile {
         let sequences = sequences.iter().map(sequence).collect::<Result<_>>()?;
         let tags = items(get(data, "tags"));
         let is_gauge_dependent = tags.iter().any(|t| matches!(t, IValue::Str(text) if &**text == "gauge_dependent"));
-        Ok(Self { calls, sequences, rtol: number("rtol"), atol: number("atol"), is_gauge_dependent })
+        let text = |kind: TextKind| match get(data, kind.key()) {
+            Some(IValue::Str(text)) => Some((kind, text.to_string())),
+            _ => None,
+        };
+        let texts = TextKind::ALL.into_iter().filter_map(text).collect();
+        Ok(Self { calls, sequences, rtol: number("rtol"), atol: number("atol"), is_gauge_dependent, texts })
     }
 
     /// A label for every call.

@@ -3,10 +3,12 @@
 mod cases;
 mod compare;
 mod text;
+mod texts;
 
 pub use cases::{Call, CaseFile, Expected, value};
 pub use compare::{Tolerance, difference};
 pub use text::text;
+pub use texts::{Origin, TextKind, TextMatch};
 
 use crate::archive::{self, Bytes};
 use crate::diag::{Blame, Diagnostic, Result};
@@ -40,6 +42,21 @@ pub struct Report {
     pub outcome: Outcome,
 }
 
+/// What came of one recorded model or source.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// Every call, and whatever else must hold.
+    pub reports: Vec<Report>,
+    /// The recorded texts beside ours.
+    pub texts: Vec<TextMatch>,
+}
+
+impl Checked {
+    fn of(reports: Vec<Report>) -> Self {
+        Self { reports, texts: Vec::new() }
+    }
+}
+
 /// An archive that must load, or that must be refused by the reader or the front end.
 pub fn archive(bytes: Bytes, name: &str, must_load: bool) -> Report {
     let result = caught(|| archive::from_bytes(bytes, name).and_then(|archive| driver::front_end(&archive)));
@@ -62,19 +79,26 @@ fn caught<T>(run: impl FnOnce() -> T) -> std::result::Result<T, String> {
     })
 }
 
-/// Runs every call of a model's case file.
-pub fn run(model: Bytes, io: Bytes, name: &str, backend: Backend) -> Vec<Report> {
-    let all = |outcome: Outcome| vec![Report { call: "load".to_owned(), outcome }];
+/// Runs every call of a model's case file, and compares the texts recorded of it; the texts only if there is no backend.
+pub fn run(model: Bytes, io: Bytes, name: &str, backend: Option<Backend>) -> Checked {
     let cases = match archive::load_data(io, name).and_then(|data| CaseFile::read(&data)) {
         Ok(cases) => cases,
-        Err(error) => return all(Outcome::Failed(format!("the case file cannot be read: {}", error.render()))),
+        Err(error) => {
+            let outcome = Outcome::Failed(format!("the case file cannot be read: {}", error.render()));
+            return Checked::of(vec![Report { call: "load".to_owned(), outcome }]);
+        }
     };
     let module = caught(|| archive::from_bytes(model, name).and_then(|archive| driver::front_end(&archive)));
     let module = match module.unwrap_or_else(|panic| Err(Diagnostic::internal(panic))) {
         Ok(module) => module,
-        Err(error) => return cases.labels().map(|call| Report { call, outcome: outcome_of(&error) }).collect(),
+        Err(error) => {
+            let reports = cases.labels().map(|call| Report { call, outcome: outcome_of(&error) }).collect();
+            return Checked { reports, texts: texts::compare(Err(error), &cases, Origin::Archive) };
+        }
     };
-    calls(&module, &cases, backend)
+    let texts = texts::compare(Ok(&module), &cases, Origin::Archive);
+    let reports = backend.map_or_else(Vec::new, |backend| calls(&module, &cases, backend));
+    Checked { reports, texts }
 }
 
 /// Runs the recorded calls on a compiled module.

@@ -1,6 +1,6 @@
 //! Sources with what PyTorch made of them: the code it prints, the results of calls, or the error it gives.
 
-use super::{CaseFile, Outcome, Report, calls, caught, outcome_of};
+use super::{CaseFile, Checked, Origin, Outcome, Report, calls, caught, outcome_of, texts};
 use crate::archive::{self, Bytes};
 use crate::diag::{Blame, Diagnostic, Result};
 use crate::driver::{self, Backend};
@@ -9,6 +9,7 @@ use crate::ops::facts::PrinterFacts;
 use crate::script::{self, Text};
 use crate::source::Source;
 use crate::syntax::Dialect;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What the description beside a source says.
@@ -46,9 +47,9 @@ pub fn text(
     facts: &Bytes,
     recorded: Option<(Bytes, Bytes)>,
     name: &str,
-    backend: Backend,
-) -> Vec<Report> {
-    let one = |call: &str, outcome: Outcome| vec![Report { call: call.to_owned(), outcome }];
+    backend: Option<Backend>,
+) -> Checked {
+    let one = |call: &str, outcome: Outcome| Checked::of(vec![Report { call: call.to_owned(), outcome }]);
     let facts = match Facts::read(facts.as_ref()) {
         Ok(facts) => facts,
         Err(error) => return one("description", outcome_of(&error)),
@@ -59,21 +60,31 @@ pub fn text(
     if facts.raises {
         return one("diagnostic", diagnosed(compiled.err().as_deref(), &facts));
     }
+    let cases = io.map(|io| archive::load_data(io, name).and_then(|data| CaseFile::read(&data)));
     let module = match compiled {
         Ok(module) => module,
-        Err(error) => return one("source", outcome_of(&error)),
-    };
-    let mut reports = Vec::new();
-    if let Some(code) = &facts.code {
-        reports.extend(one("code", printed(&module, &facts.method, code)));
-    }
-    if let Some(io) = io {
-        match archive::load_data(io, name).and_then(|data| CaseFile::read(&data)) {
-            Ok(cases) => reports.extend(calls(&module, &cases, backend)),
-            Err(error) => reports.extend(one("calls", outcome_of(&error))),
+        Err(error) => {
+            let texts = match &cases {
+                Some(Ok(cases)) => texts::compare(Err(error.clone()), cases, Origin::Text),
+                _ => Vec::new(),
+            };
+            return Checked { texts, ..one("source", outcome_of(&error)) };
         }
+    };
+    let mut checked = Checked::default();
+    if let Some(code) = &facts.code {
+        let outcome = printed(&module, &facts.method, code);
+        checked.reports.push(Report { call: "code".to_owned(), outcome });
     }
-    reports
+    match cases {
+        Some(Ok(cases)) => {
+            checked.reports.extend(backend.map_or_else(Vec::new, |backend| calls(&module, &cases, backend)));
+            checked.texts = texts::compare(Ok(&module), &cases, Origin::Text);
+        }
+        Some(Err(error)) => checked.reports.push(Report { call: "calls".to_owned(), outcome: outcome_of(&error) }),
+        None => {}
+    }
+    checked
 }
 
 fn compile(source: Bytes, facts: &Facts, model: Option<Bytes>, name: &str) -> Result<Module> {
@@ -99,17 +110,10 @@ fn without_imports(text: &str) -> String {
 }
 
 fn printed(module: &Module, method: &str, expected: &str) -> Outcome {
-    let is_function = *module.root.class == *script::FUNCTION_MODULE;
-    let function = if is_function {
-        // The last function that is not the module's own is the entry: it was compiled after all it calls.
-        module.functions.values().rev().find(|function| !function.name.starts_with(script::FUNCTION_MODULE))
-    } else {
-        module.method(&module.root.class, method)
-    };
+    let function = texts::function_of_text(module).or_else(|| module.method(&module.root.class, method));
     let Some(function) = function else { return Outcome::Failed(format!("there is no method '{method}'")) };
     let printed = ir::code(function, &PrinterFacts { module: Some(module) }).text;
-    let names: Vec<&str> = module.functions.keys().chain(module.classes.keys()).map(|name| last(name)).collect();
-    let (have, want) = (plain(&printed, &names), plain(expected, &names));
+    let (have, want) = (plain(&printed, module), plain(expected, module));
     if have == want {
         Outcome::Passed
     } else {
@@ -121,8 +125,9 @@ fn last(name: &str) -> &str {
     name.rsplit('.').next().unwrap_or(name)
 }
 
-/// Code with qualified names cut to what does not depend on the file's name and on the order of compilation.
-fn plain(code: &str, names: &[&str]) -> String {
+/// Code or a graph with qualified names cut to what does not depend on the file's name and on the order of compilation.
+pub(super) fn plain(code: &str, module: &Module) -> String {
+    let names: HashSet<&str> = module.functions.keys().chain(module.classes.keys()).map(|name| last(name)).collect();
     let mut out = String::new();
     let mut rest = code.trim_end();
     while let Some(at) = rest.find("__torch__.") {

@@ -3,16 +3,16 @@
 use super::options::BackendArg;
 use super::{Exit, Output};
 use crate::archive::{Bytes, Container};
-use crate::check::{self, Outcome, Report};
+use crate::check::{self, Checked, Origin, Outcome, Report, TextKind, TextMatch};
 use crate::diag::{Diagnostic, Result};
 use clap::Args;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `aot check`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  aot check cases/\n  aot check models.zip --backend cranelift --only resnet\n\nA NAME.src.py with a NAME.json beside it is compiled from text: the code printed, the results of the calls recorded for NAME.pt, and the diagnostics of what must be refused are compared.\nA folder or zip with an archives.jsonl says of each file in it whether it must load or be refused; these are cases, too."
+    after_help = "Examples:\n  aot check cases/\n  aot check models.zip --backend cranelift --only resnet\n\nA NAME.src.py with a NAME.json beside it is compiled from text: the code printed, the results of the calls recorded for NAME.pt, and the diagnostics of what must be refused are compared.\nThe texts recorded of a model (code, graph, inlined_graph) are compared with ours; how many agree, to the last sign and but for numbers of values, shapes and places, stands above the last line and, in --json, under texts.\nA folder or zip with an archives.jsonl says of each file in it whether it must load or be refused; these are cases, too."
 )]
 pub(super) struct CheckArgs {
     /// Models with a NAME.io.pt beside them; folders and zips of such pairs.
@@ -24,6 +24,9 @@ pub(super) struct CheckArgs {
     /// Only models whose name contains this.
     #[arg(long)]
     only: Vec<String>,
+    /// Run nothing: compare only the texts that are recorded.
+    #[arg(long)]
+    texts: bool,
     /// Print results as JSON.
     #[arg(long)]
     json: bool,
@@ -49,10 +52,21 @@ struct Tally {
     failed: usize,
     unsupported: usize,
     json: Vec<serde_json::Value>,
+    texts: BTreeMap<(Origin, TextKind), Matches>,
+    differences: Vec<serde_json::Value>,
+}
+
+/// How many texts of a kind are recorded and agree.
+#[derive(Clone, Copy, Default)]
+struct Matches {
+    recorded: usize,
+    exact: usize,
+    renumbered: usize,
 }
 
 pub(super) fn run(args: &CheckArgs, output: &mut Output<'_>) -> Result<Exit> {
     let mut tally = Tally::default();
+    let backend = (!args.texts).then(|| args.backend.into());
     for path in &args.paths {
         let source = Source::open(path)?;
         let items = source.items(&args.only)?;
@@ -61,31 +75,93 @@ pub(super) fn run(args: &CheckArgs, output: &mut Output<'_>) -> Result<Exit> {
             if output.is_terminal {
                 let _ = write!(output.err, "\r\x1b[K[{}/{n_items}] {name}", i + 1);
             }
-            let reports = match item()? {
-                Item::Pair(model, io) => check::run(model, io, &name, args.backend.into()),
+            let (origin, checked) = match item()? {
+                Item::Pair(model, io) => (Origin::Archive, check::run(model, io, &name, backend)),
                 Item::Text(source, facts, recorded) => {
-                    check::text(source, &facts, recorded, &name, args.backend.into())
+                    (Origin::Text, check::text(source, &facts, recorded, &name, backend))
                 }
-                Item::Archive(bytes, must_load) => vec![check::archive(bytes, &name, must_load)],
+                Item::Archive(bytes, must_load) => {
+                    let reports = vec![check::archive(bytes, &name, must_load)];
+                    (Origin::Archive, Checked { reports, texts: Vec::new() })
+                }
             };
             if output.is_terminal {
                 let _ = write!(output.err, "\r\x1b[K");
             }
-            for report in &reports {
+            for report in &checked.reports {
                 tell(&name, report, args, &mut tally, output);
+            }
+            for text in &checked.texts {
+                count_text(&name, origin, text, args, &mut tally, output);
             }
         }
     }
-    let Tally { passed, failed, unsupported, json } = tally;
+    let Tally { passed, failed, unsupported, json, texts, differences } = tally;
     if args.json {
+        let counts = |origin: Origin| -> serde_json::Map<String, serde_json::Value> {
+            let of = texts.iter().filter(|((from, _), _)| *from == origin);
+            of.map(|((_, kind), &Matches { recorded, exact, renumbered })| {
+                let counts = serde_json::json!({"recorded": recorded, "exact": exact, "renumbered": renumbered});
+                (kind.key().to_owned(), counts)
+            })
+            .collect()
+        };
         let summary = serde_json::json!({
             "calls": json, "passed": passed, "failed": failed, "unsupported": unsupported,
+            "texts": {"archives": counts(Origin::Archive), "sources": counts(Origin::Text)},
+            "text_differences": differences,
         });
         let _ = writeln!(output.out, "{summary:#}");
     } else {
+        for ((origin, kind), matches) in &texts {
+            let _ = writeln!(output.out, "{}", matches.line(*origin, *kind));
+        }
         let _ = writeln!(output.out, "{passed} passed, {failed} failed, {unsupported} unsupported");
     }
     Ok(if failed > 0 { Exit::Mismatch } else { Exit::Success })
+}
+
+impl Matches {
+    /// `code of archives: 9 of 10 recorded texts equal (90.0 %), 10 renumbered (100.0 %)`.
+    fn line(&self, origin: Origin, kind: TextKind) -> String {
+        let of = match origin {
+            Origin::Archive => "archives",
+            Origin::Text => "sources",
+        };
+        #[allow(clippy::cast_precision_loss, reason = "a share in percent")]
+        let share = |n: usize| n as f64 / self.recorded.max(1) as f64 * 100.0;
+        format!(
+            "{} of {of}: {} of {} recorded texts equal ({:.1} %), {} renumbered ({:.1} %)",
+            kind.key(),
+            self.exact,
+            self.recorded,
+            share(self.exact),
+            self.renumbered,
+            share(self.renumbered),
+        )
+    }
+}
+
+fn count_text(
+    name: &str,
+    origin: Origin,
+    text: &TextMatch,
+    args: &CheckArgs,
+    tally: &mut Tally,
+    output: &mut Output<'_>,
+) {
+    let matches = tally.texts.entry((origin, text.kind)).or_default();
+    matches.recorded += 1;
+    matches.exact += usize::from(text.is_exact);
+    matches.renumbered += usize::from(text.difference.is_none());
+    let Some(difference) = &text.difference else { return };
+    if args.json {
+        let difference = difference.trim_end();
+        tally.differences.push(serde_json::json!({"model": name, "text": text.kind.key(), "difference": difference}));
+    } else if args.verbose {
+        let difference = difference.trim_end().replace('\n', "\n    ");
+        let _ = writeln!(output.out, "differs: {name} {}\n    {difference}", text.kind.key());
+    }
 }
 
 fn tell(name: &str, report: &Report, args: &CheckArgs, tally: &mut Tally, output: &mut Output<'_>) {

@@ -122,7 +122,7 @@ fn untyped(names: &IndexVec<ValueId, String>, values: &[ValueId]) -> String {
     values.iter().map(|&id| format!("%{}", names[id])).collect::<Vec<_>>().join(", ")
 }
 
-fn attributes(graph: &Graph, node: &Node, out: &mut String) {
+pub(super) fn attributes(graph: &Graph, node: &Node, out: &mut String) {
     let ty = node.outputs.first().map(|&id| &graph.values[id].ty);
     let mut n_printed = 0;
     for (key, attr) in &node.attrs {
@@ -187,26 +187,38 @@ fn names(graph: &Graph) -> IndexVec<ValueId, String> {
 }
 
 /// Every value that prints as a definition, in the order of the text.
-fn in_order(graph: &Graph) -> Vec<ValueId> {
+pub(super) fn in_order(graph: &Graph) -> Vec<ValueId> {
+    let mut order = Vec::new();
+    walk(graph, |values, _| order.extend(values));
+    order
+}
+
+/// Every node, in the order of the text.
+pub(super) fn nodes_in_order(graph: &Graph) -> Vec<NodeId> {
+    let mut order = Vec::new();
+    walk(graph, |_, node| order.extend(node));
+    order
+}
+
+/// Visits what blocks and nodes define, in the order of the text.
+fn walk<'g>(graph: &'g Graph, mut visit: impl FnMut(&'g [ValueId], Option<NodeId>)) {
     enum Step {
         Node(NodeId),
         Block(BlockId),
     }
-    let mut order = Vec::new();
     let mut steps = vec![Step::Block(graph.top)];
     while let Some(step) = steps.pop() {
         match step {
             Step::Node(id) => {
                 let node = &graph.nodes[id];
-                order.extend(&node.outputs);
+                visit(&node.outputs, Some(id));
                 steps.extend(node.blocks.iter().rev().map(|&block| Step::Block(block)));
             }
             Step::Block(id) => {
                 let block = &graph.blocks[id];
-                order.extend(&block.params);
+                visit(&block.params, None);
                 steps.extend(block.nodes.iter().rev().map(|&node| Step::Node(node)));
             }
         }
     }
-    order
 }

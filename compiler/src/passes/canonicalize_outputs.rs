@@ -3,14 +3,11 @@
 //! Code prints in one way only, however the front end found what branches assign.
 
 use super::{Changed, edit};
-use crate::ir::{Graph, NodeId, ValueDef, ValueId};
-use std::collections::HashMap;
+use crate::ir::{Graph, NodeId, ValueDef, ValueId, first_uses};
 
 /// Reorders the outputs of every node with blocks.
 pub fn run(graph: &mut Graph) -> Changed {
-    let mut first: HashMap<ValueId, usize> = HashMap::new();
-    let mut place = 0;
-    visit(graph, graph.top, &mut first, &mut place);
+    let first = first_uses(graph);
     let mut changed = false;
     let ids: Vec<NodeId> = edit::nodes(graph).into_iter().map(|(_, id)| id).collect();
     for id in ids {
@@ -52,21 +49,4 @@ pub fn run(graph: &mut Graph) -> Changed {
         }
     }
     changed
-}
-
-/// Numbers the first use of each value in order of the text.
-fn visit(graph: &Graph, block: crate::ir::BlockId, first: &mut HashMap<ValueId, usize>, place: &mut usize) {
-    for &id in &graph.blocks[block].nodes {
-        for &input in &graph.nodes[id].inputs {
-            *place += 1;
-            first.entry(input).or_insert(*place);
-        }
-        for &inner in &graph.nodes[id].blocks {
-            visit(graph, inner, first, place);
-        }
-    }
-    for &value in &graph.blocks[block].returns {
-        *place += 1;
-        first.entry(value).or_insert(*place);
-    }
 }

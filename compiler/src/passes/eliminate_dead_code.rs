@@ -9,6 +9,15 @@ use std::collections::HashMap;
 
 /// Removes dead nodes and dead outputs.
 pub fn run(graph: &mut Graph) -> Changed {
+    eliminate(graph, false)
+}
+
+/// Like [`run`], but what a loop carries from round to round stays if the loop reads it at all, as in PyTorch's compiler.
+pub fn run_as_scripted(graph: &mut Graph) -> Changed {
+    eliminate(graph, true)
+}
+
+fn eliminate(graph: &mut Graph, keeps_carried: bool) -> Changed {
     let all = edit::nodes(graph);
     let mut live = Live {
         graph,
@@ -18,6 +27,16 @@ pub fn run(graph: &mut Graph) -> Changed {
         owner: all.iter().flat_map(|&(_, node)| graph.nodes[node].blocks.iter().map(move |&b| (b, node))).collect(),
         pending: Vec::new(),
     };
+    if keeps_carried {
+        let read = edit::use_counts(graph);
+        for &(_, id) in all.iter().filter(|&&(_, id)| graph.nodes[id].is("prim::Loop")) {
+            let body = &graph.blocks[graph.nodes[id].blocks[0]];
+            let carried = body.params.iter().zip(&body.returns).skip(1);
+            let is_made = |value: ValueId| matches!(graph.values[value].def, ValueDef::Output(..));
+            let kept = carried.filter(|&(&param, &next)| read[param] > 0 && is_made(next));
+            live.pending.extend(kept.map(|(_, &next)| next));
+        }
+    }
     live.pending.extend(graph.blocks[graph.top].returns.iter().copied());
     for &(_, id) in &all {
         if effects::is_kept(&graph.nodes[id]) {

@@ -52,7 +52,8 @@ impl Computation {
     /// The value; `None` where it cannot be computed when compiling, or computing it raises an exception.
     pub fn run(mut self, value: ValueId) -> Option<IValue> {
         let top = self.graph.top;
-        let result = self.graph.values[value].ty.clone();
+        let ty = self.graph.values[value].ty.clone();
+        let result = ty.clone();
         self.graph.blocks[top].returns = vec![value];
         let class = Class {
             name: CLASS.into(),
@@ -74,7 +75,7 @@ impl Computation {
         let request = Request::new("forward", Vec::new());
         let program = lower::lower(&module, &[request]).ok()?;
         let model = eval::load(Arc::new(program)).ok()?;
-        from_runtime(&model.call("forward", &[]).ok()?)
+        Some(typed(from_runtime(&model.call("forward", &[]).ok()?)?, &ty))
     }
 }
 
@@ -92,6 +93,17 @@ pub fn node(graph: &Graph, id: NodeId) -> Option<IValue> {
         computation.graph.nodes[copy].attrs.clone_from(&node.attrs);
     }
     computation.run(value)
+}
+
+/// A value as one of this type, where the runtime has one form for two: devices are text there.
+fn typed(value: IValue, ty: &Type) -> IValue {
+    match (value, ty) {
+        (IValue::Str(text), Type::Device) => IValue::Device(text),
+        (IValue::Tuple(items), Type::Tuple(types)) => {
+            IValue::Tuple(items.iter().zip(types.iter()).map(|(item, ty)| typed(item.clone(), ty)).collect())
+        }
+        (value, _) => value,
+    }
 }
 
 fn from_runtime(value: &Value) -> Option<IValue> {

@@ -8,7 +8,7 @@ use super::{
     eliminate_dead_code, fold_convolutions, freeze_attributes, inline, lower_simple_tuples, peephole, remove_dropout,
 };
 use crate::diag::{self, Diagnostic, Result};
-use crate::ir::{Graph, Module, verify};
+use crate::ir::{Function, Graph, Module, verify};
 use crate::types::IValue;
 
 /// Most rounds of rewriting until nothing changes; a graph that still changes then is left as it is.
@@ -17,21 +17,27 @@ const MAX_ROUNDS: usize = 16;
 /// Stack of the thread that runs passes.
 const STACK_BYTES: usize = 1 << 30;
 
-/// The graph of a method of the root without calls.
+/// The graph of a method of the root without calls, and otherwise as it is.
 ///
 /// # Errors
 /// A user error if there is no such method.
 pub fn inlined(module: &Module, method: &str) -> Result<Graph> {
-    on_large_stack(|| inline_method(module, method))
+    inlined_function(module, method_function(module, method)?)
 }
 
-fn inline_method(module: &Module, method: &str) -> Result<Graph> {
-    let mut graph = method_graph(module, method)?;
+/// The graph of a function without calls.
+///
+/// # Errors
+/// Only internal ones.
+pub fn inlined_function(module: &Module, function: &Function) -> Result<Graph> {
+    on_large_stack(|| Ok(without_calls(module, function.graph.clone())))
+}
+
+fn without_calls(module: &Module, mut graph: Graph) -> Graph {
     checked("inline", &mut graph, |g| inline::run(g, module));
     // The callees brought their own constants.
     checked("constant_pooling", &mut graph, constant_pooling::run);
-    checked("eliminate_dead_code", &mut graph, eliminate_dead_code::run);
-    Ok(graph)
+    graph
 }
 
 /// The graph of a method of the root with unchanging attributes as constants and everything that follows from them.
@@ -49,7 +55,8 @@ fn freeze_method(module: &Module, method: &str) -> Result<Graph> {
              freezing.",
         ));
     }
-    let mut graph = inline_method(module, method)?;
+    let mut graph = without_calls(module, method_function(module, method)?.graph.clone());
+    checked("eliminate_dead_code", &mut graph, eliminate_dead_code::run);
     let mut written = freeze_attributes::Written::default();
     written.add(&graph, &module.root);
     checked("freeze_attributes", &mut graph, |g| freeze_attributes::run(g, &module.root, &written));
@@ -78,11 +85,11 @@ pub fn scripted(module: &mut Module) -> Result<()> {
             // First, as tuples hide what is constant.
             checked("lower_simple_tuples", graph, lower_simple_tuples::run);
             // Before folding, so that dead branches' leftovers cost no evaluation.
-            checked("eliminate_dead_code", graph, eliminate_dead_code::run);
+            checked("eliminate_dead_code", graph, eliminate_dead_code::run_as_scripted);
             for _ in 0..MAX_ROUNDS {
                 let changed =
                     checked("constant_propagation", graph, |g| constant_propagation::run(g, Options::default()));
-                checked("eliminate_dead_code", graph, eliminate_dead_code::run);
+                checked("eliminate_dead_code", graph, eliminate_dead_code::run_as_scripted);
                 if !changed {
                     break;
                 }
@@ -118,10 +125,9 @@ fn simplify(graph: &mut Graph) {
     }
 }
 
-fn method_graph(module: &Module, method: &str) -> Result<Graph> {
+fn method_function<'m>(module: &'m Module, method: &str) -> Result<&'m Function> {
     let function = module.method(&module.root.class, method);
-    let missing = || Diagnostic::user(format!("the model has no method '{method}'"));
-    Ok(function.ok_or_else(missing)?.graph.clone())
+    function.ok_or_else(|| Diagnostic::user(format!("the model has no method '{method}'")))
 }
 
 fn checked(pass: &str, graph: &mut Graph, run: impl FnOnce(&mut Graph) -> Changed) -> Changed {

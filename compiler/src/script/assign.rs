@@ -4,6 +4,7 @@ use super::function::Emitter;
 use super::ssa::{Binding, V};
 use super::sugar::Sugared;
 use crate::diag::Result;
+use crate::ir::ValueDef;
 use crate::syntax::ast::{BinaryOp, Expr, ExprKind, TextRange};
 use crate::types::Type;
 use std::sync::Arc;
@@ -23,7 +24,11 @@ impl Emitter<'_, '_> {
             if matches!(target.kind, ExprKind::Tuple(_) | ExprKind::List(_)) {
                 self.check_unpacked(&made, value.range)?;
             }
-            self.assign(target, made.clone())?;
+            match (&target.kind, &value.kind) {
+                // What one variable holds does not take the name of the next.
+                (ExprKind::Name(name), ExprKind::Name(_)) => self.bind_name(name, made.clone(), target.range, false)?,
+                _ => self.assign(target, made.clone())?,
+            }
         }
         Ok(())
     }
@@ -78,12 +83,18 @@ impl Emitter<'_, '_> {
     pub(crate) fn assign(&mut self, target: &Expr, value: Sugared) -> Result<()> {
         let range = target.range;
         match &target.kind {
-            ExprKind::Name(name) => self.assign_name(name, value, range),
+            ExprKind::Name(name) => self.bind_name(name, value, range, true),
             ExprKind::Tuple(targets) | ExprKind::List(targets) => {
                 if let [Expr { kind: ExprKind::Starred(_), range }] = targets.as_slice() {
                     return Err(self.error(*range, LONE_STAR));
                 }
                 let star = targets.iter().position(|t| matches!(t.kind, ExprKind::Starred(_)));
+                if let Sugared::Row(items) = &value
+                    && star.is_none()
+                    && items.len() == targets.len()
+                {
+                    return targets.iter().zip(items).try_for_each(|(target, item)| self.assign(target, item.clone()));
+                }
                 let items = self.unpack(value, targets.len(), star.is_some(), range)?;
                 let n_rest = (items.len() + 1).saturating_sub(targets.len());
                 let mut items = items.into_iter();
@@ -113,10 +124,11 @@ impl Emitter<'_, '_> {
         }
     }
 
-    fn assign_name(&mut self, name: &Arc<str>, value: Sugared, range: TextRange) -> Result<()> {
+    /// Makes a name mean the value, which is called so if it `is_new` and made in this block.
+    fn bind_name(&mut self, name: &Arc<str>, value: Sugared, range: TextRange, is_new: bool) -> Result<()> {
         let value = match value {
             Sugared::Value(value) => value,
-            multi @ Sugared::Multi(..) => self.value_of(multi, range)?,
+            several @ (Sugared::Multi(..) | Sugared::Row(_)) => self.value_of(several, range)?,
             other => {
                 self.scope.set(Arc::clone(name), Some(Binding::Sugar(other)));
                 return Ok(());
@@ -134,9 +146,22 @@ impl Emitter<'_, '_> {
                 ),
             ));
         }
-        self.name_value(&value, name);
+        if is_new && self.is_made_here(&value) {
+            self.name_value(&value, name);
+        }
         self.scope.set(Arc::clone(name), Some(Binding::Value { value, is_refined: false }));
         Ok(())
+    }
+
+    /// Whether the present block defines the value. A constant may stand anywhere.
+    fn is_made_here(&self, value: &V) -> bool {
+        match self.graph.values[value.id].def {
+            ValueDef::Param(block, _) => block == self.block,
+            ValueDef::Output(node, _) => {
+                self.graph.nodes[node].is("prim::Constant")
+                    || self.graph.blocks[self.block].nodes.iter().rev().any(|&other| other == node)
+            }
+        }
     }
 
     /// Gives the SSA value the name it is assigned to, unless it has one.

@@ -62,7 +62,10 @@ impl Emitter<'_, '_> {
                             ty,
                             range,
                         );
-                        self.graph.values[made.id].name.get_or_insert_with(|| Arc::clone(name));
+                        // A name of digits alone would be no name but a number.
+                        let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+                        let called = if is_number { format!("_{name}").into() } else { Arc::clone(name) };
+                        self.graph.values[made.id].name.get_or_insert(called);
                         return Ok(Sugared::Value(made));
                     }
                     if let Some(constant) = declared.class.constants.get(name).cloned() {

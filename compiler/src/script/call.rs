@@ -78,6 +78,7 @@ impl Emitter<'_, '_> {
                 Err(self.error(range, format!("Unknown type name '{name}'")).note("cannot call a Class Namespace"))
             }
             Sugared::Multi(..)
+            | Sugared::Row(_)
             | Sugared::Builtins(_)
             | Sugared::Constants
             | Sugared::Closure(_)
@@ -96,8 +97,8 @@ impl Emitter<'_, '_> {
         let code = match elem {
             Type::Int => 0,
             Type::Float => 1,
-            Type::Complex => 2,
-            Type::Bool => 3,
+            Type::Bool => 2,
+            Type::Complex => 3,
             other => {
                 return Err(self.error(
                     range,

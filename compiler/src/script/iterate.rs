@@ -93,9 +93,9 @@ impl Emitter<'_, '_> {
     }
 
     /// The items, if their number is known from the types.
-    pub(crate) fn unrolled(&mut self, items: &Iterable, range: TextRange) -> Result<Option<Vec<V>>> {
+    pub(crate) fn unrolled(&mut self, items: &Iterable, range: TextRange) -> Result<Option<Vec<Sugared>>> {
         Ok(match items {
-            Iterable::Fixed(values) => Some(values.clone()),
+            Iterable::Fixed(values) => Some(values.iter().cloned().map(Sugared::Value).collect()),
             Iterable::Enumerate(inner, start) => match self.unrolled(inner, range)? {
                 None => None,
                 Some(values) => {
@@ -105,7 +105,7 @@ impl Emitter<'_, '_> {
                     let mut all = Vec::with_capacity(values.len());
                     for (value, at) in values.into_iter().zip(start..) {
                         let at = self.int(at, range);
-                        all.push(self.tuple(vec![at, value], range));
+                        all.push(Sugared::Row(vec![Sugared::Value(at), value]));
                     }
                     Some(all)
                 }
@@ -119,11 +119,8 @@ impl Emitter<'_, '_> {
                     }
                 }
                 let n = columns.iter().map(Vec::len).min().unwrap_or(0);
-                let rows = (0..n).map(|at| {
-                    let row = columns.iter().map(|column| column[at].clone()).collect();
-                    self.tuple(row, range)
-                });
-                Some(rows.collect())
+                let row = |at: usize| Sugared::Row(columns.iter().map(|column| column[at].clone()).collect());
+                Some((0..n).map(row).collect())
             }
             Iterable::Range(..) | Iterable::Count(_) | Iterable::Items(_) => None,
         })
@@ -192,16 +189,14 @@ impl Emitter<'_, '_> {
                     self.builtin_value("aten::__derive_index", vec![index.clone(), start.clone(), one], range)?
                 };
                 let item = self.iterable_item(inner, index, range)?;
-                let item = self.value_of(item, range)?;
-                Sugared::Value(self.tuple(vec![at, item], range))
+                Sugared::Row(vec![Sugared::Value(at), item])
             }
             Iterable::Zip(parts) => {
                 let mut row = Vec::with_capacity(parts.len());
                 for part in parts {
-                    let item = self.iterable_item(part, index, range)?;
-                    row.push(self.value_of(item, range)?);
+                    row.push(self.iterable_item(part, index, range)?);
                 }
-                Sugared::Value(self.tuple(row, range))
+                Sugared::Row(row)
             }
         })
     }
@@ -210,6 +205,7 @@ impl Emitter<'_, '_> {
     pub(crate) fn n_unpacked(&self, value: &Sugared, range: TextRange) -> Result<usize> {
         match value {
             Sugared::Multi(values, _) => Ok(values.len()),
+            Sugared::Row(items) => Ok(items.len()),
             Sugared::Value(V { ty: Type::Tuple(items), .. }) => Ok(items.len()),
             Sugared::Value(V { ty: Type::NamedTuple(named), .. }) => Ok(named.fields.len()),
             _ => Err(self.error(range, "cannot statically infer the expected size of a list in this context")),

@@ -4,7 +4,6 @@ use super::assign::is_meaningful;
 use super::exits::Flow;
 use super::function::Emitter;
 use super::ssa::{Binding, V};
-use super::sugar::Sugared;
 use crate::diag::Result;
 use crate::ir::OpName;
 use crate::syntax::ast::{self, Expr, ExprKind, File, StmtId, StmtKind, TextRange};
@@ -25,7 +24,7 @@ impl Emitter<'_, '_> {
         let items = self.iterable(iter)?;
         if let Some(items) = self.unrolled(&items, iter.range)? {
             for item in items {
-                self.assign(target, Sugared::Value(item))?;
+                self.assign(target, item)?;
                 let flow = self.stmts(body)?;
                 if flow != Flow::Falls {
                     return Err(self.unsupported(
@@ -202,7 +201,7 @@ impl Emitter<'_, '_> {
             self.scope.open();
             let mut made = Vec::new();
             for item in items {
-                self.assign(&generator.target, Sugared::Value(item))?;
+                self.assign(&generator.target, item)?;
                 made.push(self.expr(element)?);
             }
             self.scope.close();

@@ -193,7 +193,7 @@ impl Emitter<'_, '_> {
             return Err(self.unsupported(range, "leaving a `with` early"));
         }
         for object in entered.into_iter().rev() {
-            self.prim("prim::Exit", &[&object], Type::None, range);
+            self.prim("prim::Exit", &[&object], Type::tensor(), range);
         }
         Ok(flow)
     }

@@ -16,6 +16,8 @@ pub(crate) enum Sugared {
     Value(V),
     /// The results of an operator with several (or no) results, with their field names.
     Multi(Vec<V>, Vec<Arc<str>>),
+    /// Values side by side that are no tuple yet: the item of an `enumerate` or `zip`.
+    Row(Vec<Sugared>),
     /// A module of builtins: `torch`, `torch.jit`, `math`, `ops`, `ops.NS`.
     Builtins(Arc<str>),
     /// A part of a qualified name: `__torch__.a`.
@@ -98,6 +100,10 @@ impl Emitter<'_, '_> {
             Sugared::Multi(mut values, _) if values.len() == 1 => return Ok(values.remove(0)),
             Sugared::Multi(values, _) if values.is_empty() => return Ok(self.none(range)),
             Sugared::Multi(values, _) => return Ok(self.tuple(values, range)),
+            Sugared::Row(items) => {
+                let items = items.into_iter().map(|item| self.value_of(item, range)).collect::<Result<_>>()?;
+                return Ok(self.tuple(items, range));
+            }
             Sugared::Item(Item::Function(name)) => return Ok(self.function_constant(&name, range)),
             Sugared::Builtins(_) | Sugared::Namespace(_) => "a Class Namespace",
             Sugared::Constants => "the constant table",
@@ -141,6 +147,10 @@ impl Emitter<'_, '_> {
     pub(crate) fn attribute(&mut self, object: Sugared, name: &Arc<str>, range: TextRange) -> Result<Sugared> {
         match object {
             Sugared::Value(value) => self.value_attribute(value, name, range),
+            row @ Sugared::Row(_) => {
+                let value = self.value_of(row, range)?;
+                self.value_attribute(value, name, range)
+            }
             Sugared::Multi(values, names) => match names.iter().position(|field| field == name) {
                 Some(at) => Ok(Sugared::Value(values[at].clone())),
                 None => Err(self.error(range, format!("tuple has no attribute or method '{name}'"))),
