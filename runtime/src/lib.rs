@@ -28,6 +28,7 @@ pub mod object;
 pub mod pool;
 pub mod random;
 pub mod routines;
+pub mod strings;
 pub mod task;
 #[cfg(test)]
 mod task_tests;

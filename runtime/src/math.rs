@@ -7,7 +7,28 @@ mod c {
     unsafe extern "C" {
         pub(super) safe fn erf(x: f64) -> f64;
         pub(super) safe fn erfc(x: f64) -> f64;
+        pub(super) safe fn tgamma(x: f64) -> f64;
+        pub(super) safe fn ldexp(x: f64, exponent: i32) -> f64;
+        pub(super) fn frexp(x: f64, exponent: *mut i32) -> f64;
     }
+}
+
+/// The gamma function.
+pub(crate) fn gamma(x: f64) -> f64 {
+    c::tgamma(x)
+}
+
+/// `x * 2^exponent`.
+pub(crate) fn ldexp(x: f64, exponent: i64) -> f64 {
+    c::ldexp(x, exponent.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32)
+}
+
+/// Mantissa, of magnitude 0.5 to 1, and exponent.
+pub(crate) fn frexp(x: f64) -> (f64, i64) {
+    let mut exponent = 0;
+    // SAFETY: the pointer is to a local.
+    let mantissa = unsafe { c::frexp(x, &raw mut exponent) };
+    (mantissa, i64::from(exponent))
 }
 
 /// The inverse of the error function on [-1, 1]: a rough closed form (Winitzki's), then Halley steps; a few ulp of `f64`.

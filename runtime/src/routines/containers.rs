@@ -6,7 +6,7 @@ use crate::abi::Status;
 use crate::error::{Error, Result};
 use crate::object::{Body, Item, ObjectRef};
 
-fn wrong() -> Error {
+pub(super) fn wrong() -> Error {
     Error::new(Status::Internal, "a routine got an object of another kind")
 }
 

@@ -2,9 +2,10 @@
 
 use super::{Call, raise};
 use crate::error::Result;
+use crate::math;
 use crate::object::{Body, Item};
 
-/// `number_text(form, number)`: `form` is the code of a letter, `x`, `o` or `b` of integers, `f`, `e` or `g` of floats.
+/// `number_text(form, number)`: `form` is the code of a letter, `x`, `o` or `b` of integers, `f` or `e` of floats.
 pub(super) fn number_text(call: &mut Call<'_>) -> Result<()> {
     let form = u8::try_from(call.int(0)?).map_or('?', char::from);
     let text = match form {
@@ -25,36 +26,37 @@ pub(super) fn number_text(call: &mut Call<'_>) -> Result<()> {
     call.ret_text(text)
 }
 
-/// A float as C's `%f`, `%e` and `%g` print it, with 6 digits.
+/// A float as C's `%f` and `%e` print it, with 6 digits.
 fn printf(form: char, x: f64) -> String {
     if !x.is_finite() {
         return if x.is_nan() { "nan".into() } else { if x < 0.0 { "-inf" } else { "inf" }.into() };
     }
-    let scientific = |digits: usize| {
-        let text = format!("{x:.digits$e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        (mantissa.to_owned(), exponent.parse::<i32>().unwrap_or(0))
-    };
-    let exponent_text = |exponent: i32| format!("e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs());
-    let trimmed = |text: &str| {
-        let zeros = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text };
-        zeros.to_owned()
-    };
-    match form {
-        'e' => {
-            let (mantissa, exponent) = scientific(6);
-            mantissa + &exponent_text(exponent)
-        }
-        'g' => {
-            let (mantissa, exponent) = scientific(5);
-            if (-4..6).contains(&exponent) {
-                trimmed(&format!("{x:.*}", usize::try_from(5 - exponent).unwrap_or(0)))
-            } else {
-                trimmed(&mantissa) + &exponent_text(exponent)
-            }
-        }
-        _ => format!("{x:.6}"),
+    if form != 'e' {
+        return format!("{x:.6}");
     }
+    let text = format!("{x:.6e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+}
+
+/// `gamma(x)`
+pub(super) fn gamma(call: &mut Call<'_>) -> Result<()> {
+    let value = math::gamma(call.float(0)?);
+    call.ret_float(value)
+}
+
+/// `ldexp(x, exponent)`
+pub(super) fn ldexp(call: &mut Call<'_>) -> Result<()> {
+    let value = math::ldexp(call.float(0)?, call.int(1)?);
+    call.ret_float(value)
+}
+
+/// `frexp(x)`: mantissa and exponent.
+pub(super) fn frexp(call: &mut Call<'_>) -> Result<()> {
+    let (mantissa, exponent) = math::frexp(call.float(0)?);
+    call.ret_item(0, Item::Float(mantissa))?;
+    call.ret_item(1, Item::Int(exponent))
 }
 
 /// `hash(item)`: of integers themselves, of floats and text what the C++ library of GCC computes.
@@ -107,8 +109,7 @@ mod tests {
     #[test]
     fn floats_print_as_in_c() {
         assert_eq!(printf('e', 1.0), "1.000000e+00");
-        assert_eq!(printf('g', 0.0001), "0.0001");
-        assert_eq!(printf('g', 1e20), "1e+20");
+        assert_eq!(printf('e', -1.5e-7), "-1.500000e-07");
         assert_eq!(printf('f', 2.5), "2.500000");
     }
 }

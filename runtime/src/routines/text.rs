@@ -1,10 +1,12 @@
 //! Strings, printing and the text of values.
 
+use super::containers::wrong;
 use super::print_tensor::write_tensor;
 use super::{Call, raise};
 use crate::error::Result;
 use crate::log::Level;
 use crate::object::{Body, Item};
+use crate::strings::{self, Answer, METHODS};
 use crate::tensor::{Dtype, Tensor};
 use std::fmt::Write as _;
 
@@ -216,44 +218,31 @@ pub(super) fn str_format(call: &mut Call<'_>) -> Result<()> {
     call.ret_text(out)
 }
 
-/// Position of the first occurrence.
-fn find_bytes(text: &[u8], part: &[u8]) -> Option<usize> {
-    if part.is_empty() { Some(0) } else { text.windows(part.len()).position(|window| window == part) }
-}
-
-pub(super) fn str_find(call: &mut Call<'_>) -> Result<()> {
-    let at = find_bytes(&call.bytes(0)?, &call.bytes(1)?);
-    call.ret_int(at.map_or(-1, |at| at as i64))
-}
-
-pub(super) fn str_contains(call: &mut Call<'_>) -> Result<()> {
-    let found = find_bytes(&call.bytes(0)?, &call.bytes(1)?).is_some();
-    call.ret_bool(found)
-}
-
-pub(super) fn str_startswith(call: &mut Call<'_>) -> Result<()> {
-    let starts = call.bytes(0)?.starts_with(&call.bytes(1)?);
-    call.ret_bool(starts)
-}
-
-pub(super) fn str_endswith(call: &mut Call<'_>) -> Result<()> {
-    let ends = call.bytes(0)?.ends_with(&call.bytes(1)?);
-    call.ret_bool(ends)
-}
-
-pub(super) fn str_lower(call: &mut Call<'_>) -> Result<()> {
-    let text = call.bytes(0)?.to_ascii_lowercase();
-    call.ret_text(text)
-}
-
-pub(super) fn str_upper(call: &mut Call<'_>) -> Result<()> {
-    let text = call.bytes(0)?.to_ascii_uppercase();
-    call.ret_text(text)
-}
-
-pub(super) fn str_strip(call: &mut Call<'_>) -> Result<()> {
-    let text = call.bytes(0)?.trim_ascii().to_vec();
-    call.ret_text(text)
+/// `str_method(number, nones, text, arguments...)`: the method of strings with this number; `nones` has a bit for each argument,
+/// the text being the first, that is `None`.
+pub(super) fn str_method(call: &mut Call<'_>) -> Result<()> {
+    let (number, nones) = (call.int(0)?, call.int(1)?);
+    let method = usize::try_from(number).ok().and_then(|number| METHODS.get(number)).ok_or_else(wrong)?;
+    let items: Vec<Item> = (2..call.n_args()).map(|at| call.item(at)).collect::<Result<_>>()?;
+    let argument = |(at, item)| match item {
+        _ if nones >> at & 1_i64 == 1 => Ok(strings::Arg::None),
+        &Item::Int(value) => Ok(strings::Arg::Int(value)),
+        &Item::Bool(value) => Ok(strings::Arg::Int(i64::from(value))),
+        Item::Object(object) => match object.body() {
+            Body::Str(bytes) => Ok(strings::Arg::Text(bytes)),
+            _ => Err(wrong()),
+        },
+        Item::None | Item::Float(_) | Item::Complex(..) => Err(wrong()),
+    };
+    let args: Vec<strings::Arg<'_>> = (0_i64..).zip(&items).map(argument).collect::<Result<_>>()?;
+    let texts = |parts: Vec<Vec<u8>>| parts.into_iter().map(|part| Item::from(Body::Str(part))).collect();
+    match (method.run)(strings::Args(&args))? {
+        Answer::Text(text) => call.ret_text(text),
+        Answer::Int(value) => call.ret_int(value),
+        Answer::Bool(value) => call.ret_bool(value),
+        Answer::List(parts) => call.ret_body(Body::List(texts(parts))),
+        Answer::Triple(parts) => call.ret_body(Body::Tuple(texts(parts.into()))),
+    }
 }
 
 /// `str_join(separator, list)`
@@ -272,72 +261,19 @@ pub(super) fn str_join(call: &mut Call<'_>) -> Result<()> {
     call.ret_text(out)
 }
 
-/// `str_split(text, separator)`; without separator at white space.
-pub(super) fn str_split(call: &mut Call<'_>) -> Result<()> {
-    let text = call.bytes(0)?;
-    let mut parts = Vec::new();
-    if call.n_args() < 2 || matches!(call.item(1)?, Item::None) {
-        parts.extend(text.split(u8::is_ascii_whitespace).filter(|part| !part.is_empty()).map(<[u8]>::to_vec));
-    } else {
-        let separator = call.bytes(1)?;
-        if separator.is_empty() {
-            return raise("ValueError", "empty separator");
-        }
-        let mut rest = &text[..];
-        while let Some(at) = find_bytes(rest, &separator) {
-            parts.push(rest[..at].to_vec());
-            rest = &rest[at + separator.len()..];
-        }
-        parts.push(rest.to_vec());
-    }
-    call.ret_body(Body::List(parts.into_iter().map(|part| Item::from(Body::Str(part))).collect()))
-}
-
-/// `str_replace(text, old, new)`
-pub(super) fn str_replace(call: &mut Call<'_>) -> Result<()> {
-    let (text, old, new) = (call.bytes(0)?, call.bytes(1)?, call.bytes(2)?);
-    let mut out = Vec::new();
-    let mut rest = &text[..];
-    while let Some(at) = find_bytes(rest, &old).filter(|_| !old.is_empty()) {
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(&new);
-        rest = &rest[at + old.len()..];
-    }
-    out.extend_from_slice(rest);
-    call.ret_text(out)
-}
-
-pub(super) fn str_ord(call: &mut Call<'_>) -> Result<()> {
-    match call.bytes(0)?[..] {
-        [byte] => call.ret_int(i64::from(byte)),
-        ref text => {
-            let message = format!("String for ord() must be 1 character, got {} characters", text.len());
-            raise("RuntimeError", message)
-        }
-    }
-}
-
 pub(super) fn str_chr(call: &mut Call<'_>) -> Result<()> {
-    match u8::try_from(call.int(0)?) {
-        Ok(byte) => call.ret_text([byte]),
-        Err(_) => raise("RuntimeError", "chr() arg not in range(256)"),
-    }
+    let text = strings::chr(call.int(0)?)?;
+    call.ret_text(text)
 }
 
 pub(super) fn str_to_int(call: &mut Call<'_>) -> Result<()> {
-    let text = String::from_utf8_lossy(&call.bytes(0)?).into_owned();
-    match text.trim().parse() {
-        Ok(value) => call.ret_int(value),
-        Err(_) => raise("RuntimeError", format!("invalid literal for int() with base 10: '{text}'")),
-    }
+    let number = strings::to_int(&call.bytes(0)?)?;
+    call.ret_int(number)
 }
 
 pub(super) fn str_to_float(call: &mut Call<'_>) -> Result<()> {
-    let text = String::from_utf8_lossy(&call.bytes(0)?).into_owned();
-    match text.trim().parse() {
-        Ok(value) => call.ret_float(value),
-        Err(_) => raise("RuntimeError", format!("could not convert string to float: '{text}'")),
-    }
+    let number = strings::to_float(&call.bytes(0)?)?;
+    call.ret_float(number)
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::hypot", lower: |b, a| float_binary(b, a, hypot) },
     OpDef { name: "aten::logaddexp", lower: |b, a| float_binary(b, a, logaddexp) },
     OpDef { name: "aten::logaddexp2", lower: |b, a| float_binary(b, a, logaddexp2) },
+    OpDef { name: "aten::ldexp.Tensor", lower: |b, a| float_binary(b, a, ldexp) },
     OpDef { name: "aten::xlogy", lower: |b, a| float_binary(b, a, xlogy) },
     OpDef { name: "aten::special_xlogy", lower: |b, a| float_binary(b, a, xlogy) },
     OpDef { name: "aten::heaviside", lower: heaviside },
@@ -440,6 +441,11 @@ fn unless_equal_infinities(k: &mut KernelBuilder<'_, '_>, x: ExprId, y: ExprId, 
     let is_equal = k.binary(BinaryOp::Eq, x, y);
     let both = k.and(is_inf, is_equal);
     k.select(both, x, other)
+}
+
+fn ldexp(k: &mut KernelBuilder<'_, '_>, x: ExprId, y: ExprId) -> ExprId {
+    let power = k.unary(UnaryOp::Exp2, y);
+    k.binary(BinaryOp::Mul, x, power)
 }
 
 /// `x * log(y)`: 0 where x is 0 and y is not NaN.

@@ -335,9 +335,7 @@ fn clear(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn copy(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if let Value::Str(_) = args.value(0)? {
-        let text = args.text(b, 0)?;
-        let letters = text.chars().map(|c| Value::text(&c.to_string())).collect();
-        return Ok(b.new_list(letters));
+        return super::strings::letters(b, args);
     }
     let (_, contents) = cell(b, args, 0)?;
     let copied = match contents {

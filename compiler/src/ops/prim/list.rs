@@ -9,6 +9,7 @@ use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::value::{Cell, CellId, RunTimeList, Value, int, known};
 use crate::types::DType;
+use aot_runtime::strings::slice_positions;
 
 /// The definitions of this family.
 pub const DEFS: &[OpDef] = &[
@@ -26,7 +27,11 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::index.list_bool", lower: index },
     OpDef { name: "aten::index.list_str", lower: index },
     OpDef { name: "aten::index.list_Tensor", lower: index },
-    OpDef { name: "aten::count", lower: count },
+    OpDef { name: "aten::count.int", lower: count },
+    OpDef { name: "aten::count.float", lower: count },
+    OpDef { name: "aten::count.bool", lower: count },
+    OpDef { name: "aten::count.str", lower: count },
+    OpDef { name: "aten::count.Tensor", lower: count },
     OpDef { name: "aten::remove", lower: remove },
     OpDef { name: "aten::eq.int_list", lower: |b, a| equal(b, a, false) },
     OpDef { name: "aten::eq.float_list", lower: |b, a| equal(b, a, false) },
@@ -160,28 +165,6 @@ fn slice(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let Some(chosen) = chosen else { return Err(b.user("slice step cannot be zero")) };
     let items = chosen.into_iter().map(|i| items[i].clone()).collect();
     Ok(b.new_list(items))
-}
-
-/// The positions Python's slice takes of a sequence; `None` for a step of 0.
-pub fn slice_positions(len: usize, start: Option<i64>, end: Option<i64>, step: i64) -> Option<Vec<usize>> {
-    let n = i64::try_from(len).ok()?;
-    // Going backwards the position before the first is a bound too.
-    let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
-    let clamp = |bound: i64| {
-        let moved = if bound < 0 { bound.saturating_add(n) } else { bound };
-        moved.clamp(low, high)
-    };
-    let (first, last) = if step > 0 { (low, high) } else { (high, low) };
-    let (mut at, end) = (start.map_or(first, clamp), end.map_or(last, clamp));
-    if step == 0 {
-        return None;
-    }
-    let mut positions = Vec::new();
-    while if step > 0 { at < end } else { at > end } {
-        positions.push(usize::try_from(at).ok()?);
-        at = at.saturating_add(step);
-    }
-    Some(positions)
 }
 
 fn concat(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

@@ -8,6 +8,7 @@ pub mod digest;
 pub mod list;
 pub mod order;
 pub mod scalar;
+pub mod strings;
 pub mod tensor_props;
 pub mod text;
 
@@ -27,5 +28,6 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("digest", digest::DEFS),
     ("dict", dict::DEFS),
     ("tensor_props", tensor_props::DEFS),
+    ("strings", strings::DEFS),
     ("text", text::DEFS),
 ];

@@ -1,7 +1,7 @@
 //! Numbers of the host: TorchScript's arithmetic on `int`, `float` and `bool`, folded where it is known.
 
 use crate::diag::Result;
-use crate::loops::{BinaryOp, Const, Operand, UnaryOp};
+use crate::loops::{Arg, BinaryOp, Const, Operand, UnaryOp, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
@@ -83,6 +83,7 @@ pub const UNARY_DEFS: &[OpDef] = unary_defs! {
     "aten::erf" => |b, a| float(b, a, UnaryOp::Erf),
     "aten::erfc" => |b, a| float(b, a, UnaryOp::Erfc),
     "aten::lgamma" => |b, a| float(b, a, UnaryOp::Lgamma),
+    "aten::gamma" => gamma,
     "aten::degrees" => |b, a| scaled(b, a, 180.0 / std::f64::consts::PI),
     "aten::radians" => |b, a| scaled(b, a, std::f64::consts::PI / 180.0),
 };
@@ -119,6 +120,9 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::__round_to_zero_floordiv.int", lower: truncated_quotient },
     OpDef { name: "aten::gcd.int", lower: gcd },
     OpDef { name: "aten::factorial.int", lower: factorial },
+    OpDef { name: "aten::ldexp", lower: ldexp },
+    OpDef { name: "aten::frexp", lower: frexp },
+    OpDef { name: "aten::modf", lower: modf },
     OpDef { name: "aten::isnan.float", lower: isnan },
     OpDef { name: "aten::isinf.float", lower: isinf },
     OpDef { name: "aten::isfinite.float", lower: isfinite },
@@ -309,6 +313,35 @@ fn factorial(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     }
     // Beyond 66 the wrapped product is 0 and stays so.
     Ok(Value::int((1..=n.min(66)).fold(1i64, i64::wrapping_mul)))
+}
+
+fn gamma(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = Arg::Scalar(args.float(b, 0)?);
+    Ok(Value::Float(Operand::Var(b.call("gamma", vec![x], &[VarType::Float])[0])))
+}
+
+fn ldexp(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let operands = vec![Arg::Scalar(args.float(b, 0)?), Arg::Scalar(args.int(b, 1)?)];
+    Ok(Value::Float(Operand::Var(b.call("ldexp", operands, &[VarType::Float])[0])))
+}
+
+fn frexp(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = Arg::Scalar(args.float(b, 0)?);
+    let parts = b.call("frexp", vec![x], &[VarType::Float, VarType::Int]);
+    Ok(Value::Tuple(vec![Value::Float(Operand::Var(parts[0])), Value::Int(Operand::Var(parts[1]))], None))
+}
+
+/// The fraction and the whole part, both with the number's sign.
+fn modf(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.float(b, 0)?;
+    let whole = b.unary(UnaryOp::Trunc, x.clone());
+    let rest = b.binary(BinaryOp::Sub, x.clone(), whole.clone());
+    // An infinite number has no fraction.
+    let size = b.unary(UnaryOp::Abs, x.clone());
+    let is_infinite = b.binary(BinaryOp::Eq, size, real(f64::INFINITY));
+    let rest = b.select(is_infinite, real(0.0), rest);
+    let fraction = b.binary(BinaryOp::Copysign, rest, x);
+    Ok(Value::Tuple(vec![Value::Float(fraction), Value::Float(whole)], None))
 }
 
 fn isnan(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

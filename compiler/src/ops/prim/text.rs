@@ -1,5 +1,6 @@
-//! Strings: folded where they are known, else objects that routines make.
+//! The text of values: what `str`, formatting, joining and printing show. Folded where all is known, else made by routines.
 
+use super::container::{object, raise};
 use crate::diag::Result;
 use crate::loops::{Arg, Const, Operand, UnaryOp, VarType};
 use crate::ops::OpDef;
@@ -8,6 +9,7 @@ use crate::ops::builder::Builder;
 use crate::ops::value::{Cell, Value, known, known_int};
 use crate::types::DType;
 use aot_runtime::routines::text::{print_complex, print_float};
+use aot_runtime::strings;
 
 /// The definitions of this family.
 pub const DEFS: &[OpDef] = &[
@@ -18,40 +20,12 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::add.str", lower: concat },
     OpDef { name: "aten::eq.str", lower: |b, a| equal(b, a, false) },
     OpDef { name: "aten::ne.str", lower: |b, a| equal(b, a, true) },
-    OpDef { name: "aten::lt.str", lower: |b, a| Ok(Value::bool(a.text(b, 0)? < a.text(b, 1)?)) },
-    OpDef { name: "aten::le.str", lower: |b, a| Ok(Value::bool(a.text(b, 0)? <= a.text(b, 1)?)) },
-    OpDef { name: "aten::gt.str", lower: |b, a| Ok(Value::bool(a.text(b, 0)? > a.text(b, 1)?)) },
-    OpDef { name: "aten::ge.str", lower: |b, a| Ok(Value::bool(a.text(b, 0)? >= a.text(b, 1)?)) },
-    OpDef { name: "aten::len.str", lower: |b, a| Ok(Value::int(count(a.text(b, 0)?.len()))) },
-    OpDef { name: "aten::__getitem__.str", lower: letter },
-    OpDef { name: "prim::StringIndex", lower: letter },
-    OpDef { name: "aten::slice.str", lower: slice },
-    OpDef { name: "aten::__contains__.str_in", lower: contains },
-    OpDef { name: "aten::split.str", lower: split },
     OpDef { name: "aten::join", lower: join },
-    OpDef { name: "aten::replace", lower: replace },
-    OpDef { name: "aten::find", lower: find },
-    OpDef { name: "aten::startswith", lower: |b, a| Ok(Value::bool(a.text(b, 0)?.starts_with(&*a.text(b, 1)?))) },
-    OpDef { name: "aten::endswith", lower: |b, a| Ok(Value::bool(a.text(b, 0)?.ends_with(&*a.text(b, 1)?))) },
-    OpDef { name: "aten::lower", lower: |b, a| Ok(Value::text(&a.text(b, 0)?.to_ascii_lowercase())) },
-    OpDef { name: "aten::upper", lower: |b, a| Ok(Value::text(&a.text(b, 0)?.to_ascii_uppercase())) },
-    OpDef { name: "aten::strip", lower: |b, a| strip(b, a, true, true) },
-    OpDef { name: "aten::lstrip", lower: |b, a| strip(b, a, true, false) },
-    OpDef { name: "aten::rstrip", lower: |b, a| strip(b, a, false, true) },
-    OpDef { name: "aten::isdigit", lower: |b, a| all(b, a, |c| c.is_ascii_digit()) },
-    OpDef { name: "aten::isalpha", lower: |b, a| all(b, a, |c| c.is_ascii_alphabetic()) },
-    OpDef { name: "aten::isalnum", lower: |b, a| all(b, a, |c| c.is_ascii_alphanumeric()) },
-    OpDef { name: "aten::isspace", lower: |b, a| all(b, a, |c| c.is_ascii_whitespace()) },
-    OpDef { name: "aten::ord", lower: ord },
     OpDef { name: "aten::chr", lower: chr },
     OpDef { name: "aten::hex", lower: |b, a| digits(b, a, 'x') },
     OpDef { name: "aten::oct", lower: |b, a| digits(b, a, 'o') },
     OpDef { name: "aten::bin", lower: |b, a| digits(b, a, 'b') },
 ];
-
-fn count(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
-}
 
 /// The text of a value that is known when compiling, as `str` gives it.
 pub fn constant_text(value: &Value) -> Option<String> {
@@ -228,7 +202,7 @@ fn percent_format(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
                 let value = known(o).map_or(0.0, Const::as_f64);
                 parts.push(Part::Text(format!("{value:.6}")));
             }
-            (Some(form @ ('f' | 'F' | 'e' | 'E' | 'g' | 'G')), Value::Float(o) | Value::Int(o)) => {
+            (Some(form @ ('f' | 'F' | 'e' | 'E')), Value::Float(o) | Value::Int(o)) => {
                 let number = b.cast(DType::F64, o.clone());
                 let text = formatted(b, form, number);
                 parts.push(Part::Value(Arg::Scalar(text)));
@@ -243,7 +217,7 @@ fn percent_format(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             (Some('c'), Value::Str(Operand::Str(_))) => {
                 return Err(b.user("%c requires an int or char for string format"));
             }
-            (Some(form @ ('d' | 'i' | 'f' | 'F' | 'e' | 'E' | 'g' | 'G' | 'c')), other) => {
+            (Some(form @ ('d' | 'i' | 'f' | 'F' | 'e' | 'E' | 'c')), other) => {
                 let found = other.kind();
                 return Err(b.user(format!("%{form} requires a number for string format, but got {found}")));
             }
@@ -291,48 +265,13 @@ fn equal(b: &mut Builder<'_>, args: &Args<'_>, negated: bool) -> Result<Value> {
     Ok(Value::Bool(if negated { b.unary(UnaryOp::Not, is) } else { is }))
 }
 
-fn letter(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let text = args.text(b, 0)?;
-    let index = args.known_int(b, 1)?;
-    let at = if index < 0 { index + count(text.len()) } else { index };
-    let found = usize::try_from(at).ok().and_then(|at| text.get(at..=at));
-    Ok(if let Some(letter) = found {
-        Value::text(letter)
-    } else {
-        b.check_class(Operand::Const(Const::bool(false)), "IndexError", "string index out of range");
-        Value::text("")
-    })
-}
-
-fn slice(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let text = args.text(b, 0)?;
-    let bound = |b: &Builder<'_>, at: usize| -> Result<Option<i64>> {
-        if matches!(args.value(at)?, Value::None) { Ok(None) } else { args.known_int(b, at).map(Some) }
-    };
-    let letters: Vec<char> = text.chars().collect();
-    let chosen = super::list::slice_positions(letters.len(), bound(b, 1)?, bound(b, 2)?, args.known_int(b, 3)?);
-    let Some(chosen) = chosen else { return Err(b.user("slice step cannot be zero")) };
-    Ok(Value::text(&chosen.into_iter().map(|i| letters[i]).collect::<String>()))
-}
-
-fn contains(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    Ok(Value::bool(args.text(b, 0)?.contains(&*args.text(b, 1)?)))
-}
-
-fn split(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let text = args.text(b, 0)?;
-    let max = args.known_int(b, 2)?;
-    let limit = usize::try_from(max).map_or(usize::MAX, |n| n.saturating_add(1));
-    let parts: Vec<Value> = if matches!(args.value(1)?, Value::None) {
-        text.split_whitespace().map(Value::text).collect()
-    } else {
-        text.splitn(limit, &*args.text(b, 1)?).map(Value::text).collect()
-    };
-    Ok(b.new_list(parts))
-}
-
 fn join(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let separator = Value::Str(string(b, args, 0)?);
+    let separator = string(b, args, 0)?;
+    if let Some(list) = args.run_time_list(b, 1) {
+        let text = b.call("str_join", vec![Arg::Scalar(separator), object(&list)], &[VarType::Object]);
+        return Ok(Value::Str(Operand::Var(text[0])));
+    }
+    let separator = Value::Str(separator);
     let mut parts = Vec::new();
     for (i, item) in b.items(args.value(1)?)?.iter().enumerate() {
         if i > 0 {
@@ -343,51 +282,13 @@ fn join(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     Ok(assemble(b, parts))
 }
 
-fn replace(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (text, old, new) = (args.text(b, 0)?, args.text(b, 1)?, args.text(b, 2)?);
-    let max = usize::try_from(args.known_int(b, 3)?).unwrap_or(usize::MAX);
-    Ok(Value::text(&text.replacen(&*old, &new, max)))
-}
-
-fn find(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (text, part) = (args.text(b, 0)?, args.text(b, 1)?);
-    let start = usize::try_from(args.known_int(b, 2)?).unwrap_or(0);
-    let found = text.get(start..).and_then(|rest| rest.find(&*part));
-    Ok(Value::int(found.map_or(-1, |at| count(at + start))))
-}
-
-fn strip(b: &mut Builder<'_>, args: &Args<'_>, left: bool, right: bool) -> Result<Value> {
-    let (text, letters) = (args.text(b, 0)?, args.text(b, 1)?);
-    let mut rest: &str = &text;
-    if left {
-        rest = rest.trim_start_matches(|c| letters.contains(c));
-    }
-    if right {
-        rest = rest.trim_end_matches(|c| letters.contains(c));
-    }
-    Ok(Value::text(rest))
-}
-
-fn all(b: &mut Builder<'_>, args: &Args<'_>, is: fn(char) -> bool) -> Result<Value> {
-    let text = args.text(b, 0)?;
-    Ok(Value::bool(!text.is_empty() && text.chars().all(is)))
-}
-
-fn ord(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let text = args.text(b, 0)?;
-    match text.as_bytes() {
-        [byte] => Ok(Value::int(i64::from(*byte))),
-        bytes => Err(b.user(format!("String for ord() must be 1 character, found {}", bytes.len()))),
-    }
-}
-
 /// An integer with the digits of another base: `-0x3e8`.
 fn digits(b: &mut Builder<'_>, args: &Args<'_>, base: char) -> Result<Value> {
     let number = args.int(b, 0)?;
     Ok(Value::Str(formatted(b, base, number)))
 }
 
-/// A number in the form that a letter names: `x`, `o`, `b`, or `f`, `e`, `g` of printf and their capitals.
+/// A number in the form that a letter names: `x`, `o`, `b`, or `f`, `e` of printf and their capitals.
 fn formatted(b: &mut Builder<'_>, form: char, number: Operand) -> Operand {
     let form = Operand::Const(Const::int(i64::from(u32::from(form))));
     let var = b.call("number_text", vec![Arg::Scalar(form), Arg::Scalar(number)], &[VarType::Object]);
@@ -404,19 +305,22 @@ fn chr_of(b: &mut Builder<'_>, code: Operand) -> Result<Value> {
         let var = b.call("str_chr", vec![Arg::Scalar(code)], &[VarType::Object]);
         return Ok(Value::Str(Operand::Var(var[0])));
     };
-    match u8::try_from(code).ok().filter(u8::is_ascii) {
-        Some(byte) => Ok(Value::text(&char::from(byte).to_string())),
-        None => Err(b.unsupported(format!("chr({code})"))),
-    }
+    Ok(match strings::chr(code) {
+        Ok(bytes) => match str::from_utf8(&bytes) {
+            Ok(text) => Value::text(text),
+            Err(_) => return Err(b.unsupported(format!("chr({code}): text that is not UTF-8"))),
+        },
+        Err(error) => raise(b, &error.class, &error.message),
+    })
 }
 
 /// The integer a text says.
 pub fn to_int(b: &mut Builder<'_>, text: &Operand) -> Result<Value> {
     if let Operand::Str(text) = text {
-        return match text.trim().parse() {
-            Ok(value) => Ok(Value::int(value)),
-            Err(_) => Err(b.user(format!("invalid literal for int() with base 10: '{text}'"))),
-        };
+        return Ok(match strings::to_int(text.as_bytes()) {
+            Ok(value) => Value::int(value),
+            Err(error) => raise(b, &error.class, &error.message),
+        });
     }
     let var = b.call("str_to_int", vec![Arg::Scalar(text.clone())], &[VarType::Int]);
     Ok(Value::Int(Operand::Var(var[0])))
@@ -425,24 +329,11 @@ pub fn to_int(b: &mut Builder<'_>, text: &Operand) -> Result<Value> {
 /// The float a text says.
 pub fn to_float(b: &mut Builder<'_>, text: &Operand) -> Result<Value> {
     if let Operand::Str(text) = text {
-        return match text.trim().parse() {
-            Ok(value) => Ok(Value::float(value)),
-            Err(_) => Err(b.user(format!("could not convert string to float: '{text}'"))),
-        };
+        return Ok(match strings::to_float(text.as_bytes()) {
+            Ok(value) => Value::float(value),
+            Err(error) => raise(b, &error.class, &error.message),
+        });
     }
     let var = b.call("str_to_float", vec![Arg::Scalar(text.clone())], &[VarType::Float]);
     Ok(Value::Float(Operand::Var(var[0])))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::list::slice_positions;
-
-    #[test]
-    fn slices_take_what_python_takes() {
-        assert_eq!(slice_positions(4, Some(-3), None, 2), Some(vec![1, 3]));
-        assert_eq!(slice_positions(3, None, None, -1), Some(vec![2, 1, 0]));
-        assert_eq!(slice_positions(3, Some(5), Some(9), 1), Some(vec![]));
-        assert_eq!(slice_positions(3, None, None, 0), None);
-    }
 }
