@@ -4,7 +4,12 @@ use super::{Arg, Block, BufferId, Expr, Kernel, Stmt};
 
 /// Calls `visit` for every statement, nested ones after the one that holds them.
 pub fn walk(block: &Block, visit: &mut dyn FnMut(&Stmt)) {
-    for stmt in &block.0 {
+    walk_stmts(&block.0, visit);
+}
+
+/// [`walk`] over statements that are in no block yet.
+pub fn walk_stmts(stmts: &[Stmt], visit: &mut dyn FnMut(&Stmt)) {
+    for stmt in stmts {
         visit(stmt);
         match stmt {
             Stmt::If(_, then_body, else_body) => {

@@ -7,7 +7,7 @@ use crate::index::Id as _;
 use crate::ir::NodeId;
 use crate::loops::{BinaryOp, Block, BufferId, Const, Operand, Stmt, VarType};
 use crate::ops::builder::Heap;
-use crate::ops::value::{CellId, Contents, StorageId, Value, known, known_int};
+use crate::ops::value::{Cell, CellId, Contents, StorageId, Value, known, known_int};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Loops with known bounds unroll up to this many rounds,
@@ -211,7 +211,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 Place::Object(_, attrs) => {
                     let attrs: Vec<_> = attrs.iter().map(|(k, p)| (k.clone(), p.value(&mut self.b))).collect();
                     let mut contents = base.cells[cell].clone();
-                    if let crate::ops::value::Cell::Object(object) = &mut contents {
+                    if let Cell::Object(object) = &mut contents {
                         object.attrs = attrs.into_iter().collect();
                     }
                     contents
@@ -429,6 +429,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             if self.widen(plan, before, &values, carried, &results, &inside, &base)? {
                 return Ok(None);
             }
+            self.check_aliases(act, node, plan, carried, &values, &results, &inside, &base)?;
             let again = self.truth(&again)?;
             let mut stores = Stores::default();
             for (place, value) in places.iter().zip(&results) {
@@ -466,9 +467,74 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         Ok(Some(values))
     }
 
+    /// Whether places can stand for the tensors that move in a loop: a place has memory of its own, so nothing may be written
+    /// through it that others see, nor through others what it shows.
+    #[allow(clippy::too_many_arguments, reason = "the loop's own parts")]
+    fn check_aliases(
+        &self,
+        act: usize,
+        node: NodeId,
+        plan: &LoopPlan,
+        carried: &[Value],
+        values: &[Value],
+        results: &[Value],
+        inside: &Heap,
+        base: &Heap,
+    ) -> Outcome<()> {
+        // On entry, in the round, at its end.
+        let mut moving: Vec<[StorageId; 3]> = Vec::new();
+        let mut add = |three: [Vec<StorageId>; 3]| {
+            let [entry, place, result] = three;
+            moving.extend(
+                entry.into_iter().zip(place).zip(result).map(|((entry, place), result)| [entry, place, result]),
+            );
+        };
+        let of = |value: &Value| storages_of(value).collect::<Vec<_>>();
+        let of_cell = |heap: &Heap, cell: CellId| match &heap.cells[cell] {
+            Cell::List(items) => items.iter().flat_map(storages_of).collect(),
+            Cell::Object(object) => object.attrs.values().flat_map(storages_of).collect(),
+            Cell::Dict(entries) => entries.iter().flat_map(|(_, v)| storages_of(v)).collect(),
+            Cell::RunTimeList(_) | Cell::Future(_) => Vec::new(),
+        };
+        for i in (0..carried.len()).filter(|i| plan.values[*i].is_some()) {
+            add([of(&carried[i]), of(&values[i]), of(&results[i])]);
+        }
+        for &cell in plan.cells.keys() {
+            add([of_cell(base, cell), of_cell(inside, cell), of_cell(&self.b.heap, cell)]);
+        }
+        let is_written = |id: StorageId| match &inside.storages[id].contents {
+            contents if *contents != self.b.heap.storages[id].contents => true,
+            Contents::Buffer(buffer) => self.b.stores_into(*buffer),
+            Contents::Splat(_) => false,
+        };
+        let graph = self.graph(act);
+        let has_other_uses = |entry: StorageId| {
+            let inputs = graph.nodes[node].inputs[2..].iter().zip(carried);
+            let mut names = inputs.filter(|(_, value)| storages_of(value).any(|s| s == entry)).map(|(name, _)| *name);
+            names.any(|name| {
+                let of_nodes = graph.nodes.iter().flat_map(|n| &n.inputs);
+                let of_blocks = graph.blocks.iter().flat_map(|block| &block.returns);
+                of_nodes.chain(of_blocks).filter(|v| **v == name).count() > 1
+            })
+        };
+        for (i, &[entry, place, result]) in moving.iter().enumerate() {
+            let others = || moving.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| other);
+            let meets_another = || others().any(|other| other[2] == result || other[0] == entry);
+            let is_shared = || {
+                base.storages[entry].is_external
+                    || meets_another()
+                    || carried.iter().flat_map(storages_of).filter(|s| *s == entry).count() > 1
+                    || has_other_uses(entry)
+            };
+            if is_written(entry) && place != entry || is_written(place) && place != entry && is_shared() {
+                return Err(Stop::Incompatible("a loop writes to memory that several of its tensors share".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     /// The contents a cell has while a place holds them; an object stays the archive's object it is.
-    fn place_cell(&mut self, cell: CellId, place: &Place, base: &Heap) -> crate::ops::value::Cell {
-        use crate::ops::value::Cell;
+    fn place_cell(&mut self, cell: CellId, place: &Place, base: &Heap) -> Cell {
         match (place, &base.cells[cell]) {
             (Place::Object(_, attrs), Cell::Object(object)) => {
                 let mut object = object.clone();
@@ -553,6 +619,15 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 self.branch(&enters, &mut rest, &mut skip, next)
             }
         }
+    }
+}
+
+/// The storage that a value shows, or those of a tuple's items.
+fn storages_of(value: &Value) -> Box<dyn Iterator<Item = StorageId> + '_> {
+    match value {
+        Value::Tensor(t) => Box::new(std::iter::once(t.storage)),
+        Value::Tuple(items, _) => Box::new(items.iter().flat_map(storages_of)),
+        _ => Box::new(std::iter::empty()),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Places that hold any value of a fact, and stores into them.
 
 use super::facts::{DimFact, Fact, Kind, Outcome, Stop};
-use crate::loops::{BufferClass, BufferId, Dim, Operand, Stmt, VarId, VarType};
+use crate::loops::{BufferClass, BufferId, Const, Dim, Operand, Stmt, VarId, VarType};
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
-use crate::ops::value::{Cell, Contents, FutureCell, ItemFacts, ObjectCell, ResultId, RunTimeList, Tensor, Value};
-use crate::types::Type;
+use crate::ops::value::{Cell, Contents, FutureCell, ItemFacts, ObjectCell, ResultId, RunTimeList, Tensor, Value, int};
+use crate::types::{DType, Type};
 use std::sync::Arc;
 
 /// A place that can hold any value of a fact.
@@ -142,13 +142,20 @@ impl Place {
 pub(super) struct Stores {
     scalars: Vec<(VarId, Operand)>,
     tensors: Vec<(BufferId, Vec<Option<VarId>>, Tensor)>,
+    /// Slots of tensors that have no value yet.
+    empty: Vec<BufferId>,
+}
+
+fn zero() -> Operand {
+    Operand::Const(Const::float(DType::F64, 0.0))
 }
 
 impl Stores {
     /// Plans to store `value` in `place`.
     pub(super) fn add(&mut self, b: &mut Builder<'_>, place: &Place, value: &Value) -> Outcome<()> {
         match (place, value) {
-            (Place::Fixed(_), _) | (_, Value::Uninitialized) => {}
+            (Place::Fixed(_), _) => {}
+            (place, Value::Uninitialized) => self.add_anything(b, place),
             (Place::Scalar(_, var), Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o)) => {
                 self.scalars.push((*var, o.clone()));
             }
@@ -169,6 +176,36 @@ impl Stores {
             _ => return Err(Stop::Incompatible(format!("a place for another kind than {}", value.kind()))),
         }
         Ok(())
+    }
+
+    /// Plans to store some value in a place that no one will read before it is stored to again: its variables are set on
+    /// every path.
+    fn add_anything(&mut self, b: &mut Builder<'_>, place: &Place) {
+        match place {
+            Place::Fixed(_) => {}
+            Place::Scalar(Kind::Int, var) => self.scalars.push((*var, int(0))),
+            Place::Scalar(Kind::Bool, var) => self.scalars.push((*var, Operand::Const(Const::bool(false)))),
+            Place::Scalar(Kind::Float, var) => self.scalars.push((*var, zero())),
+            Place::Scalar(Kind::Str, var) => self.scalars.push((*var, Operand::Str("".into()))),
+            Place::Complex(re, im) => self.scalars.extend([(*re, zero()), (*im, zero())]),
+            Place::Tensor(buffer, vars) => {
+                self.scalars.extend(vars.iter().flatten().map(|var| (*var, int(0))));
+                if matches!(b.function.buffers[*buffer].class, BufferClass::Slot(_)) {
+                    self.empty.push(*buffer);
+                }
+            }
+            Place::Tuple(places, _) | Place::List(places) => {
+                for place in places {
+                    self.add_anything(b, place);
+                }
+            }
+            Place::Dict(entries) => entries.iter().for_each(|(_, place)| self.add_anything(b, place)),
+            Place::Object(_, attrs) => attrs.iter().for_each(|(_, place)| self.add_anything(b, place)),
+            Place::RunTimeList(var, _) | Place::Future(var, _) => {
+                let list = b.call("list_new", Vec::new(), &[VarType::Object])[0];
+                self.scalars.push((*var, Operand::Var(list)));
+            }
+        }
     }
 
     /// Plans to store the contents of a cell.
@@ -249,6 +286,7 @@ impl Stores {
         for (var, value) in ready {
             b.assign(var, value);
         }
+        self.empty.into_iter().for_each(|buffer| b.push(Stmt::Alloc(buffer)));
         for (buffer, tensor) in copies {
             if matches!(b.function.buffers[buffer].class, BufferClass::Slot(_)) {
                 b.push(Stmt::Alloc(buffer));

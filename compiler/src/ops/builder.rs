@@ -3,9 +3,10 @@
 use super::value::{Cell, CellId, Contents, FutureCell, ItemFacts, Storage, StorageId, Value, known};
 use crate::diag::{Diagnostic, Result};
 use crate::index::IndexVec;
+
 use crate::loops::{
     Arg, BinaryOp, Block, Buffer, BufferClass, BufferId, Const, Dim, Function, HostExpr, Kernel, Layout, Operand,
-    Program, Stmt, UnaryOp, Var, VarId, VarType, Weight, WeightId, fold_i64,
+    Program, Stmt, UnaryOp, Var, VarId, VarType, Weight, WeightId, fold_i64, walk_stmts,
 };
 use crate::source::Span;
 use crate::types::{DType, TensorData};
@@ -138,6 +139,25 @@ impl<'p> Builder<'p> {
     /// Number of statements in the innermost region.
     pub fn n_stmts(&self) -> usize {
         self.regions.last().expect("a region is open").stmts.len()
+    }
+
+    /// Whether a kernel of the innermost region stores into this buffer's memory.
+    pub fn stores_into(&self, buffer: BufferId) -> bool {
+        let root = |mut buffer: BufferId| {
+            while let BufferClass::Alias { of, .. } = self.function.buffers[buffer].class {
+                buffer = of;
+            }
+            buffer
+        };
+        let mut found = false;
+        let mut visit = |stmt: &Stmt| {
+            if let Stmt::Kernel(kernel) = stmt {
+                found |= kernel.stores.iter().any(|store| root(store.buffer) == root(buffer));
+            }
+        };
+        let region = self.regions.last().expect("a region is open");
+        walk_stmts(&region.stmts, &mut visit);
+        found
     }
 
     // ---- host scalars
