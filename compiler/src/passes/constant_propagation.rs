@@ -7,9 +7,9 @@
 
 use super::effects::{self, Writes};
 use super::{Changed, edit, evaluate};
-use crate::ir::{BlockId, Graph, NodeId, ValueId};
+use crate::ir::{BlockId, Graph, NodeId, ValueDef, ValueId, first_uses};
 use crate::types::{IValue, Type};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What to fold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -20,7 +20,9 @@ pub struct Options {
 
 /// Folds constants.
 pub fn run(graph: &mut Graph, options: Options) -> Changed {
-    let mut folder = Folder { options, writes: Writes::of(graph), new: HashMap::new(), changed: false };
+    let used = first_uses(graph).into_keys().collect();
+    let top = graph.blocks[graph.top].nodes.iter().copied().collect();
+    let mut folder = Folder { options, writes: Writes::of(graph), used, top, new: HashMap::new(), changed: false };
     folder.block(graph, graph.top);
     edit::substitute(graph, &folder.new);
     folder.changed
@@ -29,6 +31,10 @@ pub fn run(graph: &mut Graph, options: Options) -> Changed {
 struct Folder {
     options: Options,
     writes: Writes,
+    /// Values that anything uses.
+    used: HashSet<ValueId>,
+    /// Nodes of the top block.
+    top: HashSet<NodeId>,
     /// Outputs of removed nodes.
     new: HashMap<ValueId, ValueId>,
     changed: bool,
@@ -54,6 +60,10 @@ impl Folder {
             for inner in graph.nodes[id].blocks.clone() {
                 self.block(graph, inner);
             }
+            for (old, value) in self.repeated(graph, id) {
+                self.new.insert(old, value);
+                self.changed = true;
+            }
             let Some(value) = self.value(graph, id) else {
                 nodes.push(id);
                 continue;
@@ -68,17 +78,59 @@ impl Folder {
         graph.blocks[block].nodes = nodes;
     }
 
+    /// Outputs that are known though the node stays: both branches give the same, or no round of a loop changes it. An
+    /// output that nobody uses is as good as removed.
+    fn repeated(&self, graph: &Graph, id: NodeId) -> Vec<(ValueId, ValueId)> {
+        let node = &graph.nodes[id];
+        let resolve = |value: ValueId| self.resolve(value);
+        let is_known = |value: ValueId| self.new.contains_key(&value);
+        let mut found = Vec::new();
+        match &*node.op.name {
+            "prim::If" => {
+                let returns = |at: usize| &graph.blocks[node.blocks[at]].returns;
+                for ((&output, &a), &b) in node.outputs.iter().zip(returns(0)).zip(returns(1)) {
+                    let (a, b) = (resolve(a), resolve(b));
+                    let is_same = a == b
+                        || matches!((graph.constant(a), graph.constant(b)), (Some(x), Some(y))
+                            if self.is_outside(graph, a) && edit::is_same_constant(&x, &y));
+                    if is_same && !is_known(output) && self.used.contains(&output) {
+                        found.push((output, a));
+                    }
+                }
+            }
+            "prim::Loop" => {
+                let body = &graph.blocks[node.blocks[0]];
+                for (at, &output) in node.outputs.iter().enumerate() {
+                    let (param, input) = (body.params[at + 1], resolve(node.inputs[at + 2]));
+                    if resolve(body.returns[at + 1]) == param {
+                        let of = [output, param];
+                        let new = of.into_iter().filter(|&v| !is_known(v) && self.used.contains(&v));
+                        found.extend(new.map(|value| (value, input)));
+                    }
+                }
+            }
+            _ => {}
+        }
+        found
+    }
+
+    /// Whether a constant stands at the top of the graph, where everything sees it.
+    fn is_outside(&self, graph: &Graph, value: ValueId) -> bool {
+        matches!(graph.values[value].def, ValueDef::Output(node, _) if self.top.contains(&node))
+    }
+
+    fn resolve(&self, mut value: ValueId) -> ValueId {
+        while let Some(&other) = self.new.get(&value) {
+            value = other;
+        }
+        value
+    }
+
     /// What takes the place of a node whose condition is known: the nodes of the branch, and its results.
     fn chosen(&self, graph: &Graph, id: NodeId) -> Option<(Vec<NodeId>, Vec<ValueId>)> {
         let node = &graph.nodes[id];
         let constant = |at: usize| graph.constant(node.inputs[at]);
-        let resolve = |value: &ValueId| {
-            let mut value = *value;
-            while let Some(&other) = self.new.get(&value) {
-                value = other;
-            }
-            value
-        };
+        let resolve = |value: &ValueId| self.resolve(*value);
         match &*node.op.name {
             "prim::If" => {
                 let Some(IValue::Bool(cond)) = constant(0) else { return None };

@@ -12,7 +12,12 @@ use std::sync::Arc;
 /// Inlines every call of a graph of this module. Where the graph's first parameter is of the root's class, objects behind
 /// interfaces are found through the root object.
 pub fn run(graph: &mut Graph, module: &Module) -> Changed {
-    let mut inliner = Inliner { module, done: HashMap::new(), active: Vec::new() };
+    run_prepared(graph, module, &|_| {})
+}
+
+/// Like [`run`]; what is called is prepared before it is copied.
+pub fn run_prepared(graph: &mut Graph, module: &Module, prepare: &dyn Fn(&mut Graph)) -> Changed {
+    let mut inliner = Inliner { module, prepare, done: HashMap::new(), active: Vec::new() };
     inliner.inline(graph, is_of_root(graph, module))
 }
 
@@ -23,6 +28,8 @@ fn is_of_root(graph: &Graph, module: &Module) -> bool {
 
 struct Inliner<'m> {
     module: &'m Module,
+    /// What is done to a callee without calls.
+    prepare: &'m dyn Fn(&mut Graph),
     /// Callees that call nothing any more.
     done: HashMap<Arc<str>, Arc<Graph>>,
     /// Callees whose inlining is in progress.
@@ -99,6 +106,7 @@ impl Inliner<'_> {
         self.active.push(name.clone());
         let is_of_root = is_of_root(&graph, self.module);
         self.inline(&mut graph, is_of_root);
+        (self.prepare)(&mut graph);
         self.active.pop();
         let graph = Arc::new(graph);
         self.done.insert(name.clone(), graph.clone());

@@ -21,8 +21,20 @@ enum New {
 
 /// Rewrites every node once, operands first.
 pub fn run(graph: &mut Graph) -> Changed {
+    rewrite_all(graph, false)
+}
+
+/// The rewrites that PyTorch does before it inlines: tuples stay, and a convolution is taken to give a batch. For printing,
+/// as that is wrong of an input without a batch.
+pub fn run_as_inlined(graph: &mut Graph) -> Changed {
+    rewrite_all(graph, true)
+}
+
+fn rewrite_all(graph: &mut Graph, as_inlined: bool) -> Changed {
     let writes = Writes::of(graph);
     let mut new: HashMap<ValueId, ValueId> = HashMap::new();
+    let uses = edit::use_counts(graph);
+    let mut repeats_condition = false;
     let mut removed: Vec<(BlockId, NodeId, Option<NodeId>)> = Vec::new();
     for (block, id) in edit::nodes(graph) {
         for input in &mut graph.nodes[id].inputs {
@@ -31,8 +43,15 @@ pub fn run(graph: &mut Graph) -> Changed {
             }
         }
         let node = &graph.nodes[id];
+        let known = conditions(graph, node).filter(|output| uses[*output] > 0);
+        let known: Vec<ValueId> = known.collect();
+        if !known.is_empty() {
+            new.extend(known.into_iter().map(|output| (output, node.inputs[0])));
+            repeats_condition = true;
+            continue;
+        }
         let outputs = node.outputs.clone();
-        match rewrite(graph, node, writes) {
+        match rewrite(graph, node, writes, as_inlined) {
             None => {}
             Some(New::Values(values)) => {
                 new.extend(outputs.into_iter().zip(values));
@@ -47,14 +66,26 @@ pub fn run(graph: &mut Graph) -> Changed {
         }
     }
     edit::substitute(graph, &new);
-    let changed = !removed.is_empty();
+    let changed = repeats_condition || !removed.is_empty();
     for (block, id, constant) in removed {
         edit::replace_node(graph, block, id, constant.into_iter().collect());
     }
     changed
 }
 
-fn rewrite(graph: &Graph, node: &Node, writes: Writes) -> Option<New> {
+/// The outputs of an `if` that are its condition: true where it holds, and false where not.
+fn conditions<'g>(graph: &'g Graph, node: &'g Node) -> impl Iterator<Item = ValueId> + 'g {
+    let is = move |block: BlockId, at: usize, truth: bool| {
+        let value = graph.blocks[block].returns.get(at).and_then(|&value| graph.constant(value));
+        matches!(value, Some(IValue::Bool(value)) if value == truth)
+    };
+    let outputs = node.outputs.iter().enumerate().filter(move |_| node.is("prim::If"));
+    outputs
+        .filter(move |&(at, _)| is(node.blocks[0], at, true) && is(node.blocks[1], at, false))
+        .map(|(_, &output)| output)
+}
+
+fn rewrite(graph: &Graph, node: &Node, writes: Writes, as_inlined: bool) -> Option<New> {
     let ty = |value: ValueId| &graph.values[value].ty;
     let input = |at: usize| node.inputs.get(at).copied();
     let made_by = |value: ValueId, name: &str| edit::producer(graph, value).filter(|node| node.is(name));
@@ -85,9 +116,17 @@ fn rewrite(graph: &Graph, node: &Node, writes: Writes) -> Option<New> {
                 _ => bool(is_not),
             }
         }
+        "prim::GetAttr" if *ty(node.outputs[0]) == Type::None => Some(New::Constant(IValue::None, Type::None)),
         "prim::unchecked_cast" if ty(first) == ty(node.outputs[0]) => same(),
         "aten::_unwrap_optional" | "prim::unchecked_unwrap_optional" => {
             (!matches!(ty(first), Type::Optional(_) | Type::None)).then(same)?
+        }
+        "aten::Int" | "aten::Float" | "aten::IntImplicit" | "aten::FloatImplicit" | "aten::ScalarImplicit"
+            if made_by(first, "prim::NumToTensor").is_some() =>
+        {
+            let number = made_by(first, "prim::NumToTensor")?.inputs[0];
+            let (have, want) = (ty(number), ty(node.outputs[0]));
+            (have == want || *want == Type::Number).then(|| New::Values(vec![number]))
         }
         "aten::Int" if matches!(ty(first), Type::Int) => same(),
         "aten::Float" if matches!(ty(first), Type::Float) => same(),
@@ -102,6 +141,7 @@ fn rewrite(graph: &Graph, node: &Node, writes: Writes) -> Option<New> {
             let items = literal(first)?.inputs.clone();
             (items.len() == node.outputs.len()).then_some(New::Values(items))
         }
+        "prim::TupleUnpack" | "prim::TupleIndex" if as_inlined => None,
         "prim::TupleUnpack" => {
             let items = made_by(first, "prim::TupleConstruct")?.inputs.clone();
             (items.len() == node.outputs.len()).then_some(New::Values(items))
@@ -111,6 +151,7 @@ fn rewrite(graph: &Graph, node: &Node, writes: Writes) -> Option<New> {
             let Some(IValue::Int(index)) = graph.constant(input(1)?) else { return None };
             Some(New::Values(vec![*items.get(position(index, items.len())?)?]))
         }
+        "aten::dim" if as_inlined && n_convolved_dims(graph, first).is_some() => int(n_convolved_dims(graph, first)?),
         "aten::dim" => {
             let Type::Tensor(TensorType { sizes: Some(sizes), .. }) = ty(first) else { return None };
             int(i64::try_from(sizes.len()).ok()?)
@@ -141,6 +182,16 @@ fn rewrite(graph: &Graph, node: &Node, writes: Writes) -> Option<New> {
             let Type::Tensor(TensorType { device: Some(device), .. }) = ty(first) else { return None };
             bool(device.starts_with("cuda"))
         }
+        _ => None,
+    }
+}
+
+/// The rank of a batch of results, if a convolution makes the value.
+fn n_convolved_dims(graph: &Graph, value: ValueId) -> Option<i64> {
+    match &*edit::producer(graph, value)?.op.name {
+        "aten::conv1d" => Some(3),
+        "aten::conv2d" => Some(4),
+        "aten::conv3d" => Some(5),
         _ => None,
     }
 }

@@ -17,7 +17,8 @@ const MAX_ROUNDS: usize = 16;
 /// Stack of the thread that runs passes.
 const STACK_BYTES: usize = 1 << 30;
 
-/// The graph of a method of the root without calls, and otherwise as it is.
+/// The graph of a method of the root without calls, as PyTorch's `inlined_graph` has it: what is called is simplified
+/// before it takes the place of the call, the method itself is not.
 ///
 /// # Errors
 /// A user error if there is no such method.
@@ -25,18 +26,34 @@ pub fn inlined(module: &Module, method: &str) -> Result<Graph> {
     inlined_function(module, method_function(module, method)?)
 }
 
-/// The graph of a function without calls.
+/// The graph of a function without calls, see [`inlined`].
 ///
 /// # Errors
 /// Only internal ones.
 pub fn inlined_function(module: &Module, function: &Function) -> Result<Graph> {
-    on_large_stack(|| Ok(without_calls(module, function.graph.clone())))
+    on_large_stack(|| {
+        let mut graph = function.graph.clone();
+        checked("inline", &mut graph, |g| inline::run_prepared(g, module, &prepared));
+        Ok(graph)
+    })
+}
+
+/// What PyTorch does to a function before it runs or inlines it.
+fn prepared(graph: &mut Graph) {
+    // First, as questions about None decide conditions.
+    let simplified = checked("peephole", graph, peephole::run_as_inlined);
+    let folded = checked("constant_propagation", graph, |g| constant_propagation::run(g, Options::default()));
+    if simplified || folded {
+        checked("eliminate_dead_code", graph, eliminate_dead_code::run_as_scripted);
+    }
+    checked("constant_pooling", graph, constant_pooling::run);
 }
 
 fn without_calls(module: &Module, mut graph: Graph) -> Graph {
     checked("inline", &mut graph, |g| inline::run(g, module));
     // The callees brought their own constants.
     checked("constant_pooling", &mut graph, constant_pooling::run);
+    checked("eliminate_dead_code", &mut graph, eliminate_dead_code::run);
     graph
 }
 
@@ -56,7 +73,6 @@ fn freeze_method(module: &Module, method: &str) -> Result<Graph> {
         ));
     }
     let mut graph = without_calls(module, method_function(module, method)?.graph.clone());
-    checked("eliminate_dead_code", &mut graph, eliminate_dead_code::run);
     let mut written = freeze_attributes::Written::default();
     written.add(&graph, &module.root);
     checked("freeze_attributes", &mut graph, |g| freeze_attributes::run(g, &module.root, &written));
