@@ -15,6 +15,7 @@ mod flow;
 mod nodes;
 mod places;
 mod signature;
+mod sorting;
 mod spec;
 mod state;
 mod tasks;

@@ -34,21 +34,15 @@ impl Lowerer<'_, '_> {
     /// The graph that a call runs, and its arguments.
     pub(super) fn callee(&mut self, act: usize, node: &Node) -> Outcome<(Arc<Graph>, Vec<Value>)> {
         let mut inputs = self.inputs(act, node)?;
-        let method = |lw: &mut Self, inputs: &[Value], method: &str| -> Outcome<Arc<Graph>> {
-            let class = lw.class_of(&inputs[0])?;
-            let found = lw.module.method(&class, method);
-            let function = found.ok_or_else(|| Diagnostic::internal(format!("{class} has no method {method}")))?;
-            Ok(lw.graph_of(function))
-        };
         match &*node.op.name {
             "prim::CallMethod" => {
                 let name = node.attr_name("name").cloned().unwrap_or_else(|| "forward".into());
-                Ok((method(self, &inputs, &name)?, inputs))
+                Ok((self.method_of(&inputs[0], &name)?, inputs))
             }
-            "prim::Enter" => Ok((method(self, &inputs, "__enter__")?, inputs)),
+            "prim::Enter" => Ok((self.method_of(&inputs[0], "__enter__")?, inputs)),
             "prim::Exit" => {
                 inputs.extend([Value::None, Value::None, Value::None]);
-                Ok((method(self, &inputs, "__exit__")?, inputs))
+                Ok((self.method_of(&inputs[0], "__exit__")?, inputs))
             }
             "prim::fork" => match node.attr("Subgraph") {
                 Some(Attr::Graph(graph)) => Ok((Arc::clone(graph), inputs)),
@@ -63,6 +57,14 @@ impl Lowerer<'_, '_> {
                 Ok((self.graph_of(function), inputs))
             }
         }
+    }
+
+    /// The graph of a method of an object.
+    pub(super) fn method_of(&mut self, object: &Value, method: &str) -> Outcome<Arc<Graph>> {
+        let class = self.class_of(object)?;
+        let found = self.module.method(&class, method);
+        let function = found.ok_or_else(|| Diagnostic::internal(format!("{class} has no method {method}")))?;
+        Ok(self.graph_of(function))
     }
 
     fn graph_of(&mut self, function: &Function) -> Arc<Graph> {
@@ -185,6 +187,7 @@ impl Lowerer<'_, '_> {
                 if let ("aten::eq" | "aten::ne", [Value::Int(x), Value::Int(y)]) = (&*node.op.name, inputs.as_slice()) {
                     self.note_comparison(x, y);
                 }
+                self.b.node = Some((graph, node.inputs.clone()));
                 let result = crate::ops::lower(&mut self.b, &node.op, &inputs).map_err(|e| e.at(node.span.as_ref()))?;
                 return Ok(match result {
                     Value::Tuple(items, _) if node.outputs.len() > 1 => items,

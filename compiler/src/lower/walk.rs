@@ -114,6 +114,14 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         }
     }
 
+    pub(super) fn n_activations(&self) -> usize {
+        self.activations.len()
+    }
+
+    pub(super) fn drop_activations(&mut self, down_to: usize) {
+        self.activations.truncate(down_to);
+    }
+
     /// How deeply calls are nested here.
     pub(super) fn n_calls(&self) -> usize {
         self.outer_calls + self.activations.len()
@@ -250,6 +258,15 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                     if self.nested(act, block, at, id, &mut part, next)? {
                         return Ok(());
                     }
+                }
+                "aten::sort" | "aten::sorted" if let Some(objects) = self.objects_in(act, node.inputs[0])? => {
+                    let descending = match node.inputs.get(1) {
+                        Some(flag) => self.get(act, *flag)? == Value::bool(true),
+                        None => false,
+                    };
+                    let sorted = self.sort_objects(objects, descending)?;
+                    let result = self.place_sorted(act, node, sorted)?;
+                    self.bind(act, id, vec![result]);
                 }
                 "aten::wait" if let Some(future) = self.future(&self.get(act, node.inputs[0])?) => {
                     let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.wait(future, next);

@@ -3,13 +3,14 @@
 use super::value::{Cell, CellId, Contents, FutureCell, ItemFacts, Storage, StorageId, Value, known};
 use crate::diag::{Diagnostic, Result};
 use crate::index::IndexVec;
+use crate::ir::{Graph, ValueId};
 
 use crate::loops::{
     Arg, BinaryOp, Block, Buffer, BufferClass, BufferId, Const, Dim, Function, HostExpr, Kernel, Layout, Operand,
     Program, Stmt, UnaryOp, Var, VarId, VarType, Weight, WeightId, fold_i64, walk_stmts,
 };
 use crate::source::Span;
-use crate::types::{DType, TensorData};
+use crate::types::{DType, TensorData, Type};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ pub struct Builder<'p> {
     pub span: Option<Span>,
     /// The operator being lowered, for kernel names.
     pub op_name: String,
+    /// The graph of the operator being lowered, and the names of its arguments there.
+    pub node: Option<(Arc<Graph>, Vec<ValueId>)>,
     /// Extents that have a value, or do not, in the code being lowered.
     pub decided: Vec<(Dim, i64, bool)>,
     /// What the operator being lowered must have decided, see [`Self::decide_extent`].
@@ -74,6 +77,7 @@ impl<'p> Builder<'p> {
             aliases: HashMap::new(),
             span: None,
             op_name: String::new(),
+            node: None,
             decided: Vec::new(),
             undecided: None,
         }
@@ -89,6 +93,12 @@ impl<'p> Builder<'p> {
     /// Where the current operator is written, for run-time messages.
     pub fn place(&self) -> Arc<str> {
         self.span.as_ref().map_or_else(|| "".into(), |span| span.place().into())
+    }
+
+    /// The static type of an argument of the current operator, where that comes from a graph.
+    pub fn argument_type(&self, at: usize) -> Option<&Type> {
+        let (graph, inputs) = self.node.as_ref()?;
+        inputs.get(at).map(|input| &graph.values[*input].ty)
     }
 
     /// An error at the current operator that is the user's.

@@ -65,6 +65,9 @@ impl Emitter<'_, '_> {
             Upgraded::Done(made) => return Ok(made),
             Upgraded::Call(positional, named) => (positional, named),
         };
+        if let ("aten::sort" | "aten::sorted", Some(Type::List(item))) = (name, positional.first().map(|v| v.ty.clone())) {
+            self.use_order_of(&item, range)?;
+        }
         let overloads = schema::overloads(name);
         if overloads.is_empty() {
             return Err(self.error(range, format!("Unknown builtin op: {name}.")));
@@ -92,6 +95,15 @@ impl Emitter<'_, '_> {
             let _ = write!(text, "\n  {}:\n  {why}\n", schema.text);
         }
         Err(self.error(range, text))
+    }
+
+    /// Sorting objects calls their class's `__lt__`.
+    fn use_order_of(&mut self, item: &Type, range: TextRange) -> Result<()> {
+        match item {
+            Type::Class(class) => self.method_result(class, &Arc::from("__lt__"), range).map(|_| ()),
+            Type::Tuple(items) => items.iter().try_for_each(|item| self.use_order_of(item, range)),
+            _ => Ok(()),
+        }
     }
 
     /// `n - x` for a number and a tensor, as PyTorch computes it.

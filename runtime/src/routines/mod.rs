@@ -255,6 +255,7 @@ routines! {
     aot_rt_str_join "str_join" = text::str_join;
     aot_rt_str_chr "str_chr" = text::str_chr;
     aot_rt_number_text "number_text" = numbers::number_text;
+    aot_rt_time_point "time_point" = numbers::time_point;
     aot_rt_gamma "gamma" = numbers::gamma;
     aot_rt_ldexp "ldexp" = numbers::ldexp;
     aot_rt_frexp "frexp" = numbers::frexp;

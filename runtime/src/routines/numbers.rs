@@ -4,6 +4,8 @@ use super::{Call, raise};
 use crate::error::Result;
 use crate::math;
 use crate::object::{Body, Item};
+use std::sync::OnceLock;
+use std::time::Instant;
 
 /// `number_text(form, number)`: `form` is the code of a letter, `x`, `o` or `b` of integers, `f` or `e` of floats.
 pub(super) fn number_text(call: &mut Call<'_>) -> Result<()> {
@@ -57,6 +59,13 @@ pub(super) fn frexp(call: &mut Call<'_>) -> Result<()> {
     let (mantissa, exponent) = math::frexp(call.float(0)?);
     call.ret_item(0, Item::Float(mantissa))?;
     call.ret_item(1, Item::Int(exponent))
+}
+
+/// `time_point()`: nanoseconds since some moment before the first call.
+pub(super) fn time_point(call: &mut Call<'_>) -> Result<()> {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed().as_nanos();
+    call.ret_int(i64::try_from(elapsed).unwrap_or(i64::MAX))
 }
 
 /// `hash(item)`: of integers themselves, of floats and text what the C++ library of GCC computes.

@@ -15,6 +15,7 @@ use crate::types::DType;
 /// The definitions of this family.
 pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::relu", lower: relu },
+    OpDef { name: "aten::_add_relu", lower: add_relu },
     OpDef { name: "aten::relu6", lower: relu6 },
     OpDef { name: "aten::silu", lower: |b, a| map(b, a, silu) },
     OpDef { name: "aten::mish", lower: |b, a| map(b, a, mish) },
@@ -49,6 +50,12 @@ fn map(
         return Err(b.user(format!("\"{}_cpu\" not implemented for '{}'", b.op_name, x.dtype.graph_name())));
     }
     Ok(Value::Tensor(unary(b, &x, x.dtype, f)))
+}
+
+/// `relu(x + alpha * y)`.
+fn add_relu(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let sum = super::arithmetic::add(b, args)?;
+    relu(b, &Args { schema: None, values: &[sum] })
 }
 
 /// `aten::relu`: max(x, 0); NaN stays NaN. Any real type.

@@ -109,7 +109,8 @@ fn add_scaled(b: &mut Builder<'_>, args: &Args<'_>, x: &Tensor, y: &Tensor, op: 
     Ok(Value::Tensor(result))
 }
 
-fn add(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+/// `x + alpha * y`.
+pub fn add(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, y) = operands(b, args)?;
     add_scaled(b, args, &x, &y, BinaryOp::Add)
 }

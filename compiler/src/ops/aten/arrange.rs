@@ -1,6 +1,7 @@
 //! New tensors whose elements are others', moved: joined, repeated, reversed, shuffled.
 
 use super::copy::cast;
+use super::part::diagonal_of;
 use super::view::{dim_arg, flat, tensor_list, wrap_all};
 use crate::diag::Result;
 use crate::loops::{Arg, BinaryOp, Dim, Operand, VarType};
@@ -22,6 +23,7 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::stack", lower: stack },
     OpDef { name: "aten::hstack", lower: hstack },
     OpDef { name: "aten::vstack", lower: vstack },
+    OpDef { name: "aten::dstack", lower: dstack },
     OpDef { name: "aten::repeat", lower: repeat },
     OpDef { name: "aten::tile", lower: tile },
     OpDef { name: "aten::repeat_interleave.self_int", lower: repeat_interleave },
@@ -33,6 +35,7 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::pixel_shuffle", lower: pixel_shuffle },
     OpDef { name: "aten::pixel_unshuffle", lower: pixel_unshuffle },
     OpDef { name: "aten::channel_shuffle", lower: channel_shuffle },
+    OpDef { name: "aten::diag", lower: diag },
     OpDef { name: "aten::diag_embed", lower: diag_embed },
     OpDef { name: "aten::meshgrid", lower: meshgrid },
 ];
@@ -196,6 +199,19 @@ fn hstack(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let tensors = at_least(b, args, 1)?;
     let dim = usize::from(tensors[0].rank() > 1);
     Ok(Value::Tensor(cat(b, &tensors, dim)?))
+}
+
+/// Joins along the third dimension; what has fewer gets a last one, and a vector a first one.
+fn dstack(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let mut tensors = Vec::new();
+    for t in args.tensors(b, 0)? {
+        let mut t = t;
+        for at in [0, 0, 2].into_iter().skip(t.rank()) {
+            t = views::unsqueeze(b, &t, at);
+        }
+        tensors.push(t);
+    }
+    Ok(Value::Tensor(cat(b, &tensors, 2)?))
 }
 
 fn vstack(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
@@ -436,6 +452,25 @@ fn diag_embed(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if p == q || x.rank() == 0 {
         return Err(b.user("diagonal dimensions cannot be identical"));
     }
+    Ok(Value::Tensor(diag_embed_of(b, &x, offset, p, q)))
+}
+
+/// A vector as the diagonal of a matrix, or the diagonal of a matrix.
+fn diag(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let offset = args.known_int(b, 1)?;
+    match x.rank() {
+        1 => Ok(Value::Tensor(diag_embed_of(b, &x, offset, 0, 1))),
+        2 => {
+            let diagonal = diagonal_of(b, &x, offset, 0, 1);
+            Ok(Value::Tensor(b.copy(&diagonal)))
+        }
+        rank => Err(b.user(format!("diag(): Supports 1D or 2D tensors. Got {rank}D"))),
+    }
+}
+
+fn diag_embed_of(b: &mut Builder<'_>, x: &Tensor, offset: i64, p: usize, q: usize) -> Tensor {
+    let rank = x.rank() + 1;
     let last = *x.dims.last().expect("the rank is not 0");
     let extent = b.binary(BinaryOp::Add, last.into(), int(offset.abs()));
     let extent = b.dim(extent);
@@ -443,7 +478,7 @@ fn diag_embed(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let dims: Vec<_> = (0..rank)
         .map(|i| if i == p || i == q { extent } else { *rest.next().expect("all other dimensions") })
         .collect();
-    Ok(Value::Tensor(b.map(x.dtype, &dims, |k, i| {
+    b.map(x.dtype, &dims, |k, i| {
         let (down, right) = (k.int((-offset).max(0)), k.int(offset.max(0)));
         let (row, column) = (k.sub(i[p], down), k.sub(i[q], right));
         let same = k.binary(BinaryOp::Eq, row, column);
@@ -452,8 +487,8 @@ fn diag_embed(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         let mut at: Vec<_> = (0..rank).filter(|d| *d != p && *d != q).map(|d| i[d]).collect();
         at.push(row);
         let zero = k.zero(x.dtype);
-        k.load_or(&x, &at, is_on, zero)
-    })))
+        k.load_or(x, &at, is_on, zero)
+    })
 }
 
 fn meshgrid(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

@@ -3,6 +3,8 @@
 //! All of them are one kernel over labelled dimensions ([`contract`]): a label in both tensors and not in the result is
 //! summed over. Transposes, broadcasts and diagonals are only index expressions; nothing is copied before a product.
 
+use super::pointwise::elementwise;
+use super::view::decided_dim;
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Dim, ExprId, ReduceOp};
 use crate::ops::OpDef;
@@ -33,7 +35,9 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::baddbmm", lower: baddbmm },
     OpDef { name: "aten::addbmm", lower: addbmm },
     OpDef { name: "aten::tensordot", lower: tensordot },
+    OpDef { name: "prim::MMTreeReduce", lower: sum_of_products },
     OpDef { name: "aten::einsum", lower: einsum },
+    OpDef { name: "aten::einsum.sublist", lower: einsum_of_sublists },
     OpDef { name: "aten::bilinear", lower: bilinear },
     OpDef { name: "aten::linalg_multi_dot", lower: chain },
     OpDef { name: "aten::chain_matmul", lower: chain },
@@ -211,8 +215,10 @@ pub fn linear_of(b: &mut Builder<'_>, x: &Tensor, w: &Tensor, bias: Option<&Tens
     }
     let bias = match bias {
         Some(bias) if bias.rank() > 0 => {
-            let last = if w.rank() == 2 { vec![w.dims[0]] } else { Vec::new() };
-            Some(views::expand_to(b, bias, &last)?)
+            // More than one dimension is added as it broadcasts.
+            let result = [&x.dims[..x.rank() - 1], &w.dims[..w.rank() - 1]].concat();
+            let n_added = bias.rank().max(w.rank() - 1).min(result.len());
+            Some(views::expand_to(b, bias, &result[result.len() - n_added..])?)
         }
         other => other.cloned(),
     };
@@ -446,17 +452,15 @@ fn chain(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn tensordot(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, y) = (args.tensor(0)?, args.tensor(1)?);
-    let (x_dims, y_dims) = (args.known_ints(b, 2)?, args.known_ints(b, 3)?);
+    let (x_dims, y_dims) = (args.int_list(b, 2)?, args.int_list(b, 3)?);
     if x_dims.len() != y_dims.len() {
         return Err(b.user("both dimension lists should have same length"));
     }
     let dtype = common_type(b, &x, &y)?;
     let (mut x_labels, mut y_labels) = (labels(0, x.rank()), labels(x.rank(), y.rank()));
     let mut out = [x_labels.clone(), y_labels.clone()].concat();
-    for (&p, &q) in x_dims.iter().zip(&y_dims) {
-        let (Some(p), Some(q)) = (x.wrap_dim(p), y.wrap_dim(q)) else {
-            return Err(b.user("tensordot: dimension out of range"));
-        };
+    for (p, q) in x_dims.iter().zip(&y_dims) {
+        let (p, q) = (decided_dim(b, p, x.rank())?, decided_dim(b, q, y.rank())?);
         out.retain(|l| *l != x_labels[p] && *l != y_labels[q]);
         y_labels[q] = x_labels[p];
     }
@@ -502,11 +506,54 @@ fn side_labels(b: &Builder<'_>, text: &str, rank: Option<usize>, n_batch: usize)
 
 /// Sums of products by an equation, contracted from left to right.
 fn einsum(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if let Value::Tensor(_) = args.value(0)? {
+        return einsum_of_sublists(b, args);
+    }
     let equation: String = args.text(b, 0)?.chars().filter(|c| !c.is_whitespace()).collect();
     let tensors = args.tensors(b, 1)?;
+    einsum_of(b, &equation, &tensors)
+}
+
+/// The sum of the products of matrices: all left ones, then the right one of each.
+fn sum_of_products(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let n = args.values.len() / 2;
+    let mut sum: Option<Tensor> = None;
+    for at in 0..n {
+        let (x, y) = (args.tensor(at)?, args.tensor(n + at)?);
+        let product = matmul(b, &x, &y)?;
+        sum = Some(match sum {
+            None => product,
+            Some(sum) => elementwise(b, &[&sum, &product], None, |k, v| k.add(v[0], v[1]))?,
+        });
+    }
+    sum.map(Value::Tensor).ok_or_else(|| b.user("a sum of no products"))
+}
+
+/// `einsum(x, [0, 1], y, [1, 2], [0, 2])`: numbers instead of letters.
+fn einsum_of_sublists(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (mut tensors, mut sides) = (Vec::new(), Vec::new());
+    for at in 0..args.values.len() {
+        if let Value::Tensor(t) = args.value(at)? {
+            tensors.push(t.clone());
+            continue;
+        }
+        let mut side = String::new();
+        for label in args.known_ints(b, at)? {
+            let label = u8::try_from(label).ok().filter(|l| *l < 52);
+            let label = label.ok_or_else(|| b.user("einsum(): expected subscripts to be within range [0, 52)"))?;
+            side.push(char::from(if label < 26 { b'A' + label } else { b'a' + label - 26 }));
+        }
+        sides.push(side);
+    }
+    let output = if sides.len() > tensors.len() { sides.pop() } else { None };
+    let equation = sides.join(",") + &output.map_or_else(String::new, |output| format!("->{output}"));
+    einsum_of(b, &equation, &tensors)
+}
+
+fn einsum_of(b: &mut Builder<'_>, equation: &str, tensors: &[Tensor]) -> Result<Value> {
     let (left, right) = match equation.split_once("->") {
         Some((left, right)) => (left, Some(right)),
-        None => (equation.as_str(), None),
+        None => (equation, None),
     };
     let sides: Vec<&str> = left.split(',').collect();
     if sides.len() != tensors.len() || tensors.is_empty() {
@@ -515,7 +562,7 @@ fn einsum(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         );
     }
     let mut operands = Vec::new();
-    for (side, tensor) in sides.iter().zip(&tensors) {
+    for (side, tensor) in sides.iter().zip(tensors) {
         operands.push(side_labels(b, side, Some(tensor.rank()), 0)?);
     }
     let batch: Vec<Label> = operands.iter().flatten().copied().filter(|l| *l >= ELLIPSIS).collect();

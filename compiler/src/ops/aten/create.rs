@@ -11,7 +11,7 @@ use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::{as_tensor, compute_type};
 use crate::ops::value::{Tensor, Value, int, known, known_int};
 use crate::ops::views;
-use crate::types::DType;
+use crate::types::{DType, Type};
 
 /// The definitions of this family.
 pub const DEFS: &[OpDef] = &[
@@ -161,6 +161,17 @@ fn nested(b: &mut Builder<'_>, value: &Value, out: &mut Vec<Operand>) -> Result<
     }
 }
 
+/// The element type that a list of nothing is made into.
+fn type_of_items(ty: &Type) -> DType {
+    match ty {
+        Type::List(item) => type_of_items(item),
+        Type::Int => DType::I64,
+        Type::Bool => DType::Bool,
+        Type::Complex => DType::C64,
+        _ => DType::F32,
+    }
+}
+
 /// A tensor of a number or of nested lists of numbers.
 fn tensor(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if let Value::Tensor(t) = args.value(0)? {
@@ -173,7 +184,10 @@ fn tensor(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     }
     let mut numbers = Vec::new();
     let dims = nested(b, &args.value(0)?.clone(), &mut numbers)?;
-    let natural = numbers.first().map_or(DType::F32, |n| number_type(b, n));
+    let natural = match numbers.first() {
+        Some(number) => number_type(b, number),
+        None => b.argument_type(0).map_or(DType::F32, type_of_items),
+    };
     let wanted = dtype_or(b, args, natural)?;
     let dims: Vec<Dim> = dims.into_iter().map(Dim::Const).collect();
     let made = of_numbers(b, &numbers, natural, wanted, &dims);

@@ -45,9 +45,31 @@ pub const DEFS: &[OpDef] = &[
 ];
 
 /// A dimension given as users do, at this position, of a tensor of this rank: wrapped, or the error PyTorch gives.
-pub fn dim_arg(b: &Builder<'_>, args: &Args<'_>, at: usize, rank: usize) -> Result<usize> {
-    let dim = args.known_int(b, at)?;
-    wrap(b, dim, rank)
+///
+/// Where only the running program knows it, the operator is lowered once for each dimension.
+pub fn dim_arg(b: &mut Builder<'_>, args: &Args<'_>, at: usize, rank: usize) -> Result<usize> {
+    match args.value(at)? {
+        Value::Int(dim @ Operand::Var(_)) => decided_dim(b, dim, rank),
+        _ => {
+            let dim = args.known_int(b, at)?;
+            wrap(b, dim, rank)
+        }
+    }
+}
+
+/// A dimension of a tensor of this rank, from either end; see [`dim_arg`].
+pub fn decided_dim(b: &mut Builder<'_>, dim: &Operand, rank: usize) -> Result<usize> {
+    if let Some(dim) = known_int(dim) {
+        return wrap(b, dim, rank);
+    }
+    let n = i64::try_from(rank.max(1)).unwrap_or(i64::MAX);
+    let extent = b.dim(dim.clone());
+    for candidate in (0..n).chain(-n..0) {
+        if b.decide_extent(extent, candidate)? {
+            return wrap(b, candidate, rank);
+        }
+    }
+    Err(b.user(format!("Dimension out of range (expected to be in range of [{}, {}])", -n, n - 1)))
 }
 
 /// [`dim_arg`] of a number.

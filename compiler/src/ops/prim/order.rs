@@ -10,7 +10,7 @@ use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::value::{Cell, Value, known, known_int};
-use crate::types::DType;
+use crate::types::{DType, Type};
 use std::cmp::Ordering;
 
 /// The definitions of this family.
@@ -59,7 +59,7 @@ fn known_order(x: &Value, y: &Value) -> Option<Ordering> {
 }
 
 /// Whether the first value comes before the second.
-fn less(b: &mut Builder<'_>, x: &Value, y: &Value) -> Result<Operand> {
+pub fn less(b: &mut Builder<'_>, x: &Value, y: &Value) -> Result<Operand> {
     if let Some(order) = known_order(x, y) {
         return Ok(constant(order == Ordering::Less));
     }
@@ -126,8 +126,24 @@ fn choose(b: &mut Builder<'_>, cond: &Operand, x: &Value, y: &Value) -> Result<V
     })
 }
 
+/// Whether values of this kind have an order at all.
+fn is_sortable(value: &Value) -> bool {
+    match value {
+        Value::Int(_) | Value::Float(_) | Value::Bool(_) | Value::Str(_) | Value::Tensor(_) => true,
+        Value::Tuple(items, _) => items.iter().all(is_sortable),
+        _ => false,
+    }
+}
+
 /// Items in order; equal ones stay as they were.
 fn in_order(b: &mut Builder<'_>, mut items: Vec<Value>, descending: bool) -> Result<Vec<Value>> {
+    if let Some(item) = items.iter().find(|item| !is_sortable(item)) {
+        let item = b.argument_type(0).map_or_else(|| item.kind().to_owned(), Type::to_string);
+        return Err(b.user(format!(
+            "Only list of Tensors, ints, floats, bools, strs, a User Defined Class that defines the __lt__ compare method \
+             or Tuples of aforementioned types can be sorted, got list of {item} instead"
+        )));
+    }
     let all_known = items.iter().all(|x| known_order(x, x).is_some());
     if all_known {
         items.sort_by(|x, y| {

@@ -2,10 +2,10 @@
 
 use crate::diag::Result;
 use crate::loops::{Arg, BinaryOp, Const, Operand, UnaryOp, VarType};
-use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::value::{Value, int, known, known_int};
+use crate::ops::{Lowering, OpDef};
 use crate::types::DType;
 
 /// Definitions for the overloads that operators on two numbers have.
@@ -129,9 +129,9 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::Int", lower: int_of },
     OpDef { name: "aten::Float", lower: float_of },
     OpDef { name: "aten::Bool", lower: bool_of },
-    OpDef { name: "aten::IntImplicit", lower: int_of },
-    OpDef { name: "aten::FloatImplicit", lower: float_of },
-    OpDef { name: "aten::ScalarImplicit", lower: item },
+    OpDef { name: "aten::IntImplicit", lower: |b, a| implicit(b, a, int_of) },
+    OpDef { name: "aten::FloatImplicit", lower: |b, a| implicit(b, a, float_of) },
+    OpDef { name: "aten::ScalarImplicit", lower: |b, a| implicit(b, a, item) },
     OpDef { name: "aten::item", lower: item },
     OpDef { name: "aten::_local_scalar_dense", lower: item },
     OpDef { name: "prim::NumToTensor", lower: num_to_tensor },
@@ -371,6 +371,19 @@ fn number_of(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Operand> {
     let is_one = b.binary(BinaryOp::Eq, count, int(1));
     b.check(is_one, "a Tensor with more or less than one element cannot be converted to Scalar");
     Ok(b.item(t))
+}
+
+/// The number that a tensor is given for: without dimensions.
+fn implicit(b: &mut Builder<'_>, args: &Args<'_>, of: Lowering) -> Result<Value> {
+    match args.value(0)? {
+        Value::Tensor(t) if t.rank() > 0 => {
+            Err(b.user("Cannot input a tensor of dimension other than 0 as a scalar argument"))
+        }
+        Value::Tensor(t) if b.op_name == "IntImplicit" && !t.dtype.is_integer() => {
+            Err(b.user(format!("Cannot input a tensor of type {} as an integral argument", t.dtype)))
+        }
+        _ => of(b, args),
+    }
 }
 
 fn int_of(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
