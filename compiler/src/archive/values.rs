@@ -6,7 +6,7 @@
 use super::Fault;
 use super::pickle::{Global, Id, Node, Pickle};
 use super::storages::Storages;
-use crate::types::{IValue, Object, Type};
+use crate::types::{DEVICE_TYPES, IValue, Object, Type, is_device};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -346,34 +346,14 @@ impl Key {
 /// Refuses device texts that name no device type. Where the data was saved from does not matter to us: it is read to
 /// memory.
 pub(super) fn check_device(text: &str) -> Result<(), Fault> {
-    const TYPES: [&str; 20] = [
-        "cpu",
-        "cuda",
-        "ipu",
-        "xpu",
-        "mkldnn",
-        "opengl",
-        "opencl",
-        "ideep",
-        "hip",
-        "ve",
-        "fpga",
-        "maia",
-        "xla",
-        "lazy",
-        "vulkan",
-        "mps",
-        "meta",
-        "hpu",
-        "mtia",
-        "privateuseone",
-    ];
-    let (kind, index) = text.split_once(':').map_or((text, None), |(kind, index)| (kind, Some(index)));
-    if TYPES.contains(&kind) && index.is_none_or(|i| i.parse::<u8>().is_ok()) {
+    if is_device(text) {
         return Ok(());
     }
     let shown: String = text.chars().take(60).collect();
-    Err(Fault::bad(format!("Expected one of {} device type at start of device string: {shown}", TYPES.join(", "))))
+    Err(Fault::bad(format!(
+        "Expected one of {} device type at start of device string: {shown}",
+        DEVICE_TYPES.join(", ")
+    )))
 }
 
 #[cfg(test)]

@@ -141,20 +141,21 @@ impl Runner<'_> {
 
     fn run_sequence(&mut self, calls: &[Call], file: &CaseFile) -> Vec<Outcome> {
         let prepared: Result<Vec<Vec<Value>>> = calls.iter().map(|call| self.arguments(call)).collect();
+        // What PyTorch raises on may be refused before it runs already.
+        let refused = |error: &Diagnostic| {
+            let outcome = |call: &Call| match (&call.expected, error.blame) {
+                (Expected::Raises(_), Blame::User) => Outcome::Passed,
+                _ => outcome_of(error),
+            };
+            calls.iter().map(outcome).collect()
+        };
         let prepared = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return calls.iter().map(|_| outcome_of(&error)).collect(),
+            Err(error) => return refused(&error),
         };
         let model = match self.model(calls, &prepared) {
             Ok(model) => model,
-            Err(error) => {
-                // A model that PyTorch raises on may be refused when compiled already.
-                let outcome = |call: &Call| match (&call.expected, error.blame) {
-                    (Expected::Raises(_), Blame::User) => Outcome::Passed,
-                    _ => outcome_of(&error),
-                };
-                return calls.iter().map(outcome).collect();
-            }
+            Err(error) => return refused(&error),
         };
         let mut instance = match model.instance() {
             Ok(instance) => instance,

@@ -20,9 +20,10 @@ use crate::loops::{
     Program, Stmt, VarId, VarType, Variant,
 };
 use crate::ops::builder::Builder;
+use crate::ops::prim::scalar::number_value;
 use crate::ops::value::{Cell, Value};
 use crate::ops::views;
-use crate::types::{DType, IValue, Object, Type};
+use crate::types::{DEVICE_TYPES, DType, IValue, Object, Type, is_device};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -374,6 +375,11 @@ impl ProgramLowering<'_> {
             ArgSpec::Str(text) => {
                 b.function.inputs.push(Input { name: name.to_owned(), kind: InputKind::Str(Arc::clone(text)) });
                 tree.push(OutputTree::Str(Arc::clone(text)));
+                if matches!(ty, Type::Device) && !is_device(text) {
+                    let types = DEVICE_TYPES.join(", ");
+                    let message = format!("Expected one of {types} device type at start of device string: {text}");
+                    return Err(b.user(message).into());
+                }
                 if matches!(ty, Type::Device) { Value::Device(Arc::clone(text)) } else { Value::text(text) }
             }
             ArgSpec::Tensor(dtype, _) if dtype.is_quantised() => {
@@ -398,6 +404,18 @@ impl ProgramLowering<'_> {
                 b.function.inputs.push(Input { name: name.to_owned(), kind });
                 tree.push(OutputTree::Tensor);
                 let tensor = b.tensor_of(buffer);
+                // Callers may pass a tensor of one element for a number.
+                let number = match ty {
+                    Type::Int => Some(DType::I64),
+                    Type::Float => Some(DType::F64),
+                    Type::Bool => Some(DType::Bool),
+                    _ => None,
+                };
+                if let Some(dtype) = number {
+                    let item = b.item(&tensor);
+                    let item = b.cast(dtype, item);
+                    return Ok(number_value(b, item));
+                }
                 b.heap.storages[tensor.storage].is_external = true;
                 Value::Tensor(tensor)
             }

@@ -131,6 +131,13 @@ fn lower_out(b: &mut Builder<'_>, op: &OpName, args: &Args<'_>) -> Result<Option
     let Some(functional) = functional else { return Ok(None) };
     let mut values: Vec<Value> = kept.iter().map(|i| args.values[*i].clone()).collect();
     values.resize(functional.args.len(), Value::None);
+    // Numbers are computed in the type of the tensor that takes them.
+    if let (Some(dtype), Some(out)) =
+        (functional.args.iter().position(|a| &*a.name == "dtype"), (0..schema.args.len()).find(|i| is_out(*i)))
+        && dtype >= kept.len()
+    {
+        values[dtype] = Value::int(args.tensor(out)?.dtype.code());
+    }
     let result = lower(b, &functional.name, &values)?;
     let results = match result {
         Value::Tuple(items, _) => items,

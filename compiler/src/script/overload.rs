@@ -65,7 +65,9 @@ impl Emitter<'_, '_> {
             Upgraded::Done(made) => return Ok(made),
             Upgraded::Call(positional, named) => (positional, named),
         };
-        if let ("aten::sort" | "aten::sorted", Some(Type::List(item))) = (name, positional.first().map(|v| v.ty.clone())) {
+        if let ("aten::sort" | "aten::sorted", Some(Type::List(item))) =
+            (name, positional.first().map(|v| v.ty.clone()))
+        {
             self.use_order_of(&item, range)?;
         }
         let overloads = schema::overloads(name);

@@ -185,7 +185,7 @@ fn last_entry(program: &Program<'_>, parsed: &Arc<names::ParsedFile>) -> Result<
     Err(Diagnostic::user(format!("{}: no function and no module class to compile", parsed.file.source.name)))
 }
 
-/// Gives the module a class whose `forward` is the function.
+/// Gives the module a class whose `forward` is the function, without its default values: PyTorch saves functions so.
 fn wrap(module: &mut Module, name: &str) -> Result<()> {
     let Some(function) = module.functions.get(name) else {
         return Err(Diagnostic::internal("the compiled function is missing"));
@@ -194,6 +194,7 @@ fn wrap(module: &mut Module, name: &str) -> Result<()> {
     let mut forward: Function = function.clone();
     let ty = Type::Class(Arc::clone(&class));
     forward.name = format!("{class}.forward").into();
+    forward.params.iter_mut().for_each(|param| param.default = None);
     forward.params.insert(0, Argument { name: "self".into(), ty: ty.clone(), default: None });
     let graph = &mut forward.graph;
     let top = graph.top;
