@@ -8,7 +8,7 @@ use crate::diag::Result;
 use crate::ir::{BlockId, OpName, ValueId};
 use crate::syntax::ast::{Expr, Stmt, StmtId, TextRange};
 use crate::types::Type;
-use indexmap::IndexSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// One finished branch.
@@ -19,16 +19,8 @@ pub(crate) struct Branch {
 }
 
 impl Emitter<'_, '_> {
-    /// Emits an `if`; the flag says whether it took the statements after it into a branch.
-    pub(crate) fn if_stmt(
-        &mut self,
-        id: StmtId,
-        stmt: &Stmt,
-        cond: &Expr,
-        then: &[StmtId],
-        orelse: &[StmtId],
-        rest: &[StmtId],
-    ) -> Result<(Flow, bool)> {
+    /// Emits an `if`.
+    pub(crate) fn if_stmt(&mut self, stmt: &Stmt, cond: &Expr, then: &[StmtId], orelse: &[StmtId]) -> Result<Flow> {
         let range = stmt.range;
         let condition = self.condition(cond)?;
         let value = match condition.value {
@@ -38,27 +30,12 @@ impl Emitter<'_, '_> {
                 for (name, ty) in refined {
                     self.refine(&name, ty, range);
                 }
-                return Ok((self.stmts(live)?, false));
+                return self.stmts(live);
             }
         };
-        let moves_rest = self.exits.holds_exit(id) && !rest.is_empty();
-        let (then_leaves, else_leaves) = (self.exits.always(then), self.exits.always(orelse));
-        let (rest_in_then, rest_in_else) =
-            (moves_rest && else_leaves && !then_leaves, moves_rest && then_leaves && !else_leaves);
-        let then = self.branch(&condition.then, range, |e| e.stmts_then(then, rest_in_then.then_some(rest), range))?;
-        let orelse =
-            self.branch(&condition.orelse, range, |e| e.stmts_then(orelse, rest_in_else.then_some(rest), range))?;
-        let flow = self.merge(&value, then, orelse, range)?;
-        Ok((flow, rest_in_then || rest_in_else))
-    }
-
-    fn stmts_then(&mut self, body: &[StmtId], rest: Option<&[StmtId]>, range: TextRange) -> Result<Flow> {
-        let flow = self.stmts(body)?;
-        match (flow, rest) {
-            (Flow::Falls, Some(rest)) => self.stmts(rest),
-            (Flow::Maybe, Some(rest)) => self.guarded(rest, range),
-            (flow, _) => Ok(flow),
-        }
+        let then = self.branch(&condition.then, range, |e| e.stmts(then))?;
+        let orelse = self.branch(&condition.orelse, range, |e| e.stmts(orelse))?;
+        self.merge(&value, then, orelse, range)
     }
 
     /// A branch of its own block, in which names have narrower types.
@@ -103,7 +80,8 @@ impl Emitter<'_, '_> {
         let node = self.node(OpName::new("prim::If"), vec![cond.id], &[], range);
         self.graph.nodes[node].blocks = vec![then.block, orelse.block];
         let flow = then.flow.join(orelse.flow);
-        let names: IndexSet<Arc<str>> = then.changed.keys().chain(orelse.changed.keys()).cloned().collect();
+        // In the order of the names, as PyTorch's compiler has them.
+        let names: BTreeSet<Arc<str>> = then.changed.keys().chain(orelse.changed.keys()).cloned().collect();
         for name in names {
             let is_hidden = name.starts_with('$');
             let side = |branch: &Branch, other: &Branch, e: &Self| -> Option<Binding> {
@@ -117,18 +95,13 @@ impl Emitter<'_, '_> {
                 }
             };
             let (a, b) = (side(&then, &orelse, self), side(&orelse, &then, self));
-            // What a loop carries keeps its value through `break` and `continue`.
-            let is_carried = self.carried.contains(&name);
+            // What a branch assigns before it ends a round counts, as in PyTorch's compiler.
             let leaves = |flow: Flow, side: &Option<Binding>| match flow {
-                Flow::Raises => true,
-                Flow::Exits => !is_carried || side.is_none(),
-                Flow::Falls | Flow::Maybe => false,
+                Flow::Raises | Flow::Exits => true,
+                Flow::EndsRound => side.is_none(),
+                Flow::Falls => false,
             };
-            let (mut a_leaves, mut b_leaves) = (leaves(then.flow, &a), leaves(orelse.flow, &b));
-            if is_hidden {
-                // Flags and results count on every path; only a missing one is made up.
-                (a_leaves, b_leaves) = (a.is_none(), b.is_none());
-            }
+            let (a_leaves, b_leaves) = (leaves(then.flow, &a), leaves(orelse.flow, &b));
             if a_leaves && b_leaves {
                 continue;
             }

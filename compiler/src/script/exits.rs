@@ -1,140 +1,82 @@
-//! Early exits: `return`, `break` and `continue` that are not the end of everything.
-//!
-//! They become hidden variables: `$ret` holds the result, `$did` says that the rest of the block must be skipped,
-//! `$stop` ends the loop, `$returned` says that the loop ended by a `return`.
-//! Where a branch always leaves, the statements after the `if` simply move into the other branch.
+//! `return`, `raise`, `break` and `continue` as they are emitted: nodes that [`structure`](super::structure) replaces.
 
 use super::function::Emitter;
 use super::ssa::V;
+use super::structure::{CONTINUE, RETURN};
 use super::typing::unify;
 use crate::diag::Result;
 use crate::ir::OpName;
-use crate::syntax::ast::{Expr, ExprKind, File, StmtId, StmtKind, TextRange};
+use crate::syntax::ast::{Expr, ExprKind, StmtId, StmtKind, TextRange};
 use crate::types::{IValue, Type};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How control leaves a statement or block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Flow {
-    /// To what follows.
+    /// To what follows, at least sometimes.
     Falls,
     /// Never: it raises.
     Raises,
-    /// By `return`, `break` or `continue`, always.
+    /// By `return`, or never.
     Exits,
-    /// By one of them, sometimes; `$did` says so.
-    Maybe,
+    /// By `break` or `continue`, or not even so far.
+    EndsRound,
 }
 
 impl Flow {
     /// How control leaves an `if` with these two sides.
     pub(crate) fn join(self, other: Self) -> Self {
         match (self, other) {
+            (Self::Falls, _) | (_, Self::Falls) => Self::Falls,
             (Self::Raises, flow) | (flow, Self::Raises) => flow,
-            (a, b) if a == b => a,
-            _ => Self::Maybe,
+            (Self::Exits, Self::Exits) => Self::Exits,
+            (Self::EndsRound, _) | (_, Self::EndsRound) => Self::EndsRound,
         }
     }
 
     /// Whether what follows is never reached.
     pub(crate) fn leaves(self) -> bool {
-        matches!(self, Self::Raises | Self::Exits)
+        self != Self::Falls
     }
 }
 
-/// Which statements hold an exit of their block, found once per function.
-#[derive(Default)]
-pub(crate) struct Exits {
-    /// Statements that hold a `return`, or a `break`/`continue` of a loop around them; whether they always leave;
-    /// whether they hold a `return`.
-    found: HashMap<StmtId, (bool, bool)>,
-}
-
-impl Exits {
-    /// Scans a body.
-    pub(crate) fn of(file: &Arc<File>, body: &[StmtId]) -> Self {
-        let mut exits = Self::default();
-        exits.scan(file, body);
-        exits
-    }
-
-    /// (always leaves, holds a return) of a block that holds an exit.
-    fn scan(&mut self, file: &Arc<File>, body: &[StmtId]) -> Option<(bool, bool)> {
-        let mut all: Option<(bool, bool)> = None;
-        for &id in body {
-            let one = match &file.stmts[id].kind {
-                StmtKind::Return(_) => Some((true, true)),
-                StmtKind::Break | StmtKind::Continue => Some((true, false)),
-                StmtKind::If { then, orelse, .. } => {
-                    match (self.scan(file, &then.stmts), self.scan(file, &orelse.stmts)) {
-                        (Some(a), Some(b)) => Some((a.0 && b.0, a.1 || b.1)),
-                        (Some(a), None) | (None, Some(a)) => Some((false, a.1)),
-                        (None, None) => None,
-                    }
-                }
-                StmtKind::For { body, .. } | StmtKind::While { body, .. } => {
-                    // A `break` inside leaves the loop only.
-                    self.scan(file, &body.stmts).filter(|found| found.1).map(|_| (false, true))
-                }
-                StmtKind::With { body, .. } => self.scan(file, &body.stmts),
-                _ => None,
-            };
-            if let Some((always, returns)) = one {
-                self.found.insert(id, (always, returns));
-                let before = all.unwrap_or((false, false));
-                all = Some((before.0 || always, before.1 || returns));
-            }
-        }
-        all
-    }
-
-    /// Whether the body leaves anywhere but by its last statement.
-    pub(crate) fn has_early(&self, body: &[StmtId]) -> bool {
-        self.found.len() > usize::from(body.last().is_some_and(|id| self.found.contains_key(id)))
-    }
-
-    /// Whether the statement can leave its block.
-    pub(crate) fn holds_exit(&self, id: StmtId) -> bool {
-        self.found.contains_key(&id)
-    }
-
-    /// Whether the body leaves whenever it runs.
-    pub(crate) fn always(&self, body: &[StmtId]) -> bool {
-        body.iter().any(|id| self.found.get(id).is_some_and(|found| found.0))
-    }
-
-    /// Whether a `return` may leave the body.
-    pub(crate) fn holds_return(&self, body: &[StmtId]) -> bool {
-        body.iter().any(|id| self.found.get(id).is_some_and(|found| found.1))
-    }
+/// A loop around the present statement.
+pub(crate) enum OpenLoop {
+    /// One that runs, with the names that it carries and the `while` statement it is, if it is one.
+    Runs(Vec<(Arc<str>, V)>, Option<StmtId>),
+    /// One that is written out, round by round.
+    Unrolled,
 }
 
 impl Emitter<'_, '_> {
-    /// The statements after one that may have left.
-    pub(crate) fn guarded(&mut self, rest: &[StmtId], range: TextRange) -> Result<Flow> {
-        if rest.is_empty() {
-            return Ok(Flow::Maybe);
+    /// `break` or `continue`: the next round's condition and what it starts from.
+    pub(crate) fn round_stmt(&mut self, is_break: bool, range: TextRange) -> Result<()> {
+        let (names, stmt) = match self.loops.last() {
+            Some(OpenLoop::Runs(names, stmt)) => (names.clone(), *stmt),
+            Some(OpenLoop::Unrolled) => {
+                let text = "Because we emit iteration over modulelists or tuples as unrolled loops, we do not support break or continue inside the body of these loops";
+                return Err(self.error(range, text));
+            }
+            None => {
+                let word = if is_break { "break" } else { "continue" };
+                return Err(self.error(range, format!("SyntaxError: '{word}' outside loop")));
+            }
+        };
+        let file = Arc::clone(&self.file);
+        let again = match stmt.map(|id| &file.stmts[id].kind) {
+            _ if is_break => self.constant(IValue::Bool(false), Type::Bool, range),
+            Some(StmtKind::While { cond, .. }) => self.condition_value(cond)?,
+            _ => self.constant(IValue::Bool(true), Type::Bool, range),
+        };
+        let mut inputs = vec![again.id];
+        for (name, inner) in &names {
+            inputs.push(self.carried_value(name, &inner.ty, range)?.id);
         }
-        let did = self.hidden("$did", range)?;
-        let then = self.branch(&[], range, |_| Ok(Flow::Exits))?;
-        let orelse = self.branch(&[], range, |e| e.stmts(rest))?;
-        let flow = self.merge(&did, then, orelse, range)?;
-        Ok(flow)
+        self.node(OpName::new(CONTINUE), inputs, &[], range);
+        Ok(())
     }
 
-    /// `return` on the paths that have not left yet.
-    pub(crate) fn guarded_return(&mut self, range: TextRange) -> Result<Flow> {
-        let did = self.hidden("$did", range)?;
-        let then = self.branch(&[], range, |_| Ok(Flow::Exits))?;
-        let orelse = self.branch(&[], range, |e| {
-            e.return_stmt(None, range)?;
-            Ok(Flow::Exits)
-        })?;
-        self.merge(&did, then, orelse, range)
-    }
-
-    /// `return value`: the result and, inside blocks, the flags that skip what follows.
+    /// `return value`.
     pub(crate) fn return_stmt(&mut self, value: Option<&Expr>, range: TextRange) -> Result<()> {
         let hint = self.result.clone();
         let made = match value {
@@ -169,19 +111,8 @@ impl Emitter<'_, '_> {
             self.result = Some(made.ty.clone());
             made
         };
-        self.set_hidden("$ret", made);
-        if self.exits_are_flagged() {
-            let yes = self.constant(IValue::Bool(true), Type::Bool, range);
-            for flag in ["$did", "$stop", "$returned"] {
-                self.set_hidden(flag, yes.clone());
-            }
-        }
+        self.node(OpName::new(RETURN), vec![made.id], &[], range);
         Ok(())
-    }
-
-    /// Whether flags tell that the present block has been left.
-    pub(crate) fn exits_are_flagged(&self) -> bool {
-        self.scope.get("$did").is_some()
     }
 
     /// `raise error`.

@@ -1,6 +1,6 @@
 //! One function: its parameters, its body, its result; and the small tools every part of the emitter uses.
 
-use super::exits::{Exits, Flow};
+use super::exits::{Flow, OpenLoop};
 use super::names::{Definition, MAX_CALL_DEPTH, Param, Program};
 use super::ssa::{Binding, Scope, V};
 use super::sugar::Sugared;
@@ -35,12 +35,8 @@ pub(crate) struct Emitter<'p, 'a> {
     pub result: Option<Type>,
     /// Whether `result` was declared.
     pub is_result_declared: bool,
-    /// Which statements may leave their block early.
-    pub exits: Exits,
-    /// Open loops around the present statement.
-    pub n_loops: usize,
-    /// Names that the open loops carry.
-    pub carried: Vec<Arc<str>>,
+    /// Loops around the present statement, innermost last.
+    pub loops: Vec<OpenLoop>,
     /// Whether the present call is the body of an upgrader, which is of today.
     pub is_upgrading: bool,
     uninitialized: Vec<V>,
@@ -145,9 +141,7 @@ impl<'p, 'a> Emitter<'p, 'a> {
             scope: Scope::default(),
             result: None,
             is_result_declared: false,
-            exits: Exits::default(),
-            n_loops: 0,
-            carried: Vec::new(),
+            loops: Vec::new(),
             is_upgrading: false,
             uninitialized: Vec::new(),
             nameless: HashSet::new(),
@@ -158,47 +152,20 @@ impl<'p, 'a> Emitter<'p, 'a> {
 
     /// Emits the statements of the body and the graph's result; gives the result's type.
     pub(crate) fn body(&mut self, body: &ast::Block, head: TextRange) -> Result<Type> {
-        let file = Arc::clone(&self.file);
-        self.exits = Exits::of(&file, &body.stmts);
-        if self.exits.has_early(&body.stmts) {
-            let no = self.constant(IValue::Bool(false), Type::Bool, head);
-            self.set_hidden("$did", no);
-        }
         let flow = self.stmts(&body.stmts)?;
-        let flow = if self.is_text() && !self.is_result_declared && self.result.is_some() {
-            match flow {
-                // What falls off the end returns None.
-                Flow::Maybe => self.guarded_return(head)?,
-                Flow::Falls => {
-                    self.return_stmt(None, head)?;
-                    Flow::Exits
-                }
-                Flow::Exits | Flow::Raises => flow,
+        if flow == Flow::Falls {
+            let declared = self.result.clone().filter(|_| self.is_result_declared);
+            if declared.is_some_and(|ty| !is_subtype(&Type::None, &ty, self.program)) {
+                return Err(self.error(
+                    head,
+                    "Function was not annotated as having type None, but does not return along all paths",
+                ));
             }
-        } else {
-            flow
-        };
-        let result = match flow {
-            Flow::Exits => self.hidden("$ret", head)?,
-            Flow::Falls | Flow::Maybe | Flow::Raises => {
-                let declared = self.result.clone().filter(|_| self.is_result_declared).unwrap_or(Type::None);
-                if flow == Flow::Raises {
-                    let ty = self.result.clone().unwrap_or(Type::None);
-                    self.uninitialized(&ty, head)
-                } else if is_subtype(&Type::None, &declared, self.program) {
-                    self.none(head)
-                } else {
-                    return Err(self.error(
-                        head,
-                        "Function was not annotated as having type None, but does not return along all paths",
-                    ));
-                }
-            }
-        };
-        let result = if flow == Flow::Maybe { self.hidden("$ret", head)? } else { result };
-        let ty = self.result.clone().unwrap_or_else(|| result.ty.clone());
-        let top = self.graph.top;
-        self.graph.blocks[top].returns.push(result.id);
+            // What falls off the end returns None.
+            self.return_stmt(None, head)?;
+        }
+        let ty = self.result.clone().unwrap_or(Type::None);
+        self.structure(&ty, head);
         Ok(ty)
     }
 
@@ -264,8 +231,18 @@ impl<'p, 'a> Emitter<'p, 'a> {
         V { id: self.graph.nodes[node].outputs[0], ty }
     }
 
-    /// The value of a constant; equal ones are one node at the top of the graph.
+    /// The value of a constant. In texts, what is no number stands where it is written, as in PyTorch's compiler, for which
+    /// it is so a step of the program.
     pub(crate) fn constant(&mut self, value: IValue, ty: Type, range: TextRange) -> V {
+        if self.is_text() && !matches!(value, IValue::Int(_) | IValue::Float(_) | IValue::Complex(..)) {
+            let span = Some(self.span(range));
+            return V { id: self.graph.append_constant(self.block, value, ty.clone(), span), ty };
+        }
+        self.top_constant(value, ty, range)
+    }
+
+    /// The value of a constant; equal ones are one node at the top of the graph.
+    pub(crate) fn top_constant(&mut self, value: IValue, ty: Type, range: TextRange) -> V {
         let key = match &value {
             IValue::Float(x) => format!("f{:x}", x.to_bits()),
             IValue::Complex(re, im) => format!("c{:x},{:x}", re.to_bits(), im.to_bits()),
@@ -319,10 +296,14 @@ impl<'p, 'a> Emitter<'p, 'a> {
         if !self.is_text() {
             return self.prim("prim::Uninitialized", &[], ty.clone(), range);
         }
+        self.never(ty, range)
+    }
+
+    /// A value that is never read; one for each type, before all else, as PyTorch's compiler has them.
+    pub(crate) fn never(&mut self, ty: &Type, range: TextRange) -> V {
         if let Some(known) = self.uninitialized.iter().find(|known| known.ty == *ty) {
             return known.clone();
         }
-        // One for each type, before all else, as PyTorch's compiler has them.
         let span = Some(self.span(range));
         let node = self.graph.create_node(OpName::new("prim::Uninitialized"), Vec::new(), span);
         let made = V { id: self.graph.add_output(node, ty.clone()), ty: ty.clone() };

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A body is turned into SSA while it is walked: [`ssa`] keeps what each name means, an `if` merges what its branches
-//! assigned into outputs, a loop carries what its body assigns. `return`, `break` and `continue` inside blocks
-//! become flags (see [`exits`]). Every `aten::` node has all arguments of its schema, defaults as constants.
+//! assigned into outputs, a loop carries what its body assigns. `return`, `break` and `continue` are nodes at first (see
+//! [`exits`]), which [`structure`] replaces. Every `aten::` node has all arguments of its schema, defaults as constants.
 //! Whatever the input, the result is a module whose graphs the verifier accepts, or a diagnostic.
 
 mod assign;
@@ -33,6 +33,7 @@ mod repeat;
 mod source;
 mod ssa;
 mod stmt;
+mod structure;
 mod sugar;
 #[cfg(test)]
 mod tests;

@@ -1,39 +1,35 @@
 //! Loops in SSA form: `while`, `for` and comprehensions. A loop carries what its body assigns.
 
 use super::assign::is_meaningful;
-use super::exits::Flow;
+use super::exits::{Flow, OpenLoop};
 use super::function::Emitter;
 use super::ssa::{Binding, V};
 use crate::diag::Result;
 use crate::ir::OpName;
 use crate::syntax::ast::{self, Expr, ExprKind, File, StmtId, StmtKind, TextRange};
 use crate::types::{IValue, Type};
-use indexmap::IndexSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Emitter<'_, '_> {
     /// `while cond: body`.
-    pub(crate) fn while_stmt(&mut self, cond: &Expr, body: &[StmtId], range: TextRange) -> Result<Flow> {
+    pub(crate) fn while_stmt(&mut self, id: StmtId, cond: &Expr, body: &[StmtId], range: TextRange) -> Result<Flow> {
         let trip = self.int(i64::MAX, range);
         let first = self.condition_value(cond)?;
-        self.loop_node(&trip, &first, Some(cond), &[], body, range, |_, _| Ok(()))
+        self.loop_node(&trip, &first, Some((id, cond)), &[], body, range, |_, _| Ok(()))
     }
 
     /// `for target in iter: body`; unrolled if the items are known.
     pub(crate) fn for_stmt(&mut self, target: &Expr, iter: &Expr, body: &[StmtId], range: TextRange) -> Result<Flow> {
         let items = self.iterable(iter)?;
         if let Some(items) = self.unrolled(&items, iter.range)? {
-            for item in items {
+            self.loops.push(OpenLoop::Unrolled);
+            let rounds = items.into_iter().try_for_each(|item| {
                 self.assign(target, item)?;
-                let flow = self.stmts(body)?;
-                if flow != Flow::Falls {
-                    return Err(self.unsupported(
-                        range,
-                        "Because we emit iteration over modulelists or tuples as unrolled loops, we do not support break or continue inside the body of these loops",
-                    ));
-                }
-            }
-            return Ok(Flow::Falls);
+                self.stmts(body).map(|_| ())
+            });
+            self.loops.pop();
+            return rounds.map(|()| Flow::Falls);
         }
         let trip = self.iterable_len(&items, iter.range)?;
         let first = self.constant(IValue::Bool(true), Type::Bool, range);
@@ -49,31 +45,17 @@ impl Emitter<'_, '_> {
         &mut self,
         trip: &V,
         first: &V,
-        cond: Option<&Expr>,
+        cond: Option<(StmtId, &Expr)>,
         targets: &[&Expr],
         body: &[StmtId],
         range: TextRange,
         start: impl FnOnce(&mut Self, &V) -> Result<()>,
     ) -> Result<Flow> {
-        let mut assigned = IndexSet::new();
+        let mut assigned = BTreeSet::new();
         for target in targets {
             target_names(target, &mut assigned);
         }
         assigned_names(&self.file, body, &mut assigned);
-        let returns = self.exits.holds_return(body);
-        let exits = body.iter().any(|&id| self.exits.holds_exit(id));
-        if returns {
-            let no = self.constant(IValue::Bool(false), Type::Bool, range);
-            self.set_hidden("$returned", no);
-            if self.scope.get("$ret").is_none() {
-                let Some(ty) = self.result.clone() else {
-                    return Err(self.unsupported(range, "return inside a loop of a function without a result type"));
-                };
-                let none = self.uninitialized(&ty, range);
-                self.set_hidden("$ret", none);
-            }
-            assigned.extend(["$returned".into(), "$ret".into()]);
-        }
         let block = self.graph.add_block();
         let index = self.graph.add_param(block, Type::Int, None);
         let mut carried: Vec<(Arc<str>, V, V)> = Vec::new();
@@ -93,62 +75,29 @@ impl Emitter<'_, '_> {
                 (Arc::clone(name), self.scope.swap(name, binding).expect("a carried name is bound"))
             })
             .collect();
-        self.n_loops += 1;
-        let n_carried = self.carried.len();
-        self.carried.extend(carried.iter().map(|(name, ..)| Arc::clone(name)));
+        let names = carried.iter().map(|(name, _, inner)| (Arc::clone(name), inner.clone())).collect();
+        self.loops.push(OpenLoop::Runs(names, cond.map(|(id, _)| id)));
         let ends = self.in_block(block, range, |e| {
-            if exits {
-                let no = e.constant(IValue::Bool(false), Type::Bool, range);
-                e.set_hidden("$did", no.clone());
-                e.set_hidden("$stop", no);
-            }
             let index = V { id: index, ty: Type::Int };
             start(e, &index)?;
-            e.stmts(body)?;
-            let stop = if exits { Some(e.hidden("$stop", range)?) } else { None };
-            let next = match (cond, stop) {
-                (None, None) => e.constant(IValue::Bool(true), Type::Bool, range),
-                (None, Some(stop)) => e.builtin_value("aten::__not__", vec![stop], range)?,
-                (Some(cond), None) => e.condition_value(cond)?,
-                (Some(cond), Some(stop)) => {
-                    let then = e.branch(&[], range, |e| {
-                        let no = e.constant(IValue::Bool(false), Type::Bool, range);
-                        e.set_hidden("$next", no);
-                        Ok(Flow::Falls)
-                    })?;
-                    let orelse = e.branch(&[], range, |e| {
-                        let next = e.condition_value(cond)?;
-                        e.set_hidden("$next", next);
-                        Ok(Flow::Falls)
-                    })?;
-                    e.merge(&stop, then, orelse, range)?;
-                    e.hidden("$next", range)?
-                }
+            let flow = e.stmts(body)?;
+            let next = match cond {
+                // Never reached.
+                _ if flow.leaves() => e.uninitialized(&Type::Bool, range),
+                None => e.constant(IValue::Bool(true), Type::Bool, range),
+                Some((_, cond)) => e.condition_value(cond)?,
             };
             e.graph.blocks[block].returns.push(next.id);
             for (name, _, inner) in &carried {
-                let value = match e.scope.get(name) {
-                    Some(Binding::Value { value, .. }) => value.clone(),
-                    Some(Binding::Conflict(text, made)) => return Err(e.conflict(text, *made, range)),
-                    Some(Binding::Sugar(_)) | None => {
-                        return Err(e.error(range, format!("{name} is not a value at the end of the loop")));
-                    }
+                let value = match e.carried_value(name, &inner.ty, range) {
+                    Err(_) if flow.leaves() => e.uninitialized(&inner.ty, range),
+                    value => value?,
                 };
-                if !e.is_subtype(&value.ty, &inner.ty) {
-                    return Err(e.error(
-                        range,
-                        format!(
-                            "Variable '{name}' previously had type {} but is now being assigned to a value of type {}",
-                            inner.ty, value.ty
-                        ),
-                    ));
-                }
                 e.graph.blocks[block].returns.push(value.id);
             }
             Ok(())
         });
-        self.n_loops -= 1;
-        self.carried.truncate(n_carried);
+        self.loops.pop();
         for (name, binding) in saved {
             self.scope.swap(&name, binding);
         }
@@ -161,20 +110,28 @@ impl Emitter<'_, '_> {
         let outputs = self.graph.nodes[node].outputs.clone();
         for ((name, _, inner), id) in carried.into_iter().zip(outputs) {
             let value = V { id, ty: inner.ty };
-            if !name.starts_with('$') {
-                self.name_value(&value, &name);
-            }
+            self.name_value(&value, &name);
             self.scope.set(name, Some(Binding::Value { value, is_refined: false }));
         }
-        if returns {
-            let returned = self.hidden("$returned", range)?;
-            self.set_hidden("$did", returned.clone());
-            if self.n_loops > 0 {
-                self.set_hidden("$stop", returned);
-            }
-            return Ok(Flow::Maybe);
-        }
         Ok(Flow::Falls)
+    }
+
+    /// What a round hands to the next one under this name.
+    pub(crate) fn carried_value(&mut self, name: &Arc<str>, ty: &Type, range: TextRange) -> Result<V> {
+        let value = match self.scope.get(name) {
+            Some(Binding::Value { value, .. }) => value.clone(),
+            Some(Binding::Conflict(text, made)) => return Err(self.conflict(text, *made, range)),
+            Some(Binding::Sugar(_)) | None => {
+                return Err(self.error(range, format!("{name} is not a value at the end of the loop")));
+            }
+        };
+        if self.is_subtype(&value.ty, ty) {
+            return Ok(value);
+        }
+        let have = &value.ty;
+        let text =
+            format!("Variable '{name}' previously had type {ty} but is now being assigned to a value of type {have}");
+        Err(self.error(range, text))
     }
 
     /// A list comprehension: a loop that appends.
@@ -299,7 +256,7 @@ impl Emitter<'_, '_> {
 }
 
 /// Adds the names a target binds.
-fn target_names(target: &Expr, out: &mut IndexSet<Arc<str>>) {
+fn target_names(target: &Expr, out: &mut BTreeSet<Arc<str>>) {
     match &target.kind {
         ExprKind::Name(name) => _ = out.insert(Arc::clone(name)),
         ExprKind::Tuple(items) | ExprKind::List(items) => items.iter().for_each(|item| target_names(item, out)),
@@ -309,7 +266,7 @@ fn target_names(target: &Expr, out: &mut IndexSet<Arc<str>>) {
 }
 
 /// Adds the names that statements assign at any depth.
-fn assigned_names(file: &File, body: &[StmtId], out: &mut IndexSet<Arc<str>>) {
+fn assigned_names(file: &File, body: &[StmtId], out: &mut BTreeSet<Arc<str>>) {
     let mut todo: Vec<&[StmtId]> = vec![body];
     while let Some(ids) = todo.pop() {
         for &id in ids {

@@ -4,7 +4,7 @@ use super::exits::Flow;
 use super::function::Emitter;
 use super::ssa::{Binding, V};
 use super::sugar::Sugared;
-use crate::diag::{Diagnostic, Result};
+use crate::diag::Result;
 use crate::ir::OpName;
 use crate::syntax::ast::{self, Expr, ExprKind, Stmt, StmtId, StmtKind, TextRange};
 use crate::types::{IValue, Type};
@@ -14,22 +14,11 @@ impl Emitter<'_, '_> {
     /// Emits statements in order.
     pub(crate) fn stmts(&mut self, ids: &[StmtId]) -> Result<Flow> {
         let file = Arc::clone(&self.file);
-        for (at, &id) in ids.iter().enumerate() {
-            let rest = &ids[at + 1..];
-            let stmt = &file.stmts[id];
-            if let StmtKind::If { cond, then, orelse } = &stmt.kind {
-                let (flow, took_rest) = self.if_stmt(id, stmt, cond, &then.stmts, &orelse.stmts, rest)?;
-                match flow {
-                    _ if took_rest => return Ok(flow),
-                    Flow::Falls => continue,
-                    Flow::Raises | Flow::Exits => return Ok(flow),
-                    Flow::Maybe => return self.guarded(rest, stmt.range),
-                }
-            }
-            match self.stmt(id, stmt)? {
-                Flow::Falls => {}
-                flow @ (Flow::Raises | Flow::Exits) => return Ok(flow),
-                Flow::Maybe => return self.guarded(rest, stmt.range),
+        for &id in ids {
+            let flow = self.stmt(id, &file.stmts[id])?;
+            // What follows an exit is never reached, and not compiled.
+            if flow.leaves() {
+                return Ok(flow);
             }
         }
         Ok(Flow::Falls)
@@ -62,7 +51,7 @@ impl Emitter<'_, '_> {
                 self.assign(target, Sugared::Value(V { id: made.id, ty }))?;
             }
             StmtKind::AugAssign { target, op, value } => self.aug_assign(target, *op, value, range)?,
-            StmtKind::If { .. } => return Err(Diagnostic::internal("an `if` is not a simple statement")),
+            StmtKind::If { cond, then, orelse } => return self.if_stmt(stmt, cond, &then.stmts, &orelse.stmts),
             StmtKind::For { target, iter, body, orelse } => {
                 if !orelse.stmts.is_empty() {
                     return Err(self.error(range, "else branches of for loops aren't supported"));
@@ -73,7 +62,7 @@ impl Emitter<'_, '_> {
                 if !orelse.stmts.is_empty() {
                     return Err(self.error(range, "else branches of while loops aren't supported"));
                 }
-                return self.while_stmt(cond, &body.stmts, range);
+                return self.while_stmt(id, cond, &body.stmts, range);
             }
             StmtKind::With { items, body } => return self.with_stmt(items, &body.stmts, range),
             StmtKind::Return(value) => {
@@ -109,16 +98,8 @@ impl Emitter<'_, '_> {
                 }
             }
             StmtKind::Break | StmtKind::Continue => {
-                if self.n_loops == 0 {
-                    let word = if matches!(stmt.kind, StmtKind::Break) { "break" } else { "continue" };
-                    return Err(self.error(range, format!("SyntaxError: '{word}' outside loop")));
-                }
-                let yes = self.constant(IValue::Bool(true), Type::Bool, range);
-                if matches!(stmt.kind, StmtKind::Break) {
-                    self.set_hidden("$stop", yes.clone());
-                }
-                self.set_hidden("$did", yes);
-                return Ok(Flow::Exits);
+                self.round_stmt(matches!(stmt.kind, StmtKind::Break), range)?;
+                return Ok(Flow::EndsRound);
             }
             StmtKind::Pass => {}
             StmtKind::Def(_) if self.is_text() => {
@@ -189,9 +170,6 @@ impl Emitter<'_, '_> {
             entered.push(object);
         }
         let flow = self.stmts(body)?;
-        if matches!(flow, Flow::Exits | Flow::Maybe) && self.exits_are_flagged() {
-            return Err(self.unsupported(range, "leaving a `with` early"));
-        }
         for object in entered.into_iter().rev() {
             self.prim("prim::Exit", &[&object], Type::tensor(), range);
         }
