@@ -40,7 +40,8 @@ pub fn inlined_function(module: &Module, function: &Function) -> Result<Graph> {
 
 /// What PyTorch does to a function before it runs or inlines it.
 fn prepared(graph: &mut Graph) {
-    // First, as questions about None decide conditions.
+    checked("constant_pooling", graph, constant_pooling::run);
+    // Before folding, as questions about None decide conditions.
     let simplified = checked("peephole", graph, peephole::run_as_inlined);
     let folded = checked("constant_propagation", graph, |g| constant_propagation::run(g, Options::default()));
     if simplified || folded {
@@ -98,7 +99,9 @@ pub fn scripted(module: &mut Module) -> Result<()> {
     on_large_stack(|| {
         for function in module.functions.values_mut() {
             let graph = &mut function.graph;
-            // First, as tuples hide what is constant.
+            // To the top, where equal ones in two branches are seen to be one.
+            checked("constant_pooling", graph, constant_pooling::run);
+            // Before folding, as tuples hide what is constant.
             checked("lower_simple_tuples", graph, lower_simple_tuples::run);
             // Before folding, so that dead branches' leftovers cost no evaluation.
             checked("eliminate_dead_code", graph, eliminate_dead_code::run_as_scripted);

@@ -65,7 +65,7 @@ impl Emitter<'_, '_> {
         let file = Arc::clone(&self.file);
         let again = match stmt.map(|id| &file.stmts[id].kind) {
             _ if is_break => self.constant(IValue::Bool(false), Type::Bool, range),
-            Some(StmtKind::While { cond, .. }) => self.condition_value(cond)?,
+            Some(StmtKind::While { cond, .. }) => self.next_round(&names, cond)?,
             _ => self.constant(IValue::Bool(true), Type::Bool, range),
         };
         let mut inputs = vec![again.id];

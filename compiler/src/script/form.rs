@@ -27,6 +27,10 @@ impl Emitter<'_, '_> {
                 let expr = need(self, 1)?;
                 let made = self.expr_sugar(expr, Some(&ty))?;
                 let made = self.value_of(made, expr.range)?;
+                if made.ty == Type::None && matches!(ty, Type::Optional(_)) {
+                    // What may be there is remembered.
+                    return Ok(Sugared::Value(self.constant(IValue::None, ty, range)));
+                }
                 let made = self.convert(made, &ty, true, range).map_err(|v| {
                     self.error(range, format!("expected an expression of type {ty} but found {}", v.ty))
                 })?;

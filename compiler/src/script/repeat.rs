@@ -75,8 +75,7 @@ impl Emitter<'_, '_> {
                 (Arc::clone(name), self.scope.swap(name, binding).expect("a carried name is bound"))
             })
             .collect();
-        let names = carried.iter().map(|(name, _, inner)| (Arc::clone(name), inner.clone())).collect();
-        self.loops.push(OpenLoop::Runs(names, cond.map(|(id, _)| id)));
+        self.loops.push(OpenLoop::Runs(names_of(&carried), cond.map(|(id, _)| id)));
         let ends = self.in_block(block, range, |e| {
             let index = V { id: index, ty: Type::Int };
             start(e, &index)?;
@@ -85,7 +84,7 @@ impl Emitter<'_, '_> {
                 // Never reached.
                 _ if flow.leaves() => e.uninitialized(&Type::Bool, range),
                 None => e.constant(IValue::Bool(true), Type::Bool, range),
-                Some((_, cond)) => e.condition_value(cond)?,
+                Some((_, cond)) => e.next_round(&names_of(&carried), cond)?,
             };
             e.graph.blocks[block].returns.push(next.id);
             for (name, _, inner) in &carried {
@@ -114,6 +113,26 @@ impl Emitter<'_, '_> {
             self.scope.set(name, Some(Binding::Value { value, is_refined: false }));
         }
         Ok(Flow::Falls)
+    }
+
+    /// Whether a `while` runs on; its condition sees what it carries as declared, whatever the round made of it.
+    pub(crate) fn next_round(&mut self, names: &[(Arc<str>, V)], cond: &Expr) -> Result<V> {
+        let before: Vec<_> = names
+            .iter()
+            .filter_map(|(name, inner)| match self.scope.get(name) {
+                Some(Binding::Value { value, .. }) if self.is_subtype(&value.ty, &inner.ty) => {
+                    let value = V { id: value.id, ty: inner.ty.clone() };
+                    let wide = Binding::Value { value, is_refined: false };
+                    self.scope.swap(name, wide).map(|before| (Arc::clone(name), before))
+                }
+                _ => None,
+            })
+            .collect();
+        let next = self.condition_value(cond);
+        for (name, binding) in before {
+            self.scope.swap(&name, binding);
+        }
+        next
     }
 
     /// What a round hands to the next one under this name.
@@ -253,6 +272,11 @@ impl Emitter<'_, '_> {
         self.graph.nodes[node].blocks.push(block);
         Ok(V { id: dict, ty })
     }
+}
+
+/// What a loop carries, by name, as its body sees it at first.
+fn names_of(carried: &[(Arc<str>, V, V)]) -> Vec<(Arc<str>, V)> {
+    carried.iter().map(|(name, _, inner)| (Arc::clone(name), inner.clone())).collect()
 }
 
 /// Adds the names a target binds.
