@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// The files that may hold unsafe code: where memory, foreign code and compiled code are handled.
-const UNSAFE: [&str; 37] = [
+const UNSAFE: [&str; 39] = [
     "compiler/src/archive/storage.rs",
     "compiler/src/emit/cranelift/mod.rs",
     "compiler/src/emit/cranelift/module.rs",
@@ -43,6 +43,7 @@ const UNSAFE: [&str; 37] = [
     "runtime/src/capi/values.rs",
     "runtime/src/entry.rs",
     "runtime/src/host.rs",
+    "runtime/src/list.rs",
     "runtime/src/log.rs",
     "runtime/src/math.rs",
     "runtime/src/model.rs",
@@ -55,6 +56,7 @@ const UNSAFE: [&str; 37] = [
     "runtime/src/routines/mod.rs",
     "runtime/src/routines/numeric.rs",
     "runtime/src/routines/order.rs",
+    "runtime/src/routines/text.rs",
     "runtime/src/routines/vision.rs",
     "runtime/src/task_tests.rs",
     "runtime/src/tensor.rs",

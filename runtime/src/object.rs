@@ -5,7 +5,9 @@
 #![allow(unsafe_code, reason = "counted raw pointers shared with compiled code")]
 
 use crate::abi::Status;
+use crate::dict::Dict;
 use crate::error::{Error, Result};
+use crate::list::List;
 use crate::task::Task;
 use crate::tensor::Tensor;
 use crate::value::Value;
@@ -16,20 +18,45 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 /// A counted object.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Object {
     count: AtomicUsize,
     body: UnsafeCell<Body>,
 }
 
-/// What an object is.
+/// Where compiled code finds the parts of a list object, in bytes from the object.
+pub mod layout {
+    use super::{Body, Object};
+    use crate::list::List;
+    use std::mem::offset_of;
+
+    /// Which variant of [`Body`] it is, 64 bits.
+    pub const VARIANT: usize = offset_of!(Object, body);
+    /// That of lists.
+    pub const IS_LIST: i64 = 0;
+    /// Where a variant's fields begin.
+    const FIELDS: usize = VARIANT + 8;
+    const _: () = assert!(size_of::<Body>() >= 8 + size_of::<List>() && align_of::<Body>() == 8);
+    /// [`crate::list::Kind`] as a number, 64 bits.
+    pub const KIND: usize = FIELDS + List::KIND;
+    /// The address of the first item.
+    pub const DATA: usize = FIELDS + List::DATA;
+    /// Number of items.
+    pub const LEN: usize = FIELDS + List::LEN;
+    /// Number of items that there is room for.
+    pub const CAPACITY: usize = FIELDS + List::CAPACITY;
+}
+
+/// What an object is. The variant is a 64-bit number, counted from 0, and its fields follow it.
 #[derive(Debug)]
+#[repr(C, u64)]
 #[allow(missing_docs, reason = "self-explanatory")]
 pub enum Body {
+    List(List),
     /// Bytes, UTF-8 by convention; indexed by byte.
     Str(Vec<u8>),
-    List(Vec<Item>),
     /// In insertion order.
-    Dict(Vec<(Item, Item)>),
+    Dict(Dict),
     Tuple(Vec<Item>),
     /// Class name and field names; the fields.
     NamedTuple(Box<(String, Vec<String>)>, Vec<Item>),
@@ -53,6 +80,7 @@ pub enum Item {
 
 /// An owned reference to an object.
 #[derive(Debug)]
+#[repr(transparent)]
 pub struct ObjectRef(NonNull<Object>);
 
 // SAFETY: counts are atomic, and an object is used by one call, on one thread at a time.
@@ -136,7 +164,9 @@ impl Clone for ObjectRef {
 impl Drop for ObjectRef {
     fn drop(&mut self) {
         // SAFETY: living while a reference exists.
-        if unsafe { self.0.as_ref() }.count.fetch_sub(1, Ordering::Release) == 1 {
+        let count = unsafe { &self.0.as_ref().count };
+        // The last reference needs no counting down, which is the dear part.
+        if count.load(Ordering::Acquire) == 1 || count.fetch_sub(1, Ordering::Release) == 1 {
             fence(Ordering::Acquire);
             // SAFETY: this was the last reference, and the object came from a `Box`.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
@@ -156,7 +186,7 @@ impl Item {
             Value::Complex(re, im) => Self::Complex(*re, *im),
             Value::Str(text) => Self::from(Body::Str(text.as_bytes().to_vec())),
             Value::Tensor(tensor) => Self::from(Body::Tensor(tensor.contiguous()?)),
-            Value::List(items) => Self::from(Body::List(list(items)?)),
+            Value::List(items) => Self::from(Body::List(list(items)?.into())),
             Value::Tuple(items) => Self::from(Body::Tuple(list(items)?)),
             Value::NamedTuple { name, fields } => {
                 let names = fields.iter().map(|(name, _)| name.clone()).collect();
@@ -165,7 +195,7 @@ impl Item {
             }
             Value::Dict(entries) => {
                 let pair = |(k, v): &(Value, Value)| Ok((Self::from_value(k)?, Self::from_value(v)?));
-                Self::from(Body::Dict(entries.iter().map(pair).collect::<Result<Vec<_>>>()?))
+                Self::from(Body::Dict(entries.iter().map(pair).collect::<Result<_>>()?))
             }
         })
     }
@@ -176,7 +206,7 @@ impl Item {
         let all = |items: &[Self]| items.iter().map(Self::detached).collect::<Result<Vec<_>>>();
         Ok(Self::from(match object.body() {
             Body::Str(_) | Body::Future(_) => return Ok(self.clone()),
-            Body::List(items) => Body::List(all(items)?),
+            Body::List(items) => Body::List(items.iter().map(|item| item.detached()).collect::<Result<_>>()?),
             Body::Tuple(items) => Body::Tuple(all(items)?),
             Body::NamedTuple(names, items) => Body::NamedTuple(names.clone(), all(items)?),
             Body::Dict(entries) => {
@@ -206,7 +236,7 @@ impl ObjectRef {
         let list = |items: &[Item]| items.iter().map(Item::to_value).collect::<Result<Vec<_>>>();
         Ok(match self.body() {
             Body::Str(bytes) => Value::Str(String::from_utf8_lossy(bytes).into_owned()),
-            Body::List(items) => Value::List(list(items)?),
+            Body::List(items) => Value::List(items.iter().map(|item| item.to_value()).collect::<Result<_>>()?),
             Body::Tuple(items) => Value::Tuple(list(items)?),
             Body::NamedTuple(names, items) => {
                 Value::NamedTuple { name: names.0.clone(), fields: names.1.iter().cloned().zip(list(items)?).collect() }

@@ -4,6 +4,7 @@
 //! counted pointers: they start null, own what they hold, and are released on every way out.
 
 use super::builder::{Builder, Cmp, Conv, Func, Inst2, Lane, Linkage, Signature, Ty, Value, Variable};
+use super::last_uses::{self, LastUses};
 use super::scalar::{self, Typed};
 use crate::diag::{Diagnostic, Result};
 use crate::index::{Id as _, IndexVec};
@@ -36,7 +37,7 @@ pub(super) fn emit(b: &dyn Builder, shared: &Shared<'_>, function: &Function, sy
     let func = b.declare(symbol, &Signature::new(&[Ty::PTR], Some(Ty::I64)), Linkage::Hidden);
     let frame = b.begin(func)[0];
     let vars = function.vars.iter().map(|var| b.variable(var_ty(var.ty))).collect();
-    let mut host = Host { b, shared, function, frame, vars };
+    let mut host = Host { b, shared, function, frame, vars, last_uses: LastUses::of(function) };
     host.prologue()?;
     host.block(&function.body)?;
     // A body ends with `Return`; one that does not returns tree 0 without leaves, as an initialiser does.
@@ -54,16 +55,17 @@ fn var_ty(ty: VarType) -> Ty {
     })
 }
 
-struct Host<'a> {
-    b: &'a dyn Builder,
+pub(super) struct Host<'a> {
+    pub(super) b: &'a dyn Builder,
     shared: &'a Shared<'a>,
     function: &'a Function,
     frame: Value,
-    vars: IndexVec<VarId, Variable>,
+    pub(super) vars: IndexVec<VarId, Variable>,
+    last_uses: LastUses,
 }
 
 impl Host<'_> {
-    fn int(&self, value: i64) -> Value {
+    pub(super) fn int(&self, value: i64) -> Value {
         self.b.int(Ty::I64, value)
     }
 
@@ -75,11 +77,11 @@ impl Host<'_> {
         if offset == 0 { pointer } else { self.b.element(pointer, self.size(offset), 1) }
     }
 
-    fn field(&self, ty: Ty, pointer: Value, offset: usize) -> Value {
+    pub(super) fn field(&self, ty: Ty, pointer: Value, offset: usize) -> Value {
         self.b.load(ty, self.at(pointer, offset))
     }
 
-    fn put(&self, pointer: Value, offset: usize, value: Value) {
+    pub(super) fn put(&self, pointer: Value, offset: usize, value: Value) {
         self.b.store(value, self.at(pointer, offset));
     }
 
@@ -88,7 +90,7 @@ impl Host<'_> {
         self.b.call(func, args)
     }
 
-    fn var_type(&self, var: VarId) -> VarType {
+    pub(super) fn var_type(&self, var: VarId) -> VarType {
         self.function.vars[var].ty
     }
 
@@ -105,7 +107,7 @@ impl Host<'_> {
     }
 
     /// Bits as stored in leaves and the state, as a value of a variable's type.
-    fn from_bits(&self, bits: Value, ty: VarType) -> Value {
+    pub(super) fn from_bits(&self, bits: Value, ty: VarType) -> Value {
         match ty {
             VarType::Int => bits,
             VarType::Float => self.b.convert(Conv::Bits, bits, Lane::F64),
@@ -114,7 +116,7 @@ impl Host<'_> {
         }
     }
 
-    fn to_bits(&self, value: Value) -> Value {
+    pub(super) fn to_bits(&self, value: Value) -> Value {
         match value.ty.lane {
             Lane::I1 => self.b.convert(Conv::ZExt, value, Lane::I64),
             Lane::F64 | Lane::Ptr => self.b.convert(Conv::Bits, value, Lane::I64),
@@ -183,7 +185,7 @@ impl Host<'_> {
     // Operands.
 
     /// A number, or the pointer a variable holds.
-    fn number(&self, operand: &Operand) -> Result<Typed> {
+    pub(super) fn number(&self, operand: &Operand) -> Result<Typed> {
         match operand {
             Operand::Const(c) => Ok(Typed { value: scalar::constant(self.b, *c, c.dtype, 1)?, dtype: c.dtype }),
             Operand::Var(var) => {
@@ -227,13 +229,18 @@ impl Host<'_> {
 
     /// Sets a variable; an object is owned by it from now on.
     fn assign(&self, var: VarId, value: Value) {
-        let variable = self.vars[var];
+        let (b, variable) = (self.b, self.vars[var]);
         if self.var_type(var) == VarType::Object {
-            let former = self.b.get(variable);
-            self.b.set(variable, value);
+            let former = b.get(variable);
+            b.set(variable, value);
+            let (held, next) = (b.label(), b.label());
+            b.branch(b.compare(Cmp::Ne, self.to_bits(former), self.int(0)), held, next);
+            b.place(held);
             self.runtime("aot_rt_release", &[Ty::PTR], None, &[former]);
+            b.jump(next);
+            b.place(next);
         } else {
-            self.b.set(variable, value);
+            b.set(variable, value);
         }
     }
 
@@ -333,20 +340,6 @@ impl Host<'_> {
         })
     }
 
-    /// The variable of the object that a buffer's memory belongs to.
-    fn owner(&self, id: BufferId) -> Option<VarId> {
-        match self.buffer(id).class {
-            BufferClass::Object(var) => Some(var),
-            BufferClass::Alias { of, .. } => self.owner(of),
-            BufferClass::Input(_)
-            | BufferClass::Output(_)
-            | BufferClass::Weight(_)
-            | BufferClass::Prepared(_)
-            | BufferClass::Temp { .. }
-            | BufferClass::Slot(_) => None,
-        }
-    }
-
     fn weight_offset(&self, weight: WeightId) -> Result<usize> {
         let offset = self.shared.weight_offsets.get(weight.index()).copied();
         offset.ok_or_else(|| Diagnostic::internal("a weight that the program lacks"))
@@ -393,6 +386,15 @@ impl Host<'_> {
     fn stmt(&mut self, stmt: &Stmt) -> Result<()> {
         let b = self.b;
         match stmt {
+            Stmt::Assign(var, HostExpr::Copy(Operand::Var(from)))
+                if from != var
+                    && self.var_type(*var) == VarType::Object
+                    && self.var_type(*from) == VarType::Object
+                    && self.last_uses.is_last(stmt, *from) =>
+            {
+                let object = self.take(*from);
+                self.assign(*var, object);
+            }
             Stmt::Assign(var, expr) => {
                 let value = self.expr(expr, self.var_type(*var))?;
                 self.assign(*var, value);
@@ -458,7 +460,19 @@ impl Host<'_> {
                 b.jump(test);
                 b.place(exit);
             }
-            Stmt::Call { routine, args, results, place } => self.call(routine, args, results, place)?,
+            Stmt::Call { routine, args, results, place } => {
+                let taken = self.extended(stmt, routine, args);
+                let routine = if taken.is_some() { "str_extend" } else { routine };
+                if let Some(inline) = self.inline(routine, args, results)? {
+                    let next = b.label();
+                    self.usual_case(&inline, next);
+                    self.call(routine, args, results, taken, place)?;
+                    b.jump(next);
+                    b.place(next);
+                } else {
+                    self.call(routine, args, results, taken, place)?;
+                }
+            }
             Stmt::Check { cond, class, message, place } => {
                 let (failed, next) = (b.label(), b.label());
                 b.branch(self.condition(cond)?, next, failed);
@@ -489,7 +503,7 @@ impl Host<'_> {
         match arg {
             Arg::Buffer(id) => {
                 self.tensor_leaf(leaf, *id)?;
-                if let Some(var) = self.owner(*id) {
+                if let Some(var) = last_uses::owner(self.function, *id) {
                     let object = self.b.get(self.vars[var]);
                     self.runtime("aot_rt_keep", &[Ty::PTR, Ty::PTR], None, &[self.frame, object]);
                 }
@@ -553,7 +567,23 @@ impl Host<'_> {
         Ok(())
     }
 
-    fn call(&self, routine: &str, args: &[Arg], results: &[VarId], place: &str) -> Result<()> {
+    /// The text that a call makes longer, if nothing uses it afterwards: then it may grow where it lies.
+    fn extended(&self, stmt: &Stmt, routine: &str, args: &[Arg]) -> Option<VarId> {
+        let ("str_format", [_, Arg::Scalar(Operand::Var(text)), others @ ..]) = (routine, args) else { return None };
+        let is_same = |arg: &Arg| matches!(arg, Arg::Scalar(Operand::Var(var)) if var == text);
+        let is_object = self.var_type(*text) == VarType::Object;
+        (is_object && !others.iter().any(is_same) && self.last_uses.is_last(stmt, *text)).then_some(*text)
+    }
+
+    /// The object in a variable, whose reference it loses.
+    fn take(&self, var: VarId) -> Value {
+        let object = self.b.get(self.vars[var]);
+        self.b.set(self.vars[var], self.b.zero(Ty::PTR));
+        object
+    }
+
+    /// Calls a routine; the reference in `taken`, an operand, becomes the routine's.
+    fn call(&self, routine: &str, args: &[Arg], results: &[VarId], taken: Option<VarId>, place: &str) -> Result<()> {
         let b = self.b;
         let leaves = b.stack(args.len().max(1) * size_of::<Leaf>(), 16);
         for (index, arg) in args.iter().enumerate() {
@@ -566,6 +596,9 @@ impl Host<'_> {
                 }
                 Arg::Scalar(operand) => self.number_leaf(leaf, self.number(operand)?),
             }
+        }
+        if let Some(var) = taken {
+            self.take(var);
         }
         let bits = b.stack(results.len().max(1) * 8, 8);
         let symbol = format!("aot_rt_{routine}");

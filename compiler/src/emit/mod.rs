@@ -8,7 +8,9 @@ pub mod builder;
 pub mod cranelift;
 mod host;
 mod kernel;
+mod last_uses;
 pub mod listing;
+mod lists;
 #[cfg(feature = "llvm")]
 pub mod llvm;
 mod math;

@@ -3,33 +3,43 @@
 
 use super::{Call, raise};
 use crate::abi::Status;
+use crate::dict::{Dict, Key};
 use crate::error::{Error, Result};
-use crate::object::{Body, Item, ObjectRef};
+use crate::list::List;
+use crate::object::{Body, Item};
 
 pub(super) fn wrong() -> Error {
     Error::new(Status::Internal, "a routine got an object of another kind")
 }
 
-/// The elements of a list or tuple.
-fn items(object: &ObjectRef) -> Result<&[Item]> {
-    match object.body() {
-        Body::List(items) | Body::Tuple(items) | Body::NamedTuple(_, items) => Ok(items),
-        Body::Str(_) | Body::Dict(_) | Body::Tensor(_) | Body::Future(_) => Err(wrong()),
+/// The list operand.
+fn list<'a>(call: &Call<'a>, i: usize) -> Result<&'a List> {
+    match call.borrowed(i)?.body() {
+        Body::List(items) => Ok(items),
+        _ => Err(wrong()),
     }
 }
 
-/// Changes a list. The closure must not touch objects through other references.
-fn with_list<T>(object: &ObjectRef, change: impl FnOnce(&mut Vec<Item>) -> T) -> Result<T> {
+/// Changes the list operand. The closure must not touch objects through other references.
+fn with_list<T>(call: &Call<'_>, i: usize, change: impl FnOnce(&mut List) -> T) -> Result<T> {
     // SAFETY: a call runs on one thread, and the reference ends here; closures only move elements.
-    match unsafe { object.body_mut() } {
+    match unsafe { call.borrowed(i)?.body_mut() } {
         Body::List(items) => Ok(change(items)),
         _ => Err(wrong()),
     }
 }
 
-fn with_dict<T>(object: &ObjectRef, change: impl FnOnce(&mut Vec<(Item, Item)>) -> T) -> Result<T> {
+/// The dict operand.
+fn dict<'a>(call: &Call<'a>, i: usize) -> Result<&'a Dict> {
+    match call.borrowed(i)?.body() {
+        Body::Dict(entries) => Ok(entries),
+        _ => Err(wrong()),
+    }
+}
+
+fn with_dict<T>(call: &Call<'_>, i: usize, change: impl FnOnce(&mut Dict) -> T) -> Result<T> {
     // SAFETY: as in `with_list`.
-    match unsafe { object.body_mut() } {
+    match unsafe { call.borrowed(i)?.body_mut() } {
         Body::Dict(entries) => Ok(change(entries)),
         _ => Err(wrong()),
     }
@@ -50,13 +60,14 @@ pub(crate) fn is_equal(a: &Item, b: &Item) -> bool {
         (Item::None, Item::None) => true,
         (Item::Object(a), Item::Object(b)) => match (a.body(), b.body()) {
             (Body::Str(a), Body::Str(b)) => a == b,
-            (Body::List(a), Body::List(b))
-            | (Body::Tuple(a), Body::Tuple(b))
-            | (Body::NamedTuple(_, a), Body::NamedTuple(_, b)) => {
+            (Body::List(a), Body::List(b)) => {
+                a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| is_equal(&a, &b))
+            }
+            (Body::Tuple(a), Body::Tuple(b)) | (Body::NamedTuple(_, a), Body::NamedTuple(_, b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_equal(a, b))
             }
             (Body::Dict(a), Body::Dict(b)) => {
-                a.len() == b.len() && a.iter().all(|(k, v)| b.iter().any(|(l, w)| is_equal(k, l) && is_equal(v, w)))
+                a.len() == b.len() && a.iter().all(|(k, v)| b.get(Key::Item(k)).is_some_and(|w| is_equal(v, w)))
             }
             _ => a.as_raw() == b.as_raw(),
         },
@@ -80,35 +91,39 @@ fn number(item: &Item) -> Option<f64> {
 
 /// `list_new(...)`: a new list; a kind operand is accepted and not needed, as elements know what they are.
 pub(super) fn list_new(call: &mut Call<'_>) -> Result<()> {
-    call.ret_body(Body::List(Vec::new()))
+    call.ret_body(Body::List(List::new()))
 }
 
 pub(super) fn list_push(call: &mut Call<'_>) -> Result<()> {
     let item = call.item(1)?;
-    with_list(&call.object(0)?, |items| items.push(item))
+    with_list(call, 0, |items| items.push(item))
 }
 
+/// `list_get(list or tuple, index)`
 pub(super) fn list_get(call: &mut Call<'_>) -> Result<()> {
-    let list = call.object(0)?;
-    let items = items(&list)?;
-    let item = items[position(call.int(1)?, items.len())?].clone();
+    let index = call.int(1)?;
+    let item = match call.borrowed(0)?.body() {
+        Body::List(items) => items.get(position(index, items.len())?),
+        Body::Tuple(items) | Body::NamedTuple(_, items) => items[position(index, items.len())?].clone(),
+        Body::Str(_) | Body::Dict(_) | Body::Tensor(_) | Body::Future(_) => return Err(wrong()),
+    };
     call.ret_item(0, item)
 }
 
 pub(super) fn list_set(call: &mut Call<'_>) -> Result<()> {
-    let (list, item) = (call.object(0)?, call.item(2)?);
-    let at = position(call.int(1)?, items(&list)?.len())?;
-    let old = with_list(&list, |items| std::mem::replace(&mut items[at], item))?;
+    let item = call.item(2)?;
+    let at = position(call.int(1)?, list(call, 0)?.len())?;
+    let old = with_list(call, 0, |items| items.set(at, item))?;
     drop(old);
     Ok(())
 }
 
 /// `list_len(object)`: of a list, tuple, dict or string.
 pub(super) fn list_len(call: &mut Call<'_>) -> Result<()> {
-    let object = call.object(0)?;
-    let n = match object.body() {
+    let n = match call.borrowed(0)?.body() {
         Body::Str(bytes) => bytes.len(),
-        Body::List(items) | Body::Tuple(items) | Body::NamedTuple(_, items) => items.len(),
+        Body::List(items) => items.len(),
+        Body::Tuple(items) | Body::NamedTuple(_, items) => items.len(),
         Body::Dict(entries) => entries.len(),
         Body::Tensor(tensor) => tensor.sizes.first().map_or(0, |&n| n as usize),
         Body::Future(_) => return Err(wrong()),
@@ -118,40 +133,39 @@ pub(super) fn list_len(call: &mut Call<'_>) -> Result<()> {
 
 /// `list_pop(list[, index])`
 pub(super) fn list_pop(call: &mut Call<'_>) -> Result<()> {
-    let list = call.object(0)?;
-    let n = items(&list)?.len();
+    let n = list(call, 0)?.len();
     if n == 0 {
         return raise("IndexError", "pop from empty list");
     }
     let Ok(at) = position(call.int_or(1, -1)?, n) else { return raise("IndexError", "pop index out of range") };
-    let item = with_list(&list, |items| items.remove(at))?;
+    let item = with_list(call, 0, |items| items.remove(at))?;
     call.ret_item(0, item)
 }
 
 /// `list_insert(list, index, item)`; positions beyond the ends are clamped.
 pub(super) fn list_insert(call: &mut Call<'_>) -> Result<()> {
-    let (list, item) = (call.object(0)?, call.item(2)?);
-    let n = items(&list)?.len() as i64;
+    let item = call.item(2)?;
+    let n = list(call, 0)?.len() as i64;
     let index = call.int(1)?;
     let at = if index < 0 { index.saturating_add(n).max(0) } else { index.min(n) };
-    with_list(&list, |items| items.insert(at as usize, item))
+    with_list(call, 0, |items| items.insert(at as usize, item))
 }
 
 pub(super) fn list_extend(call: &mut Call<'_>) -> Result<()> {
-    let more = items(&call.object(1)?)?.to_vec();
-    with_list(&call.object(0)?, |items| items.extend(more))
+    // A copy, as a list may be extended by itself.
+    let more = list(call, 1)?.clone();
+    with_list(call, 0, |items| items.extend(&more))
 }
 
 pub(super) fn list_add(call: &mut Call<'_>) -> Result<()> {
-    let mut sum = items(&call.object(0)?)?.to_vec();
-    sum.extend_from_slice(items(&call.object(1)?)?);
+    let mut sum = list(call, 0)?.clone();
+    sum.extend(list(call, 1)?);
     call.ret_body(Body::List(sum))
 }
 
 /// `list_slice(list, start, end, step)`; a `None` operand stands for the default.
 pub(super) fn list_slice(call: &mut Call<'_>) -> Result<()> {
-    let list = call.object(0)?;
-    let items = items(&list)?;
+    let items = list(call, 0)?;
     let n = items.len() as i64;
     let step = call.int_or(3, 1)?;
     if step <= 0 {
@@ -159,33 +173,29 @@ pub(super) fn list_slice(call: &mut Call<'_>) -> Result<()> {
     }
     let clamp = |at: i64| if at < 0 { at.saturating_add(n).max(0) } else { at.min(n) };
     let (start, end) = (clamp(call.int_or(1, 0)?), clamp(call.int_or(2, i64::MAX)?));
-    let range = items.get(start as usize..end.max(start) as usize).unwrap_or(&[]);
-    let slice = range.iter().step_by(step as usize).cloned().collect();
+    let slice = items.pick((start as usize..end.max(start) as usize).step_by(step as usize));
     call.ret_body(Body::List(slice))
 }
 
 pub(super) fn list_clear(call: &mut Call<'_>) -> Result<()> {
-    let old = with_list(&call.object(0)?, std::mem::take)?;
+    let old = with_list(call, 0, std::mem::take)?;
     drop(old);
     Ok(())
 }
 
 pub(super) fn list_copy(call: &mut Call<'_>) -> Result<()> {
-    let copy = items(&call.object(0)?)?.to_vec();
+    let copy = list(call, 0)?.clone();
     call.ret_body(Body::List(copy))
 }
 
 pub(super) fn list_reverse(call: &mut Call<'_>) -> Result<()> {
-    with_list(&call.object(0)?, |items| items.reverse())
+    with_list(call, 0, List::reverse)
 }
 
 /// `list_sort(list[, reverse])`: stable; numbers, bools and strings.
 pub(super) fn list_sort(call: &mut Call<'_>) -> Result<()> {
     let is_reverse = call.int_or(1, 0)? != 0;
-    let list = call.object(0)?;
-    let mut sorted = items(&list)?.to_vec();
-    sorted.sort_by(|a, b| if is_reverse { order(b, a) } else { order(a, b) });
-    with_list(&list, |items| *items = sorted)
+    with_list(call, 0, |items| items.sort_by(|a, b| if is_reverse { order(b, a) } else { order(a, b) }))
 }
 
 fn order(a: &Item, b: &Item) -> std::cmp::Ordering {
@@ -204,22 +214,21 @@ fn order(a: &Item, b: &Item) -> std::cmp::Ordering {
 }
 
 fn find(call: &Call<'_>) -> Result<Option<usize>> {
-    let (list, item) = (call.object(0)?, call.item(1)?);
-    Ok(items(&list)?.iter().position(|other| is_equal(other, &item)))
+    let item = call.item(1)?;
+    Ok(list(call, 0)?.iter().position(|other| is_equal(&other, &item)))
 }
 
 pub(super) fn list_remove(call: &mut Call<'_>) -> Result<()> {
     let Some(at) = find(call)? else { return raise("ValueError", "list.remove(x): x not in list") };
-    let old = with_list(&call.object(0)?, |items| items.remove(at))?;
+    let old = with_list(call, 0, |items| items.remove(at))?;
     drop(old);
     Ok(())
 }
 
 /// `list_delete(list, index)`
 pub(super) fn list_delete(call: &mut Call<'_>) -> Result<()> {
-    let list = call.object(0)?;
-    let at = position(call.int(1)?, items(&list)?.len())?;
-    let old = with_list(&list, |items| items.remove(at))?;
+    let at = position(call.int(1)?, list(call, 0)?.len())?;
+    let old = with_list(call, 0, |items| items.remove(at))?;
     drop(old);
     Ok(())
 }
@@ -232,8 +241,8 @@ pub(super) fn list_index(call: &mut Call<'_>) -> Result<()> {
 }
 
 pub(super) fn list_count(call: &mut Call<'_>) -> Result<()> {
-    let (list, item) = (call.object(0)?, call.item(1)?);
-    let n = items(&list)?.iter().filter(|other| is_equal(other, &item)).count();
+    let item = call.item(1)?;
+    let n = list(call, 0)?.iter().filter(|other| is_equal(other, &item)).count();
     call.ret_int(n as i64)
 }
 
@@ -255,77 +264,69 @@ pub(super) fn tuple_new(call: &mut Call<'_>) -> Result<()> {
 }
 
 pub(super) fn dict_new(call: &mut Call<'_>) -> Result<()> {
-    call.ret_body(Body::Dict(Vec::new()))
+    call.ret_body(Body::Dict(Dict::default()))
 }
 
-fn lookup(call: &Call<'_>) -> Result<(ObjectRef, Item, Option<usize>)> {
-    let (dict, key) = (call.object(0)?, call.item(1)?);
-    let at = match dict.body() {
-        Body::Dict(entries) => entries.iter().position(|(k, _)| is_equal(k, &key)),
-        _ => return Err(wrong()),
-    };
-    Ok((dict, key, at))
+/// Runs a function on the key operand, which is not made an object only to be looked for.
+fn with_key<T>(call: &Call<'_>, run: impl FnOnce(Key<'_>) -> Result<T>) -> Result<T> {
+    match call.text(1) {
+        Ok(text) => run(Key::Text(text)),
+        Err(_) => run(Key::Item(&call.item(1)?)),
+    }
 }
 
-fn missing<T>(key: &Item) -> Result<T> {
-    raise("KeyError", super::text::print_item(key))
+fn missing<T>(call: &Call<'_>) -> Result<T> {
+    raise("KeyError", super::text::print_item(&call.item(1)?))
 }
 
 pub(super) fn dict_set(call: &mut Call<'_>) -> Result<()> {
     let value = call.item(2)?;
-    let (dict, key, at) = lookup(call)?;
-    let old = with_dict(&dict, |entries| {
-        if let Some(at) = at {
-            Some(std::mem::replace(&mut entries[at].1, value))
-        } else {
-            entries.push((key, value));
-            None
-        }
-    })?;
-    drop(old);
+    let replaced = with_key(call, |key| with_dict(call, 0, |entries| entries.replace(key, value)))?;
+    if let Err(value) = replaced {
+        let key = call.item(1)?;
+        with_dict(call, 0, |entries| entries.insert(key, value))?;
+    }
     Ok(())
 }
 
 /// `dict_get(dict, key[, default])`
 pub(super) fn dict_get(call: &mut Call<'_>) -> Result<()> {
-    let (dict, key, at) = lookup(call)?;
-    let item = match at {
-        Some(at) => with_dict(&dict, |entries| entries[at].1.clone())?,
+    let item = match with_key(call, |key| Ok(dict(call, 0)?.get(key).cloned()))? {
+        Some(item) => item,
         None if call.n_args() > 2 => call.item(2)?,
-        None => return missing(&key),
+        None => return missing(call),
     };
     call.ret_item(0, item)
 }
 
 pub(super) fn dict_contains(call: &mut Call<'_>) -> Result<()> {
-    let found = lookup(call)?.2.is_some();
+    let found = with_key(call, |key| Ok(dict(call, 0)?.get(key).is_some()))?;
     call.ret_bool(found)
+}
+
+fn take(call: &Call<'_>) -> Result<Option<(Item, Item)>> {
+    with_key(call, |key| with_dict(call, 0, |entries| entries.remove(key)))
 }
 
 /// `dict_pop(dict, key[, default])`
 pub(super) fn dict_pop(call: &mut Call<'_>) -> Result<()> {
-    let (dict, key, at) = lookup(call)?;
-    let item = match at {
-        Some(at) => with_dict(&dict, |entries| entries.remove(at))?.1,
+    let item = match take(call)? {
+        Some((_, item)) => item,
         None if call.n_args() > 2 => call.item(2)?,
-        None => return missing(&key),
+        None => return missing(call),
     };
     call.ret_item(0, item)
 }
 
 pub(super) fn dict_delete(call: &mut Call<'_>) -> Result<()> {
-    let (dict, key, at) = lookup(call)?;
-    let Some(at) = at else { return missing(&key) };
-    let old = with_dict(&dict, |entries| entries.remove(at))?;
-    drop(old);
-    Ok(())
+    match take(call)? {
+        Some(_) => Ok(()),
+        None => missing(call),
+    }
 }
 
 fn dict_list(call: &mut Call<'_>, pick: fn(&(Item, Item)) -> Item) -> Result<()> {
-    let list = match call.object(0)?.body() {
-        Body::Dict(entries) => entries.iter().map(pick).collect(),
-        _ => return Err(wrong()),
-    };
+    let list = dict(call, 0)?.iter().map(pick).collect();
     call.ret_body(Body::List(list))
 }
 
@@ -342,16 +343,13 @@ pub(super) fn dict_items(call: &mut Call<'_>) -> Result<()> {
 }
 
 pub(super) fn dict_clear(call: &mut Call<'_>) -> Result<()> {
-    let old = with_dict(&call.object(0)?, std::mem::take)?;
+    let old = with_dict(call, 0, std::mem::take)?;
     drop(old);
     Ok(())
 }
 
 pub(super) fn dict_copy(call: &mut Call<'_>) -> Result<()> {
-    let copy = match call.object(0)?.body() {
-        Body::Dict(entries) => entries.clone(),
-        _ => return Err(wrong()),
-    };
+    let copy = dict(call, 0)?.clone();
     call.ret_body(Body::Dict(copy))
 }
 

@@ -13,8 +13,8 @@ fn tensors(call: &Call<'_>, i: usize) -> Result<Vec<Tensor>> {
     let wrong = || Error::new(Status::Internal, "a routine expected a list of tensors");
     let list = call.object(i)?;
     let Body::List(items) = list.body() else { return Err(wrong()) };
-    let tensor = |item: &Item| match item {
-        Item::Object(object) => match object.body() {
+    let tensor = |item: Item| match item {
+        Item::Object(ref object) => match object.body() {
             Body::Tensor(tensor) => tensor.contiguous(),
             _ => Err(wrong()),
         },
@@ -147,7 +147,7 @@ fn scatter(call: &mut Call<'_>, whole: &Tensor, dim: usize, lengths: &[i64]) -> 
         at += part_row;
         items.push(Item::from(Body::Tensor(part)));
     }
-    call.ret_body(Body::List(items))
+    call.ret_body(Body::List(items.into()))
 }
 
 /// Lengths of consecutive pieces of this size; the last may be shorter.
@@ -191,7 +191,7 @@ pub(super) fn tensor_split_sizes(call: &mut Call<'_>) -> Result<()> {
     let Body::List(items) = list.body() else {
         return Err(Error::new(Status::Internal, "a routine expected a list of ints"));
     };
-    let sizes: Vec<_> = items.iter().map(|item| if let Item::Int(n) = item { *n } else { -1 }).collect();
+    let sizes: Vec<_> = items.iter().map(|item| if let Item::Int(n) = item { n } else { -1 }).collect();
     let total = sizes.iter().fold(0i64, |sum, n| sum.saturating_add(*n));
     if sizes.iter().any(|n| *n < 0) {
         let message = "split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes=";
@@ -226,5 +226,5 @@ pub(super) fn tensor_unbind(call: &mut Call<'_>) -> Result<()> {
         unsafe { copy_rows(whole.data(), n * unit, part.data(), unit, i * unit, n_rows, false) };
         items.push(Item::from(Body::Tensor(part)));
     }
-    call.ret_body(Body::List(items))
+    call.ret_body(Body::List(items.into()))
 }

@@ -16,6 +16,8 @@ mod tasks;
 pub mod text;
 mod vision;
 
+pub(crate) use containers::is_equal;
+
 use crate::abi::{Frame, Leaf, Status, Tag};
 use crate::entry::leaf_tensor;
 use crate::error::{Error, Result};
@@ -67,7 +69,7 @@ pub(crate) fn raise<T>(class: &str, message: impl Into<String>) -> Result<T> {
     Err(Error::raised(class, message, ""))
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
     pub(crate) fn n_args(&self) -> usize {
         self.args.len()
     }
@@ -93,6 +95,27 @@ impl Call<'_> {
     pub(crate) fn float(&self, i: usize) -> Result<f64> {
         let leaf = self.leaf(i)?;
         Ok(if leaf.kind() == Tag::Float { f64::from_bits(leaf.bits) } else { leaf.bits as i64 as f64 })
+    }
+
+    /// The object operand, borrowed from the variable that holds it.
+    pub(crate) fn borrowed(&self, i: usize) -> Result<&'a ObjectRef> {
+        match self.args.get(i) {
+            Some(leaf) if leaf.kind() == Tag::Object && leaf.bits != 0 => {
+                // SAFETY: an object operand is alive during the call, and a reference is the pointer that is not null.
+                Ok(unsafe { &*(&raw const leaf.bits).cast::<ObjectRef>() })
+            }
+            _ => Err(Error::new(Status::Internal, "a routine expected an object")),
+        }
+    }
+
+    /// The object operand with the caller's reference to it; `None` for other operands.
+    pub(crate) fn taken(&self, i: usize) -> Result<Option<ObjectRef>> {
+        let leaf = self.leaf(i)?;
+        if leaf.kind() != Tag::Object {
+            return Ok(None);
+        }
+        // SAFETY: callers of routines that take an operand over give it away.
+        Ok(unsafe { ObjectRef::from_raw(leaf.bits as *mut _) })
     }
 
     /// The object operand, with a reference of its own.
@@ -133,11 +156,20 @@ impl Call<'_> {
     }
 
     /// The bytes of a text operand or a string object.
-    pub(crate) fn bytes(&self, i: usize) -> Result<Vec<u8>> {
-        match self.object(i)?.body() {
-            Body::Str(bytes) => Ok(bytes.clone()),
-            _ => Err(Error::new(Status::Internal, "a routine expected a string")),
+    pub(crate) fn text(&self, i: usize) -> Result<&'a [u8]> {
+        match self.args.get(i) {
+            // SAFETY: text operands are constant text of the model.
+            Some(leaf) if leaf.kind() == Tag::Text => Ok(unsafe { leaf.text_bytes() }),
+            _ => match self.borrowed(i)?.body() {
+                Body::Str(bytes) => Ok(bytes),
+                _ => Err(Error::new(Status::Internal, "a routine expected a string")),
+            },
         }
+    }
+
+    /// A copy of [`Self::text`].
+    pub(crate) fn bytes(&self, i: usize) -> Result<Vec<u8>> {
+        self.text(i).map(<[u8]>::to_vec)
     }
 
     fn bits(&mut self, k: usize, bits: u64) {
@@ -251,6 +283,7 @@ routines! {
     aot_rt_complex_text "complex_text" = text::complex_text;
     aot_rt_str_concat "str_concat" = text::str_concat;
     aot_rt_str_format "str_format" = text::str_format;
+    aot_rt_str_extend "str_extend" = text::str_extend;
     aot_rt_str_method "str_method" = text::str_method;
     aot_rt_str_join "str_join" = text::str_join;
     aot_rt_str_chr "str_chr" = text::str_chr;
@@ -353,6 +386,27 @@ mod tests {
         });
         let expected = "{k: [1, 1, 2, 2, 3], x: 0.10000000000000001} and True";
         assert!(matches!(value, Ok(Value::Str(text)) if text == expected));
+    }
+
+    #[test]
+    fn texts_are_extended_where_they_lie_if_nothing_else_refers_to_them() {
+        let value = run(|frame| {
+            let first = object(routine(frame, "str_format", &[Leaf::text("a{}"), Leaf::int(1)])?);
+            let second = object(routine(frame, "str_extend", &[Leaf::text("{}-{}"), first, Leaf::text("b")])?);
+            assert_eq!(first.bits, second.bits);
+            // SAFETY: a living object; the reference is given away by the next line.
+            unsafe { crate::host::aot_rt_retain(second.bits as *mut _) };
+            let third = object(routine(frame, "str_extend", &[Leaf::text("{}!"), second])?);
+            assert_ne!(second.bits, third.bits);
+            let result = routine(frame, "str_format", &[Leaf::text("{} {} {}"), second, third, object(0)]);
+            // SAFETY: owned by this body.
+            unsafe {
+                crate::host::aot_rt_release(second.bits as *mut _);
+                crate::host::aot_rt_release(third.bits as *mut _);
+            }
+            result
+        });
+        assert!(matches!(value, Ok(Value::Str(text)) if text == "a1-b a1-b! None"));
     }
 
     #[test]

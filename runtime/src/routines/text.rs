@@ -1,4 +1,5 @@
 //! Strings, printing and the text of values.
+#![allow(unsafe_code, reason = "appends to strings that nothing else refers to")]
 
 use super::containers::wrong;
 use super::print_tensor::write_tensor;
@@ -8,7 +9,9 @@ use crate::log::Level;
 use crate::object::{Body, Item};
 use crate::strings::{self, Answer, METHODS};
 use crate::tensor::{Dtype, Tensor};
+use std::borrow::Borrow;
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 /// The text of a float as `print` shows it: 17 significant digits, whole numbers that are 64-bit integers as `1.`.
 pub fn print_float(x: f64) -> String {
@@ -58,9 +61,9 @@ fn write_item(out: &mut String, item: &Item) {
         Item::Complex(re, im) => out.push_str(&print_complex(*re, *im)),
         Item::Object(object) => match object.body() {
             Body::Str(bytes) => out.push_str(&String::from_utf8_lossy(bytes)),
-            Body::List(items) => write_items(out, items, "[", "]"),
-            Body::Tuple(items) if items.len() == 1 => write_items(out, items, "(", ",)"),
-            Body::Tuple(items) => write_items(out, items, "(", ")"),
+            Body::List(items) => write_items(out, items.iter(), "[", "]"),
+            Body::Tuple(items) if items.len() == 1 => write_items(out, items.iter(), "(", ",)"),
+            Body::Tuple(items) => write_items(out, items.iter(), "(", ")"),
             Body::NamedTuple(names, items) => {
                 out.push_str(names.0.rsplit('.').next().unwrap_or_default());
                 out.push('(');
@@ -86,11 +89,11 @@ fn write_item(out: &mut String, item: &Item) {
     }
 }
 
-fn write_items(out: &mut String, items: &[Item], open: &str, close: &str) {
+fn write_items<T: Borrow<Item>>(out: &mut String, items: impl Iterator<Item = T>, open: &str, close: &str) {
     out.push_str(open);
-    for (i, item) in items.iter().enumerate() {
+    for (i, item) in items.enumerate() {
         out.push_str(if i == 0 { "" } else { ", " });
-        write_item(out, item);
+        write_item(out, item.borrow());
     }
     out.push_str(close);
 }
@@ -190,32 +193,69 @@ pub(super) fn complex_text(call: &mut Call<'_>) -> Result<()> {
 
 /// `str(item)`
 pub(super) fn str_of(call: &mut Call<'_>) -> Result<()> {
-    let text = print_item(&call.item(0)?);
+    let mut text = Vec::new();
+    append(call, 0, &mut text)?;
     call.ret_text(text)
 }
 
 pub(super) fn str_concat(call: &mut Call<'_>) -> Result<()> {
-    let mut text = call.bytes(0)?;
-    text.extend(call.bytes(1)?);
+    let text = [call.text(0)?, call.text(1)?].concat();
     call.ret_text(text)
 }
 
 /// `str_format(template, items...)`: replaces `{}` one after another.
 pub(super) fn str_format(call: &mut Call<'_>) -> Result<()> {
-    let template = String::from_utf8_lossy(&call.bytes(0)?).into_owned();
-    let mut out = String::new();
-    let mut used = 1;
-    for (i, part) in template.split("{}").enumerate() {
-        if i > 0 {
-            if used >= call.n_args() {
-                return raise("RuntimeError", format!("Too few arguments for format string: {template}"));
-            }
-            write_item(&mut out, &call.item(used)?);
-            used += 1;
-        }
-        out.push_str(part);
-    }
+    let mut out = Vec::new();
+    format(call, call.text(0)?, 1, &mut out)?;
     call.ret_text(out)
+}
+
+/// `str_extend(template, text, items...)`: [`str_format`] that takes over the reference to its first item. If that is a text to
+/// which nothing else refers, and the template begins with it, what follows is appended where it lies.
+pub(super) fn str_extend(call: &mut Call<'_>) -> Result<()> {
+    let Some(text) = call.taken(1)? else { return str_format(call) };
+    if text.is_unique()
+        && let Some(rest) = call.text(0)?.strip_prefix(b"{}")
+        // SAFETY: nobody else refers to it, as no other operand does.
+        && let Body::Str(out) = unsafe { text.body_mut() }
+    {
+        format(call, rest, 2, out)?;
+        return call.ret_item(0, Item::Object(text));
+    }
+    let result = str_format(call);
+    drop(text);
+    result
+}
+
+/// Appends a template, each `{}` of it being replaced by the next operand from `next` on.
+fn format(call: &Call<'_>, template: &[u8], mut next: usize, out: &mut Vec<u8>) -> Result<()> {
+    let mut rest = template;
+    while let Some(at) = rest.windows(2).position(|two| two == b"{}") {
+        out.extend_from_slice(&rest[..at]);
+        if next >= call.n_args() {
+            let template = String::from_utf8_lossy(call.text(0)?);
+            return raise("RuntimeError", format!("Too few arguments for format string: {template}"));
+        }
+        append(call, next, out)?;
+        next += 1;
+        rest = &rest[at + 2..];
+    }
+    out.extend_from_slice(rest);
+    Ok(())
+}
+
+/// Appends the text of an operand.
+fn append(call: &Call<'_>, i: usize, out: &mut Vec<u8>) -> Result<()> {
+    if let Ok(text) = call.text(i) {
+        out.extend_from_slice(text);
+        return Ok(());
+    }
+    match call.item(i)? {
+        // Writing to a vector does not fail.
+        Item::Int(value) => drop(write!(out, "{value}")),
+        item => out.extend_from_slice(print_item(&item).as_bytes()),
+    }
+    Ok(())
 }
 
 /// `str_method(number, nones, text, arguments...)`: the method of strings with this number; `nones` has a bit for each argument,
@@ -235,27 +275,32 @@ pub(super) fn str_method(call: &mut Call<'_>) -> Result<()> {
         Item::None | Item::Float(_) | Item::Complex(..) => Err(wrong()),
     };
     let args: Vec<strings::Arg<'_>> = (0_i64..).zip(&items).map(argument).collect::<Result<_>>()?;
-    let texts = |parts: Vec<Vec<u8>>| parts.into_iter().map(|part| Item::from(Body::Str(part))).collect();
+    let texts = |parts: Vec<Vec<u8>>| parts.into_iter().map(|part| Item::from(Body::Str(part))).collect::<Vec<_>>();
     match (method.run)(strings::Args(&args))? {
         Answer::Text(text) => call.ret_text(text),
         Answer::Int(value) => call.ret_int(value),
         Answer::Bool(value) => call.ret_bool(value),
-        Answer::List(parts) => call.ret_body(Body::List(texts(parts))),
+        Answer::List(parts) => call.ret_body(Body::List(texts(parts).into())),
         Answer::Triple(parts) => call.ret_body(Body::Tuple(texts(parts.into()))),
     }
 }
 
 /// `str_join(separator, list)`
 pub(super) fn str_join(call: &mut Call<'_>) -> Result<()> {
-    let separator = call.bytes(0)?;
-    let list = call.object(1)?;
+    let separator = call.text(0)?;
     let mut out = Vec::new();
-    if let Body::List(items) = list.body() {
+    if let Body::List(items) = call.borrowed(1)?.body() {
         for (i, item) in items.iter().enumerate() {
             if i > 0 {
-                out.extend_from_slice(&separator);
+                out.extend_from_slice(separator);
             }
-            out.extend(print_item(item).into_bytes());
+            if let Item::Object(object) = &item
+                && let Body::Str(text) = object.body()
+            {
+                out.extend_from_slice(text);
+            } else {
+                out.extend(print_item(&item).into_bytes());
+            }
         }
     }
     call.ret_text(out)
