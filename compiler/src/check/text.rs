@@ -17,6 +17,7 @@ struct Facts {
     /// What is compiled; nothing where the text as a whole is.
     entry: Option<String>,
     is_unit: bool,
+    is_module: bool,
     raises: bool,
     regex: String,
     message: String,
@@ -32,6 +33,7 @@ impl Facts {
         Ok(Self {
             entry: text("entry"),
             is_unit: json["kind"] == "functions",
+            is_module: json["kind"] == "module",
             raises: json["raises"].is_string(),
             regex: text("regex").unwrap_or_default(),
             message: text("message").unwrap_or_default(),
@@ -96,9 +98,18 @@ fn compile(source: Bytes, facts: &Facts, model: Option<Bytes>, name: &str) -> Re
     let text = Text {
         source: Arc::new(Source { name: name.to_owned(), text, origins: Vec::new() }),
         dialect: if facts.is_unit { Dialect::Own } else { Dialect::Python },
-        module: script::module_of(root),
+        module: recorded_module(facts).unwrap_or_else(|| script::module_of(root)),
     };
     driver::script(&text, facts.entry.as_deref(), attributes.as_ref())
+}
+
+/// The module whose function the recorded code calls: how long names are decides where lines break.
+fn recorded_module(facts: &Facts) -> Option<Arc<str>> {
+    let code = facts.code.as_deref().filter(|_| facts.method == "forward" && !facts.is_module)?;
+    let (_, rest) = code.split_once("__torch__.")?;
+    let path = rest.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.')).next()?;
+    let (module, _) = path.strip_suffix(".__new__").unwrap_or(path).rsplit_once('.')?;
+    (!module.starts_with("torch.")).then(|| format!("__torch__.{module}").into())
 }
 
 /// The text with its leading imports blank, so that lines keep their numbers.

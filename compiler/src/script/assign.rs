@@ -149,7 +149,7 @@ impl Emitter<'_, '_> {
         if is_new && self.is_made_here(&value) {
             self.name_value(&value, name);
         }
-        self.scope.set(Arc::clone(name), Some(Binding::Value { value, is_refined: false }));
+        self.scope.set(Arc::clone(name), Some(Binding::Value { value }));
         Ok(())
     }
 

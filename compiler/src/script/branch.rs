@@ -84,17 +84,13 @@ impl Emitter<'_, '_> {
         let names: BTreeSet<Arc<str>> = then.changed.keys().chain(orelse.changed.keys()).cloned().collect();
         for name in names {
             let is_hidden = name.starts_with('$');
-            let side = |branch: &Branch, other: &Branch, e: &Self| -> Option<Binding> {
+            let side = |branch: &Branch, e: &Self| -> Option<Binding> {
                 match branch.changed.get(&name) {
-                    // A refinement ends with its block, unless the other branch never gets here.
-                    Some(Some(Binding::Value { is_refined: true, .. })) if !other.flow.leaves() => {
-                        e.scope.get(&name).cloned()
-                    }
                     Some(binding) => binding.clone(),
                     None => e.scope.get(&name).cloned(),
                 }
             };
-            let (a, b) = (side(&then, &orelse, self), side(&orelse, &then, self));
+            let (a, b) = (side(&then, self), side(&orelse, self));
             // What a branch assigns before it ends a round counts, as in PyTorch's compiler.
             let leaves = |flow: Flow, side: &Option<Binding>| match flow {
                 Flow::Raises | Flow::Exits => true,
@@ -111,9 +107,9 @@ impl Emitter<'_, '_> {
                 sides => sides,
             };
             let merged = match (a, b) {
-                (Some(Binding::Value { value: a, is_refined }), Some(Binding::Value { value: b, .. })) => {
+                (Some(Binding::Value { value: a }), Some(Binding::Value { value: b, .. })) => {
                     if a.id == b.id && !a_leaves && !b_leaves && a.ty == b.ty {
-                        self.scope.set(name, Some(Binding::Value { value: a, is_refined }));
+                        self.scope.set(name, Some(Binding::Value { value: a }));
                         continue;
                     }
                     let declared = if is_hidden {
@@ -137,7 +133,7 @@ impl Emitter<'_, '_> {
                             if !is_hidden {
                                 self.name_value(&value, &name);
                             }
-                            Some(Binding::Value { value, is_refined: is_refined && (a_leaves || b_leaves) })
+                            Some(Binding::Value { value })
                         }
                         None => Some(Binding::Conflict(
                             format!(

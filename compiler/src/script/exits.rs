@@ -105,7 +105,11 @@ impl Emitter<'_, '_> {
                         },
                     )
                 })?;
-                V { id: made.id, ty }
+                if is_declared && ty == Type::Any && made.ty != Type::Any {
+                    self.prim("prim::unchecked_cast", &[&made], ty, range)
+                } else {
+                    V { id: made.id, ty }
+                }
             }
         } else {
             self.result = Some(made.ty.clone());
@@ -127,8 +131,13 @@ impl Emitter<'_, '_> {
         }
         let message = match args {
             [] => self.constant(IValue::Str("".into()), Type::Str, range),
-            [one, ..] => {
-                let made = self.expr(&one.value)?;
+            _ => {
+                let made = if let [one] = args {
+                    self.expr(&one.value)?
+                } else {
+                    let items = args.iter().map(|arg| self.expr(&arg.value)).collect::<Result<_>>()?;
+                    self.tuple(items, range)
+                };
                 if made.ty == Type::Str { made } else { self.builtin_value("aten::str", vec![made], range)? }
             }
         };

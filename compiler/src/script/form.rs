@@ -138,7 +138,7 @@ impl Emitter<'_, '_> {
             let top = inner.graph.top;
             let id = inner.graph.add_param(top, value.ty.clone(), Some(Arc::clone(name)));
             let value = V { id, ty: value.ty.clone() };
-            inner.scope.set(Arc::clone(name), Some(Binding::Value { value, is_refined: false }));
+            inner.scope.set(Arc::clone(name), Some(Binding::Value { value }));
         }
         for (name, other) in sugar {
             inner.scope.set(name, Some(Binding::Sugar(other)));

@@ -106,7 +106,7 @@ impl Program<'_> {
             if emitter.scope.get(&param.name).is_some() {
                 return Err(emitter.error(syntax.name.range, format!("duplicate parameter '{}'", param.name)));
             }
-            emitter.scope.set(Arc::clone(&param.name), Some(Binding::Value { value, is_refined: false }));
+            emitter.scope.set(Arc::clone(&param.name), Some(Binding::Value { value }));
             if let Some(default) = &param.default {
                 emitter.refuse_mutable_default(default, &param.name, blamed_head(def))?;
             }
@@ -323,7 +323,7 @@ impl<'p, 'a> Emitter<'p, 'a> {
 
     /// Binds a hidden name of the emitter's own.
     pub(crate) fn set_hidden(&mut self, name: &str, value: V) {
-        self.scope.set(name.into(), Some(Binding::Value { value, is_refined: false }));
+        self.scope.set(name.into(), Some(Binding::Value { value }));
     }
 
     /// The value of a hidden name.

@@ -15,7 +15,10 @@ impl Emitter<'_, '_> {
                 let (view, tensors) = self.basic_index(object, items, range)?;
                 match tensors {
                     None => Ok(view),
-                    Some(list) => self.builtin_value("aten::index", vec![view, list], range),
+                    Some(indices) => {
+                        let list = self.index_list(&indices, range);
+                        self.builtin_value("aten::index", vec![view, list], range)
+                    }
                 }
             }
             (Type::Tuple(_) | Type::NamedTuple(_), [item]) => self.tuple_subscript(&object, item, range),
@@ -131,15 +134,32 @@ impl Emitter<'_, '_> {
     }
 
     /// The view that ints, slices, `None` and `...` make, and the list of tensor indices, if there are any.
-    fn basic_index(&mut self, tensor: V, items: &[Expr], range: TextRange) -> Result<(V, Option<V>)> {
+    fn basic_index(&mut self, tensor: V, items: &[Expr], range: TextRange) -> Result<(V, Option<Vec<V>>)> {
         let flat: Vec<&Expr> = match items {
             [Expr { kind: ExprKind::Tuple(inner), .. }] => inner.iter().collect(),
             items => items.iter().collect(),
         };
         let dots = flat.iter().position(|item| matches!(item.kind, ExprKind::Ellipsis));
+        // All indices are evaluated before any view is made.
+        let mut indices = Vec::with_capacity(flat.len());
+        for item in &flat {
+            indices.push(match &item.kind {
+                ExprKind::Ellipsis | ExprKind::None | ExprKind::Slice { .. } => None,
+                _ => {
+                    let index = self.expr(item)?;
+                    Some(if matches!(index.ty, Type::List(_)) {
+                        let named = vec![("dtype".into(), self.int(crate::types::DType::I64.code(), range))];
+                        let made = self.builtin("aten::tensor", vec![index], named, range)?;
+                        self.value_of(made, range)?
+                    } else {
+                        index
+                    })
+                }
+            });
+        }
         let (mut view, mut dim, mut tensors) = (tensor, 0i64, Vec::<(i64, V)>::new());
         // Dimensions after `...` are counted from the end: -1 is the last.
-        for (at, item) in flat.iter().enumerate() {
+        for ((at, item), index) in flat.iter().enumerate().zip(indices) {
             let from_end = dots.is_some_and(|dots| at > dots);
             if from_end && dots == Some(at - 1) {
                 let mut n = 0;
@@ -173,7 +193,7 @@ impl Emitter<'_, '_> {
                     dim += 1;
                 }
                 _ => {
-                    let index = self.expr(item)?;
+                    let Some(index) = index else { continue };
                     match &index.ty {
                         Type::Int => {
                             let place = self.int(dim, range);
@@ -186,13 +206,6 @@ impl Emitter<'_, '_> {
                         }
                         Type::Optional(inner) if matches!(**inner, Type::Tensor(_)) => {
                             tensors.push((dim, index));
-                            dim += 1;
-                        }
-                        Type::List(_) => {
-                            let code = self.int(crate::types::DType::I64.code(), range);
-                            let index =
-                                self.builtin("aten::tensor", vec![index], vec![("dtype".into(), code)], range)?;
-                            tensors.push((dim, self.value_of(index, range)?));
                             dim += 1;
                         }
                         ty => {
@@ -219,10 +232,13 @@ impl Emitter<'_, '_> {
             }
             list.push(index);
         }
-        let inputs: Vec<&V> = list.iter().collect();
-        let ty = Type::list(Type::optional(Type::tensor()));
-        let list = self.prim("prim::ListConstruct", &inputs, ty, range);
         Ok((view, Some(list)))
+    }
+
+    /// The list of indices by tensors, one for each leading dimension.
+    fn index_list(&mut self, indices: &[V], range: TextRange) -> V {
+        let inputs: Vec<&V> = indices.iter().collect();
+        self.prim("prim::ListConstruct", &inputs, Type::list(Type::optional(Type::tensor())), range)
     }
 
     /// `object[items] = value`.
@@ -244,7 +260,10 @@ impl Emitter<'_, '_> {
                 };
                 match tensors {
                     None => self.builtin("aten::copy_", vec![view, value, no], Vec::new(), range)?,
-                    Some(list) => self.builtin("aten::index_put_", vec![view, list, value, no], Vec::new(), range)?,
+                    Some(indices) => {
+                        let list = self.index_list(&indices, range);
+                        self.builtin("aten::index_put_", vec![view, list, value, no], Vec::new(), range)?
+                    }
                 };
                 Ok(())
             }

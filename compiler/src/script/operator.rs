@@ -2,7 +2,6 @@
 
 use super::function::Emitter;
 use super::ssa::V;
-use super::sugar::Sugared;
 use crate::diag::Result;
 use crate::syntax::ast::{BinaryOp, Expr, ExprKind, TextRange, UnaryOp};
 use crate::types::{IValue, Type};
@@ -60,17 +59,7 @@ impl Emitter<'_, '_> {
             BinaryOp::Div => ("__truediv__", "aten::div"),
             BinaryOp::FloorDiv if matches!(lhs.ty, Type::Tensor(_)) => ("__floordiv__", "aten::floor_divide"),
             BinaryOp::FloorDiv => ("__floordiv__", "aten::floordiv"),
-            BinaryOp::Mod if lhs.ty == Type::Str => {
-                let mut values = vec![lhs];
-                match &rhs.ty {
-                    Type::Tuple(items) => {
-                        let n = items.len();
-                        values.extend(self.unpack(Sugared::Value(rhs), n, false, range)?);
-                    }
-                    _ => values.push(rhs),
-                }
-                return self.builtin_value("aten::percentFormat", values, range);
-            }
+            BinaryOp::Mod if lhs.ty == Type::Str => ("", "aten::percentFormat"),
             BinaryOp::Mod => ("__mod__", "aten::remainder"),
             BinaryOp::Pow => ("__pow__", "aten::pow"),
             BinaryOp::MatMul => ("__matmul__", "aten::matmul"),
@@ -90,6 +79,9 @@ impl Emitter<'_, '_> {
                 let is_in = self.operator("__contains__", "aten::__contains__", vec![rhs, lhs], range)?;
                 return self.builtin_value("aten::__not__", vec![is_in], range);
             }
+            // Truth values are compared, as they have no identity.
+            BinaryOp::Is if lhs.ty == Type::Bool && rhs.ty == Type::Bool => ("", "aten::eq"),
+            BinaryOp::IsNot if lhs.ty == Type::Bool && rhs.ty == Type::Bool => ("", "aten::ne"),
             BinaryOp::Is => ("", "aten::__is__"),
             BinaryOp::IsNot => ("", "aten::__isnot__"),
             BinaryOp::And | BinaryOp::Or => return Err(self.error(range, "and/or is a condition")),

@@ -6,7 +6,7 @@
 use super::classes;
 use super::function::Emitter;
 use super::ssa::{Binding, V};
-use super::typing::{is_subtype, members, union};
+use super::typing::{in_order, is_subtype, members, union};
 use crate::diag::Result;
 use crate::ir::Attr;
 use crate::syntax::ast::{BinaryOp, Expr, ExprKind, TextRange, UnaryOp};
@@ -56,16 +56,15 @@ impl Emitter<'_, '_> {
                 if let Some(is_none) = decided {
                     return Ok(Condition { value: Err(is_none != is_not), then: Vec::new(), orelse: Vec::new() });
                 }
-                let (mut none, mut some) = (Vec::new(), Vec::new());
+                let mut some = Vec::new();
                 if let ExprKind::Name(name) = &name.kind
                     && subject.ty != Type::Any
                 {
                     let rest = members(&subject.ty).into_iter().filter(|ty| *ty != Type::None).collect();
-                    none.push((Arc::clone(name), Type::None));
                     some.push((Arc::clone(name), union(rest, self.program)));
                 }
                 let value = self.binary(*op, left, right, range)?;
-                let (then, orelse) = if is_not { (some, none) } else { (none, some) };
+                let (then, orelse) = if is_not { (some, Vec::new()) } else { (Vec::new(), some) };
                 Ok(Condition { value: Ok(value), then, orelse })
             }
             ExprKind::Binary { op: op @ (BinaryOp::And | BinaryOp::Or), lhs, rhs } => {
@@ -183,25 +182,28 @@ impl Emitter<'_, '_> {
             ExprKind::Tuple(items) => items.iter().collect(),
             _ => vec![types],
         };
-        let types = exprs.iter().map(|ty| self.program.ty(ty, &file)).collect::<Result<Vec<_>>>()?;
+        let mut types = Vec::new();
+        for ty in exprs {
+            types.extend(members(&self.program.ty(ty, &file)?));
+        }
+        in_order(&mut types);
         let is_one = |ty: &Type, e: &Self| types.iter().any(|t| is_subtype(ty, t, e.program));
         let all = members(&value.ty);
         let (yes, no): (Vec<Type>, Vec<Type>) = all.into_iter().partition(|ty| is_one(ty, self));
         let is_open = value.ty == Type::Any || types.iter().any(|t| is_subtype(t, &value.ty, self.program));
-        if no.is_empty() {
-            return Ok(Condition { value: Err(true), then: Vec::new(), orelse: Vec::new() });
-        }
-        if yes.is_empty() && !is_open {
-            return Ok(Condition { value: Err(false), then: Vec::new(), orelse: Vec::new() });
-        }
-        let made =
-            self.prim_attr("prim::isinstance", ("types", Attr::Types(types.clone())), &[&value], Type::Bool, range);
         let (mut then, mut orelse) = (Vec::new(), Vec::new());
         if let ExprKind::Name(name) = &subject.kind {
-            let narrow = if yes.is_empty() { types } else { yes };
+            let narrow = if yes.is_empty() { types.clone() } else { yes.clone() };
             then.push((Arc::clone(name), union(narrow, self.program)));
-            orelse.push((Arc::clone(name), union(no, self.program)));
+            orelse.push((Arc::clone(name), union(no.clone(), self.program)));
         }
+        if no.is_empty() {
+            return Ok(Condition { value: Err(true), then, orelse: Vec::new() });
+        }
+        if yes.is_empty() && !is_open {
+            return Ok(Condition { value: Err(false), then: Vec::new(), orelse });
+        }
+        let made = self.prim_attr("prim::isinstance", ("types", Attr::Types(types)), &[&value], Type::Bool, range);
         Ok(Condition { value: Ok(made), then, orelse })
     }
 
@@ -219,15 +221,12 @@ impl Emitter<'_, '_> {
         }
     }
 
-    /// From now on the name has this narrower type.
+    /// From now on the name has this narrower type: it is assigned anew, so that what follows an `if` sees both sides' value.
     pub(crate) fn refine(&mut self, name: &Arc<str>, ty: Type, range: TextRange) {
         let Some(Binding::Value { value, .. }) = self.scope.get(name) else { return };
-        if value.ty == ty {
-            return;
-        }
         let value = value.clone();
         let value = self.prim("prim::unchecked_cast", &[&value], ty, range);
         self.name_value(&value, name);
-        self.scope.set(Arc::clone(name), Some(Binding::Value { value, is_refined: true }));
+        self.scope.set(Arc::clone(name), Some(Binding::Value { value }));
     }
 }

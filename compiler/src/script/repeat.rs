@@ -15,7 +15,7 @@ impl Emitter<'_, '_> {
     /// `while cond: body`.
     pub(crate) fn while_stmt(&mut self, id: StmtId, cond: &Expr, body: &[StmtId], range: TextRange) -> Result<Flow> {
         let trip = self.int(i64::MAX, range);
-        let first = self.condition_value(cond)?;
+        let first = self.next_round(&[], cond)?;
         self.loop_node(&trip, &first, Some((id, cond)), &[], body, range, |_, _| Ok(()))
     }
 
@@ -71,7 +71,7 @@ impl Emitter<'_, '_> {
         let saved: Vec<_> = carried
             .iter()
             .map(|(name, _, inner)| {
-                let binding = Binding::Value { value: inner.clone(), is_refined: false };
+                let binding = Binding::Value { value: inner.clone() };
                 (Arc::clone(name), self.scope.swap(name, binding).expect("a carried name is bound"))
             })
             .collect();
@@ -110,7 +110,7 @@ impl Emitter<'_, '_> {
         for ((name, _, inner), id) in carried.into_iter().zip(outputs) {
             let value = V { id, ty: inner.ty };
             self.name_value(&value, &name);
-            self.scope.set(name, Some(Binding::Value { value, is_refined: false }));
+            self.scope.set(name, Some(Binding::Value { value }));
         }
         Ok(Flow::Falls)
     }
@@ -122,13 +122,16 @@ impl Emitter<'_, '_> {
             .filter_map(|(name, inner)| match self.scope.get(name) {
                 Some(Binding::Value { value, .. }) if self.is_subtype(&value.ty, &inner.ty) => {
                     let value = V { id: value.id, ty: inner.ty.clone() };
-                    let wide = Binding::Value { value, is_refined: false };
+                    let wide = Binding::Value { value };
                     self.scope.swap(name, wide).map(|before| (Arc::clone(name), before))
                 }
                 _ => None,
             })
             .collect();
+        // What the condition says of types is not known to what follows.
+        self.scope.open();
         let next = self.condition_value(cond);
+        self.scope.close();
         for (name, binding) in before {
             self.scope.swap(&name, binding);
         }

@@ -24,8 +24,8 @@ pub(crate) struct V {
 /// What a name means.
 #[derive(Clone)]
 pub(crate) enum Binding {
-    /// A value. `is_refined`: the same value under a narrower type, which ends with the block.
-    Value { value: V, is_refined: bool },
+    /// A value.
+    Value { value: V },
     /// A function, class or namespace.
     Sugar(Sugared),
     /// Nothing usable, for the reason given, since the statement given; an error if it is read.

@@ -57,10 +57,16 @@ pub(crate) fn union(types: Vec<Type>, classes: &dyn Classes) -> Type {
             if has_none {
                 rest.push(Type::None);
             }
-            rest.sort_by_key(rank);
+            in_order(&mut rest);
             Type::Union(rest.into())
         }
     }
+}
+
+/// Members in the order in which unions and `isinstance` print, each once.
+pub(crate) fn in_order(types: &mut Vec<Type>) {
+    types.sort_by_cached_key(|ty| (rank(ty), ty.to_string()));
+    types.dedup();
 }
 
 /// Where a member stands in the printed order of a union.

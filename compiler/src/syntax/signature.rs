@@ -31,7 +31,20 @@ impl Parser<'_> {
 
     fn signature_of(&mut self, id: StmtId, last: &TypeComment, before: &[TypeComment]) -> Result<()> {
         let Some((params, result)) = self.halves(last)? else {
+            let head_end = match &self.stmts[id].kind {
+                StmtKind::Def(def) => def.head.end,
+                _ => 0,
+            };
             return match before {
+                // Below the head, the parameters alone.
+                [] if last.text.trim_start().starts_with('(') && last.range.start >= head_end => {
+                    let params = self.piece(last.range.start as usize, last.range.end as usize)?;
+                    let types = match params.kind {
+                        ExprKind::Tuple(items) => items,
+                        _ => vec![params],
+                    };
+                    self.annotate(id, types, last)
+                }
                 // A lone type beside a parameter or below the head says nothing of the signature.
                 [] => Ok(()),
                 _ => self
@@ -49,6 +62,15 @@ impl Parser<'_> {
             }
             _ => vec![params],
         };
+        self.annotate(id, types, last)?;
+        if let StmtKind::Def(def) = &mut self.stmts[id].kind {
+            def.returns = Some(result);
+        }
+        Ok(())
+    }
+
+    /// Gives the parameters of a function their types.
+    fn annotate(&mut self, id: StmtId, types: Vec<Expr>, last: &TypeComment) -> Result<()> {
         let StmtKind::Def(def) = &mut self.stmts[id].kind else { return Ok(()) };
         let n_params = def.params.len();
         // `self` is left out.
@@ -64,7 +86,6 @@ impl Parser<'_> {
         for (param, ty) in def.params.iter_mut().skip(skip).zip(types) {
             param.annotation = Some(ty);
         }
-        def.returns = Some(result);
         Ok(())
     }
 
