@@ -90,7 +90,7 @@ pub fn open(path: &Path, options: &TextOptions) -> Result<(Archive, Module)> {
     let attributes = options.attributes.as_deref().map(archive::open).transpose()?;
     let dialect = if options.is_unit { Dialect::Own } else { Dialect::Python };
     let root = attributes.as_ref().map(|archive| archive.root.class.as_ref());
-    let text = Text { source, dialect, module: script::module_of(root) };
+    let text = Text { source, dialect, module: script::module_of(root), imports: None };
     let module = script(&text, options.entry.as_deref(), attributes.as_ref())?;
     let archive = attributes.unwrap_or_else(|| script::empty_archive(path));
     Ok((archive, module))

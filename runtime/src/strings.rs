@@ -136,7 +136,6 @@ pub static METHODS: &[Method] = &[
     method("count", Gives::Int, count),
     method("startswith", Gives::Bool, |a| has_at_end(a, <[u8]>::starts_with)),
     method("endswith", Gives::Bool, |a| has_at_end(a, <[u8]>::ends_with)),
-    method("contains", Gives::Bool, |a| Ok(Answer::Bool(find(a.text(0)?, a.text(1)?).is_some()))),
     method("split", Gives::List, split),
     method("rsplit", Gives::List, split_from_right),
     method("splitlines", Gives::List, split_lines),

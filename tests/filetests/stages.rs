@@ -111,7 +111,7 @@ fn attributes(test: &FileTest) -> IndexMap<Arc<str>, IValue> {
 
 /// A Python file or what `CompilationUnit` takes, whose last function is compiled.
 fn text(test: &FileTest, dialect: Dialect) -> Result<Module> {
-    let text = Text { source: source(test), dialect, module: "__torch__".into() };
+    let text = Text { source: source(test), dialect, module: "__torch__".into(), imports: None };
     driver::script(&text, None, None)
 }
 

@@ -92,11 +92,13 @@ pub fn text(
 fn compile(source: Bytes, facts: &Facts, model: Option<Bytes>, name: &str) -> Result<Module> {
     let text = std::str::from_utf8(source.as_ref())
         .map_err(|error| Diagnostic::user(format!("{name}: the source is not UTF-8: {error}")))?;
-    let text = if facts.is_unit { without_imports(text) } else { text.to_owned() };
+    let source = |text: String| Arc::new(Source { name: name.to_owned(), text, origins: Vec::new() });
+    let (imports, text) = if facts.is_unit { around(text) } else { (String::new(), text.to_owned()) };
     let attributes = model.map(|model| archive::from_bytes(model, name)).transpose()?;
     let root = attributes.as_ref().map(|archive| archive.root.class.as_ref());
     let text = Text {
-        source: Arc::new(Source { name: name.to_owned(), text, origins: Vec::new() }),
+        source: source(text),
+        imports: facts.is_unit.then(|| source(imports)),
         dialect: if facts.is_unit { Dialect::Own } else { Dialect::Python },
         module: recorded_module(facts).unwrap_or_else(|| script::module_of(root)),
     };
@@ -112,12 +114,13 @@ fn recorded_module(facts: &Facts) -> Option<Arc<str>> {
     (!module.starts_with("torch.")).then(|| format!("__torch__.{module}").into())
 }
 
-/// The text with its leading imports blank, so that lines keep their numbers.
-fn without_imports(text: &str) -> String {
+/// The imports that a text begins with, and the text where these lines are blank, so that lines keep their numbers.
+fn around(text: &str) -> (String, String) {
     let is_import = |line: &&str| line.is_empty() || line.starts_with("import ") || line.starts_with("from ");
     let n_imports = text.lines().take_while(is_import).count();
     let rest = text.lines().skip(n_imports).flat_map(|line| [line, "\n"]);
-    std::iter::repeat_n("\n", n_imports).chain(rest).collect()
+    let imports = text.lines().take(n_imports).flat_map(|line| [line, "\n"]).collect();
+    (imports, std::iter::repeat_n("\n", n_imports).chain(rest).collect())
 }
 
 fn printed(module: &Module, method: &str, expected: &str) -> Outcome {

@@ -76,7 +76,7 @@ impl Emitter<'_, '_> {
                     if declared.methods.contains_key(&getter) {
                         return self.call_method(&value, &getter, Vec::new(), Vec::new(), range);
                     }
-                    if !declared.methods.contains_key(name) {
+                    if !declared.methods.contains_key(name) && !self.is_container_method(&value, name)? {
                         let why = if self.program.is_class_attribute(&class, name)? {
                             format!(
                                 "'{name}' is defined as a class attribute which currently is not supported. Consider converting this to an instance attribute."
@@ -136,6 +136,7 @@ impl Emitter<'_, '_> {
     fn method_of_value(&mut self, value: V, name: &Arc<str>, range: TextRange) -> Result<Sugared> {
         let is_known = matches!(value.ty, Type::Interface(_) | Type::Future(_))
             || &**name == "tolist"
+            || (matches!(value.ty, Type::Tensor(_)) && super::call::cast_of(name).is_some())
             || !crate::ops::schema::overloads(&format!("aten::{name}")).is_empty();
         if is_known {
             return Ok(Sugared::Method(value, Arc::clone(name)));

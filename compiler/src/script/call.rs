@@ -8,9 +8,35 @@ use super::sugar::Sugared;
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Attr, OpName};
 use crate::syntax::ast::{self, Expr, TextRange};
-use crate::types::{IValue, NamedTupleType, Type};
+use crate::types::{DType, IValue, NamedTupleType, Type};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// The element type that an old constructor of tensors (`torch.FloatTensor`) makes.
+fn legacy_tensor(operator: &str) -> Option<DType> {
+    let name = operator.strip_prefix("aten::")?.strip_suffix("Tensor")?;
+    let starts_upper = name.starts_with(|c: char| c.is_ascii_uppercase());
+    cast_of(&name.to_ascii_lowercase()).filter(|_| starts_upper)
+}
+
+/// The element type that a method of tensors named like one casts to.
+pub(crate) fn cast_of(name: &str) -> Option<DType> {
+    Some(match name {
+        "byte" => DType::U8,
+        "char" => DType::I8,
+        "short" => DType::I16,
+        "int" => DType::I32,
+        "long" => DType::I64,
+        "half" => DType::F16,
+        "bfloat16" => DType::BF16,
+        "float" => DType::F32,
+        "double" => DType::F64,
+        "cfloat" => DType::C64,
+        "cdouble" => DType::C128,
+        "bool" => DType::Bool,
+        _ => return None,
+    })
+}
 
 impl Emitter<'_, '_> {
     /// `callee(args)`.
@@ -37,6 +63,26 @@ impl Emitter<'_, '_> {
                 };
                 self.emit_tolist(&object, ty, range)
             }
+            Sugared::Operator(name) if self.is_text() && legacy_tensor(&name).is_some() => {
+                let (positional, mut named) = self.arguments(args)?;
+                let code = legacy_tensor(&name).map_or(0, DType::code);
+                named.push(("dtype".into(), self.constant(IValue::Int(code), Type::Int, range)));
+                self.builtin("aten::tensor", positional, named, range)
+            }
+            Sugared::Operator(name) if matches!(&*name, "aten::list" | "aten::dict") && self.is_text() => {
+                let made = if &*name == "aten::list" {
+                    self.list_call(args, range, hint)?
+                } else {
+                    self.dict_call(args, range, hint)?
+                };
+                match made {
+                    Some(value) => Ok(Sugared::Value(value)),
+                    None => {
+                        let (positional, named) = self.arguments(args)?;
+                        self.builtin(&name, positional, named, range)
+                    }
+                }
+            }
             Sugared::Form(form) => self.form(form, args, range),
             // Its argument is the class itself.
             Sugared::New(ty) => Ok(Sugared::Value(self.prim("prim::CreateObject", &[], ty, range))),
@@ -56,7 +102,27 @@ impl Emitter<'_, '_> {
         range: TextRange,
     ) -> Result<Sugared> {
         match callee {
-            Sugared::Operator(name) => self.builtin(&name, positional, named, range),
+            Sugared::Operator(name) => {
+                // Builtin functions that classes define for themselves.
+                let magic = match &*name {
+                    "aten::len" => "__len__",
+                    "aten::hex" => "__hex__",
+                    "aten::oct" => "__oct__",
+                    "aten::round" => "__round__",
+                    "aten::hash" => "__hash__",
+                    "prim::abs" => "__abs__",
+                    _ => return self.builtin(&name, positional, named, range),
+                };
+                if let Some(value) = self.container_question(magic, &positional, range)? {
+                    return Ok(Sugared::Value(value));
+                }
+                match positional.as_slice() {
+                    [object] if matches!(object.ty, Type::Class(_)) && self.is_text() => {
+                        self.call_method(&object.clone(), &magic.into(), Vec::new(), named, range)
+                    }
+                    _ => self.builtin(&name, positional, named, range),
+                }
+            }
             Sugared::Method(object, name) => self.call_method(&object, &name, positional, named, range),
             Sugared::Item(Item::Function(name)) => self.call_function(&name, positional, named, range),
             Sugared::Item(Item::NamedTuple(named_tuple)) => self.named_tuple(&named_tuple, positional, named, range),
@@ -168,12 +234,20 @@ impl Emitter<'_, '_> {
         named: Vec<(Arc<str>, V)>,
         range: TextRange,
     ) -> Result<Sugared> {
+        if let Some(made) = self.container_method(object, name, range)? {
+            return Ok(made);
+        }
         let (class, is_interface) = match &object.ty {
             Type::Class(class) => (Arc::clone(class), false),
             Type::Interface(class) => (Arc::clone(class), true),
             Type::Future(_) if &**name == "wait" => {
                 positional.insert(0, object.clone());
                 return self.builtin("aten::wait", positional, named, range);
+            }
+            Type::Tensor(_) if positional.is_empty() && named.is_empty() && cast_of(name).is_some() => {
+                let code = cast_of(name).map_or(0, DType::code);
+                let dtype = self.constant(IValue::Int(code), Type::Int, range);
+                return self.builtin("aten::to", vec![object.clone(), dtype], Vec::new(), range);
             }
             _ => {
                 let op = format!("aten::{name}");

@@ -21,6 +21,7 @@ impl Emitter<'_, '_> {
                     }
                 }
             }
+            (Type::Class(_), [item]) if let Some(value) = self.container_subscript(&object, item, range)? => Ok(value),
             (Type::Tuple(_) | Type::NamedTuple(_), [item]) => self.tuple_subscript(&object, item, range),
             (_, [Expr { kind: ExprKind::Slice { start, stop, step }, .. }]) => {
                 let one = self.int(1, range);
@@ -139,11 +140,18 @@ impl Emitter<'_, '_> {
             [Expr { kind: ExprKind::Tuple(inner), .. }] => inner.iter().collect(),
             items => items.iter().collect(),
         };
-        let dots = flat.iter().position(|item| matches!(item.kind, ExprKind::Ellipsis));
+        // The name says the same as the dots.
+        let is_dots = |item: &Expr| match &item.kind {
+            ExprKind::Ellipsis => true,
+            ExprKind::Name(name) => &**name == "Ellipsis" && self.is_text() && self.scope.get(name).is_none(),
+            _ => false,
+        };
+        let dots = flat.iter().position(|item| is_dots(item));
         // All indices are evaluated before any view is made.
         let mut indices = Vec::with_capacity(flat.len());
-        for item in &flat {
+        for (at, item) in flat.iter().enumerate() {
             indices.push(match &item.kind {
+                _ if dots == Some(at) => None,
                 ExprKind::Ellipsis | ExprKind::None | ExprKind::Slice { .. } => None,
                 _ => {
                     let index = self.expr(item)?;
@@ -169,7 +177,7 @@ impl Emitter<'_, '_> {
                 dim = -n;
             }
             match &item.kind {
-                ExprKind::Ellipsis => {}
+                _ if dots == Some(at) => {}
                 ExprKind::None => {
                     // A new dimension counted from the end sits one further left.
                     let place = if from_end { if dim == 0 { -1 } else { dim - 1 } } else { dim };

@@ -17,7 +17,7 @@ pub(crate) enum Iterable {
     /// A list, tensor, string or the keys of a dictionary.
     Items(V),
     /// A tuple.
-    Fixed(Vec<V>),
+    Fixed(Vec<Sugared>),
     /// `enumerate(x, start)`.
     Enumerate(Box<Iterable>, V),
     /// `zip(a, b, ...)`.
@@ -76,13 +76,18 @@ impl Emitter<'_, '_> {
                 _ => {}
             }
         }
-        let made = self.expr_sugar(expr, None)?;
+        let made = match self.expr_sugar(expr, None)? {
+            Sugared::Row(items) => return Ok(Iterable::Fixed(items)),
+            other => other,
+        };
         let value = self.value_of(made, expr.range)?;
         match &value.ty {
             Type::Tuple(items) => {
                 let n = items.len();
-                Ok(Iterable::Fixed(self.unpack(Sugared::Value(value), n, false, expr.range)?))
+                let values = self.unpack(Sugared::Value(value), n, false, expr.range)?;
+                Ok(Iterable::Fixed(values.into_iter().map(Sugared::Value).collect()))
             }
+            Type::Class(_) if let Some(items) = self.container_items(&value, expr.range)? => Ok(Iterable::Fixed(items)),
             Type::Dict(..) => Ok(Iterable::Items(self.builtin_value("aten::keys", vec![value], expr.range)?)),
             Type::List(_) | Type::Tensor(_) | Type::Str => Ok(Iterable::Items(value)),
             ty => {
@@ -95,7 +100,7 @@ impl Emitter<'_, '_> {
     /// The items, if their number is known from the types.
     pub(crate) fn unrolled(&mut self, items: &Iterable, range: TextRange) -> Result<Option<Vec<Sugared>>> {
         Ok(match items {
-            Iterable::Fixed(values) => Some(values.iter().cloned().map(Sugared::Value).collect()),
+            Iterable::Fixed(values) => Some(values.clone()),
             Iterable::Enumerate(inner, start) => match self.unrolled(inner, range)? {
                 None => None,
                 Some(values) => {

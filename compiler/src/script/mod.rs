@@ -17,6 +17,8 @@ mod attribute;
 mod branch;
 mod call;
 mod classes;
+mod collect;
+mod container;
 mod exits;
 mod expr;
 mod form;

@@ -171,8 +171,14 @@ impl<'a> Program<'a> {
     }
 
     /// Adds a text whose items' names begin with `module`.
-    pub(crate) fn add_text(&mut self, module: &str, source: Arc<Source>, dialect: Dialect) {
-        self.texts.insert(module.to_owned(), Text { source, dialect });
+    pub(crate) fn add_text(
+        &mut self,
+        module: &str,
+        source: Arc<Source>,
+        dialect: Dialect,
+        imports: Option<Arc<Source>>,
+    ) {
+        self.texts.insert(module.to_owned(), Text { source, dialect, imports });
     }
 
     /// The parsed file of a module.
@@ -184,7 +190,12 @@ impl<'a> Program<'a> {
         let parsed = match (self.texts.get(module).cloned(), archived) {
             (Some(text), _) => {
                 let file = Arc::new(parse_dialect(&text.source, text.dialect)?);
-                let parsed = Arc::new(ParsedFile::new(file, module));
+                let mut parsed = ParsedFile::new(file, module);
+                if let Some(imports) = &text.imports {
+                    let around = Arc::new(parse_dialect(imports, Dialect::Python)?);
+                    parsed.imports = ParsedFile::new(around, module).imports;
+                }
+                let parsed = Arc::new(parsed);
                 self.parsed_texts.insert(Arc::as_ptr(&parsed.file).addr(), Arc::clone(&parsed));
                 Some(parsed)
             }
@@ -452,6 +463,7 @@ impl Classes for Program<'_> {
 struct Text {
     source: Arc<Source>,
     dialect: Dialect,
+    imports: Option<Arc<Source>>,
 }
 
 impl ParsedFile {

@@ -74,9 +74,9 @@ impl Emitter<'_, '_> {
             BinaryOp::Le => ("__le__", "aten::le"),
             BinaryOp::Gt => ("__gt__", "aten::gt"),
             BinaryOp::Ge => ("__ge__", "aten::ge"),
-            BinaryOp::In => return self.operator("__contains__", "aten::__contains__", vec![rhs, lhs], range),
+            BinaryOp::In => return self.contains(rhs, lhs, range),
             BinaryOp::NotIn => {
-                let is_in = self.operator("__contains__", "aten::__contains__", vec![rhs, lhs], range)?;
+                let is_in = self.contains(rhs, lhs, range)?;
                 return self.builtin_value("aten::__not__", vec![is_in], range);
             }
             // Truth values are compared, as they have no identity.
@@ -87,6 +87,21 @@ impl Emitter<'_, '_> {
             BinaryOp::And | BinaryOp::Or => return Err(self.error(range, "and/or is a condition")),
         };
         self.operator(magic, name, vec![lhs, rhs], range)
+    }
+
+    fn contains(&mut self, container: V, item: V, range: TextRange) -> Result<V> {
+        if container.ty == Type::Str && item.ty == Type::Str {
+            let zero = self.int(0, range);
+            let len = self.builtin_value("aten::len", vec![container.clone()], range)?;
+            let at = self.builtin_value("aten::find", vec![container, item, zero, len], range)?;
+            let missing = self.int(-1, range);
+            return self.builtin_value("aten::ne", vec![at, missing], range);
+        }
+        let args = vec![container, item];
+        match self.container_question("__contains__", &args, range)? {
+            Some(value) => Ok(value),
+            None => self.operator("__contains__", "aten::__contains__", args, range),
+        }
     }
 
     /// `lhs op= rhs` for a tensor.

@@ -5,7 +5,9 @@
 
 use super::classes;
 use super::function::Emitter;
+use super::names::Item;
 use super::ssa::{Binding, V};
+use super::sugar::Sugared;
 use super::typing::{in_order, is_subtype, members, union};
 use crate::diag::Result;
 use crate::ir::Attr;
@@ -69,7 +71,13 @@ impl Emitter<'_, '_> {
             }
             ExprKind::Binary { op: op @ (BinaryOp::And | BinaryOp::Or), lhs, rhs } => {
                 let is_and = *op == BinaryOp::And;
-                let left = self.condition(lhs)?;
+                let mut left = self.condition(lhs)?;
+                // A constant on the left decides nothing yet: it is folded later.
+                let is_constant =
+                    !matches!(lhs.kind, ExprKind::Unary { .. } | ExprKind::Binary { .. } | ExprKind::Call { .. });
+                if let (Err(truth), true) = (&left.value, is_constant) {
+                    left.value = Ok(self.constant(IValue::Bool(*truth), Type::Bool, lhs.range));
+                }
                 match left.value {
                     // Decided by the left side alone: the right side is not compiled.
                     Err(truth) if truth != is_and => Ok(left),
@@ -121,8 +129,11 @@ impl Emitter<'_, '_> {
                     return if question == "isinstance" {
                         self.isinstance(&args[0].value, &args[1].value, range)
                     } else {
-                        let object = self.expr(&args[0].value)?;
-                        let has = match (&object.ty, &args[1].value.kind) {
+                        let object = match self.expr_sugar(&args[0].value, None)? {
+                            Sugared::Item(Item::Class(class)) => class,
+                            other => self.value_of(other, args[0].value.range)?.ty,
+                        };
+                        let has = match (&object, &args[1].value.kind) {
                             (Type::Class(class), ExprKind::Str(attr)) => {
                                 let attr = classes::string(attr);
                                 self.program.classes.get(class).is_some_and(|c| {
@@ -149,8 +160,18 @@ impl Emitter<'_, '_> {
             _ => {
                 let value = self.expr(expr)?;
                 let value = self.truth(value, range)?;
-                Ok(Condition { value: Ok(value), then: Vec::new(), orelse: Vec::new() })
+                // Literals and constants of classes decide which side is compiled.
+                let value = self.constant_truth(&value).map_or(Ok(value), Err);
+                Ok(Condition { value, then: Vec::new(), orelse: Vec::new() })
             }
+        }
+    }
+
+    /// The truth of a value that is a constant.
+    fn constant_truth(&self, value: &V) -> Option<bool> {
+        match self.graph.constant(value.id) {
+            Some(IValue::Bool(truth)) => Some(truth),
+            _ => None,
         }
     }
 

@@ -161,7 +161,7 @@ impl Emitter<'_, '_> {
         &mut self,
         generator: &ast::Generator,
         range: TextRange,
-        element_ty: impl FnOnce(&mut Self, &Expr) -> Result<V>,
+        element_ty: impl Fn(&mut Self, &Expr) -> Result<V>,
         element: &Expr,
         hint: Option<&Type>,
     ) -> Result<V> {
@@ -189,24 +189,16 @@ impl Emitter<'_, '_> {
             self.graph.blocks[self.block].nodes.retain(|&node| node != list_node);
             return Ok(self.prim("prim::ListConstruct", &inputs, Type::list(ty), range));
         }
-        let trip = self.iterable_len(&items, range)?;
-        let first = self.constant(IValue::Bool(true), Type::Bool, range);
-        let block = self.graph.add_block();
-        let index = V { id: self.graph.add_param(block, Type::Int, None), ty: Type::Int };
-        let (ty, _) = self.in_block(block, range, |e| {
-            let item = e.iterable_item(&items, &index, range)?;
+        let mut ty = Type::list(Type::tensor());
+        self.for_each(&items, range, |e, item| {
             e.assign(&generator.target, item)?;
             let made = element_ty(e, element)?;
-            let ty = Type::list(elem.unwrap_or_else(|| made.ty.clone()));
+            ty = Type::list(elem.clone().unwrap_or_else(|| made.ty.clone()));
             e.graph.values[list].ty = ty.clone();
             let append = OpName::with_overload("aten::append", "t");
             e.node(append, vec![list, made.id], std::slice::from_ref(&ty), range);
-            let again = e.constant(IValue::Bool(true), Type::Bool, range);
-            e.graph.blocks[block].returns.push(again.id);
-            Ok(ty)
+            Ok(())
         })?;
-        let node = self.node(OpName::new("prim::Loop"), vec![trip.id, first.id], &[], range);
-        self.graph.nodes[node].blocks.push(block);
         Ok(V { id: list, ty })
     }
 }
@@ -231,12 +223,8 @@ impl Emitter<'_, '_> {
         if self.unrolled(&items, range)?.is_some() {
             return Err(self.unsupported(range, "a dict comprehension over a tuple"));
         }
-        let trip = self.iterable_len(&items, range)?;
-        let first = self.constant(IValue::Bool(true), Type::Bool, range);
-        let block = self.graph.add_block();
-        let index = V { id: self.graph.add_param(block, Type::Int, None), ty: Type::Int };
-        let (ty, _) = self.in_block(block, range, |e| {
-            let item = e.iterable_item(&items, &index, range)?;
+        let mut made = Type::None;
+        self.for_each(&items, range, |e, item| {
             e.assign(&generator.target, item)?;
             let (k, v) = (e.expr(key)?, e.expr(value)?);
             if !super::names::is_key(&k.ty) {
@@ -267,13 +255,10 @@ impl Emitter<'_, '_> {
             e.graph.values[dict].ty = ty.clone();
             let dict = V { id: dict, ty: ty.clone() };
             e.builtin("aten::_set_item", vec![dict, k, v], Vec::new(), range)?;
-            let again = e.constant(IValue::Bool(true), Type::Bool, range);
-            e.graph.blocks[block].returns.push(again.id);
-            Ok(ty)
+            made = ty;
+            Ok(())
         })?;
-        let node = self.node(OpName::new("prim::Loop"), vec![trip.id, first.id], &[], range);
-        self.graph.nodes[node].blocks.push(block);
-        Ok(V { id: dict, ty })
+        Ok(V { id: dict, ty: made })
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Text {
     pub dialect: Dialect,
     /// What the qualified names of its classes and functions begin with: `__torch__` or `__torch__.net`.
     pub module: Arc<str>,
+    /// Import statements of the Python file around a text of `CompilationUnit`, whose names it may use.
+    pub imports: Option<Arc<Source>>,
 }
 
 /// Compiles what `entry` names in the text: a function, a module class, or a variable that holds one of them scripted.
@@ -68,9 +70,9 @@ enum Entry {
 
 fn compile_here(text: &Text, entry: Option<&str>, archive: &Archive) -> Result<Module> {
     let mut program = Program::new(archive);
-    program.add_text(&text.module, Arc::clone(&text.source), text.dialect);
+    program.add_text(&text.module, Arc::clone(&text.source), text.dialect, text.imports.clone());
     let functional = Source { name: "functional.py".into(), text: library::TEXT.into(), origins: Vec::new() };
-    program.add_text(library::FALLBACK, Arc::new(functional), Dialect::Python);
+    program.add_text(library::FALLBACK, Arc::new(functional), Dialect::Python, None);
     let parsed =
         program.file(&text.module)?.ok_or_else(|| Diagnostic::internal("a text that was given is not found"))?;
     let entry = match entry {

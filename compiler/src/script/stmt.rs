@@ -74,7 +74,7 @@ impl Emitter<'_, '_> {
                 self.raise_stmt(error, range)?;
                 return Ok(Flow::Raises);
             }
-            StmtKind::Assert { cond, message } => self.assert_stmt(cond, message.as_ref(), range)?,
+            StmtKind::Assert { cond, message } => return self.assert_stmt(cond, message.as_ref(), range),
             StmtKind::Delete(targets) => {
                 for target in targets {
                     match &target.kind {
@@ -127,28 +127,34 @@ impl Emitter<'_, '_> {
         Ok(Flow::Falls)
     }
 
-    fn assert_stmt(&mut self, cond: &Expr, message: Option<&Expr>, range: TextRange) -> Result<()> {
+    fn assert_stmt(&mut self, cond: &Expr, message: Option<&Expr>, range: TextRange) -> Result<Flow> {
         let condition = self.condition(cond)?;
-        let Ok(value) = condition.value else {
-            for (name, ty) in condition.then {
-                self.refine(&name, ty, range);
+        let value = match condition.value {
+            Ok(value) => value,
+            Err(true) => {
+                for (name, ty) in condition.then {
+                    self.refine(&name, ty, range);
+                }
+                return Ok(Flow::Falls);
             }
-            return Ok(());
+            Err(false) => return self.fail_assertion(message, range),
         };
         let then = self.branch(&condition.then, range, |_| Ok(Flow::Falls))?;
-        let orelse = self.branch(&condition.orelse, range, |e| {
-            let text = match message {
-                Some(message) => e.expr(message)?,
-                None => e.constant(IValue::Str("".into()), Type::Str, range),
-            };
-            let prefix = e.constant(IValue::Str("AssertionError: ".into()), Type::Str, range);
-            let text = e.builtin_value("aten::add", vec![prefix, text], range)?;
-            let class = e.none(range);
-            e.node(OpName::new("prim::RaiseException"), vec![text.id, class.id], &[], range);
-            Ok(Flow::Raises)
-        })?;
+        let orelse = self.branch(&condition.orelse, range, |e| e.fail_assertion(message, range))?;
         self.merge(&value, then, orelse, range)?;
-        Ok(())
+        Ok(Flow::Falls)
+    }
+
+    fn fail_assertion(&mut self, message: Option<&Expr>, range: TextRange) -> Result<Flow> {
+        let text = match message {
+            Some(message) => self.expr(message)?,
+            None => self.constant(IValue::Str("".into()), Type::Str, range),
+        };
+        let prefix = self.constant(IValue::Str("AssertionError: ".into()), Type::Str, range);
+        let text = self.builtin_value("aten::add", vec![prefix, text], range)?;
+        let class = self.none(range);
+        self.node(OpName::new("prim::RaiseException"), vec![text.id, class.id], &[], range);
+        Ok(Flow::Raises)
     }
 
     fn with_stmt(&mut self, items: &[ast::WithItem], body: &[StmtId], range: TextRange) -> Result<Flow> {

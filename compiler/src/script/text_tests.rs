@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 fn compile(text: &str, entry: &str, dialect: Dialect) -> Result<Module> {
     let source = Arc::new(Source { name: "test.py".into(), text: text.into(), origins: Vec::new() });
-    compile_text(&Text { source, dialect, module: "__torch__".into() }, Some(entry), None)
+    compile_text(&Text { source, dialect, module: "__torch__".into(), imports: None }, Some(entry), None)
 }
 
 fn code(text: &str, entry: &str) -> String {

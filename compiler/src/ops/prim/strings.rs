@@ -51,7 +51,6 @@ methods! {
     "aten::count" = "count";
     "aten::startswith" = "startswith";
     "aten::endswith" = "endswith";
-    "aten::__contains__.str_in" = "contains";
     "aten::split.str" = "split";
     "aten::rsplit" = "rsplit";
     "aten::splitlines" = "splitlines";
