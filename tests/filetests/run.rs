@@ -31,8 +31,9 @@ fn holds(test: &FileTest, line: &str, backend: Backend) -> Result<Option<String>
     let args: Json = serde_json::from_str(&format!("[{args}]")).expect("arguments are JSON");
     let args: Vec<Value> = args.as_array().expect("brackets").iter().map(to_value).collect();
     let program = program(test, method, &args)?;
+    let called = program.methods.first().map_or_else(|| method.to_owned(), |method| method.name.clone());
     let model = driver::load(program, backend, &mut Timings::default())?;
-    let result = model.instance().and_then(|mut instance| instance.call(method, &args));
+    let result = model.instance().and_then(|mut instance| instance.call(&called, &args));
     let got = match &result {
         Ok(value) => from_value(value).to_string(),
         Err(error) => format!("raises {}: {}", error.class, error.message),
@@ -49,7 +50,11 @@ fn program(test: &FileTest, method: &str, args: &[Value]) -> Result<Program> {
         return stages::program(test);
     }
     let specs = args.iter().map(|value| ArgSpec::of(value).expect("a plain argument")).collect();
-    driver::lower(&stages::module(test)?, &[Request::new(method, specs)], &mut Timings::default())
+    let (module, method) = match stages::dialect(test) {
+        Some(dialect) => (stages::text(test, dialect, Some(method))?, "forward"),
+        None => (stages::module(test)?, method),
+    };
+    driver::lower(&module, &[Request::new(method, specs)], &mut Timings::default())
 }
 
 /// The sizes and elements of nested arrays of numbers.
@@ -110,6 +115,9 @@ fn from_value(value: &Value) -> Json {
             nested(&tensor.sizes, &mut elements.into_iter())
         }
         Value::List(items) | Value::Tuple(items) => Json::Array(items.iter().map(from_value).collect()),
+        Value::Dict(entries) => {
+            Json::Array(entries.iter().map(|(key, value)| json!([from_value(key), from_value(value)])).collect())
+        }
         other => json!(format!("{other:?}")),
     }
 }

@@ -38,11 +38,11 @@ pub(super) fn stage(test: &FileTest) -> Outcome {
         "verify" if words == ["graph"] => verdict(ir::verify(&graph(test)?)),
         "verify" => verdict(loops::verify(&program(test)?)),
         "passes" => passes(test),
-        "code" if words == ["python"] => text(test, Dialect::Python).map(|module| code(&module)),
-        "code" if words == ["unit"] => text(test, Dialect::Own).map(|module| code(&module)),
+        "code" if words == ["python"] => text(test, Dialect::Python, None).map(|module| code(&module)),
+        "code" if words == ["unit"] => text(test, Dialect::Own, None).map(|module| code(&module)),
         "code" => module(test).map(|module| code(&module)),
-        "diag" if words == ["python"] => text(test, Dialect::Python).map(|_| String::new()),
-        "diag" if words == ["unit"] => text(test, Dialect::Own).map(|_| String::new()),
+        "diag" if words == ["python"] => text(test, Dialect::Python, None).map(|_| String::new()),
+        "diag" if words == ["unit"] => text(test, Dialect::Own, None).map(|_| String::new()),
         "lower" | "diag" => lowered(test).map(|program| program.to_string()),
         "loops" => {
             let text = program(test)?.to_string();
@@ -110,9 +110,19 @@ fn attributes(test: &FileTest) -> IndexMap<Arc<str>, IValue> {
 }
 
 /// A Python file or what `CompilationUnit` takes, whose last function is compiled.
-fn text(test: &FileTest, dialect: Dialect) -> Result<Module> {
+/// The module of a Python file or of what `CompilationUnit` takes: all of it, or what one name needs.
+pub(super) fn text(test: &FileTest, dialect: Dialect, entry: Option<&str>) -> Result<Module> {
     let text = Text { source: source(test), dialect, module: "__torch__".into(), imports: None };
-    driver::script(&text, None, None)
+    driver::script(&text, entry, None)
+}
+
+/// What the header says the text is; `None` for code of an archive.
+pub(super) fn dialect(test: &FileTest) -> Option<Dialect> {
+    match test.header.get(1).map(String::as_str) {
+        Some("python") => Some(Dialect::Python),
+        Some("unit") => Some(Dialect::Own),
+        _ => None,
+    }
 }
 
 /// The code of every function that the text has or needs.

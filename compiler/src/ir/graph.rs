@@ -133,6 +133,25 @@ impl Graph {
         Self { values: IndexVec::new(), nodes: IndexVec::new(), blocks, top }
     }
 
+    /// Every node that is in a block, outer before inner, in order of execution.
+    pub fn nodes_in_order(&self) -> Vec<(BlockId, NodeId)> {
+        self.nodes_within(self.top)
+    }
+
+    /// Every node of a block and of the blocks within, outer before inner, in order of execution.
+    pub fn nodes_within(&self, block: BlockId) -> Vec<(BlockId, NodeId)> {
+        let last_first = |block: BlockId| self.blocks[block].nodes.iter().rev().map(move |&node| (block, node));
+        let mut out = Vec::new();
+        let mut pending: Vec<_> = last_first(block).collect();
+        while let Some((block, id)) = pending.pop() {
+            out.push((block, id));
+            for &inner in self.nodes[id].blocks.iter().rev() {
+                pending.extend(last_first(inner));
+            }
+        }
+        out
+    }
+
     /// A new empty block, owned by whichever node lists it.
     pub fn add_block(&mut self) -> BlockId {
         self.blocks.push(Block::default())

@@ -8,7 +8,7 @@
 use crate::diag::Diagnostic;
 use crate::loops::{Dim, Operand, VarId, VarType};
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, ItemFacts, ResultId, Value, known};
+use crate::ops::value::{Cell, EntryFacts, ItemFacts, ResultId, RunTimeDict, RunTimeList, Value, known};
 use crate::types::{DType, Type};
 use std::sync::Arc;
 
@@ -60,8 +60,8 @@ pub(super) enum Fact {
     Dict(Vec<(Value, Fact)>),
     /// An object with these attributes.
     Object(Arc<str>, Vec<(Arc<str>, Fact)>),
-    /// A run-time list.
-    RunTimeList(ItemFacts),
+    /// A run-time list or dict, and whether another one holds it.
+    RunTime(ItemFacts, bool),
     /// A task with this result.
     Future(ResultId),
 }
@@ -145,7 +145,7 @@ impl Fact {
             Self::List(items) => format!("a list of {}", items.len()),
             Self::Dict(entries) => format!("a dict of {}", entries.len()),
             Self::Object(class, _) => class.to_string(),
-            Self::RunTimeList(_) => "a run-time list".to_owned(),
+            Self::RunTime(..) => "a run-time list or dict".to_owned(),
             Self::Future(_) => "a Future".to_owned(),
         }
     }
@@ -192,7 +192,8 @@ impl Fact {
                 let attrs = object.attrs.iter().map(|(name, v)| (Arc::clone(name), of(v)));
                 Self::Object(Arc::clone(&object.class), attrs.collect())
             }
-            Cell::RunTimeList(list) => Self::RunTimeList(list.item.clone()),
+            Cell::RunTimeList(list) => Self::RunTime(ItemFacts::List(Box::new(list.item.clone())), list.is_nested),
+            Cell::RunTimeDict(dict) => Self::RunTime(ItemFacts::Dict(Box::new(dict.entry.clone())), dict.is_nested),
             Cell::Future(future) => Self::Future(future.result),
         }
     }
@@ -229,7 +230,7 @@ impl Fact {
                 let joined = m.iter().zip(n).map(|((k, p), (_, q))| Ok((Arc::clone(k), Self::join(b, p, q)?)));
                 return Ok(Self::Object(Arc::clone(c), joined.collect::<Outcome<_>>()?));
             }
-            (Self::RunTimeList(m), Self::RunTimeList(n)) => return Ok(Self::RunTimeList(b.join_items(m, n)?)),
+            (Self::RunTime(m, p), Self::RunTime(n, q)) => return Self::run_time(b, (m, *p), (n, *q)),
             _ => {}
         }
         match (x.scalar_kind(), y.scalar_kind()) {
@@ -248,54 +249,86 @@ impl Fact {
             | Self::List(_)
             | Self::Dict(_)
             | Self::Object(..)
-            | Self::RunTimeList(_)
+            | Self::RunTime(..)
             | Self::Future(_) => None,
         }
     }
 
-    /// [`Self::join`] for the contents of a cell that a loop changes: lists of different lengths become a run-time list.
+    /// Either of two run-time lists or dicts. What another one knows of what it holds stays as it is.
+    fn run_time(b: &Builder<'_>, x: (&ItemFacts, bool), y: (&ItemFacts, bool)) -> Outcome<Self> {
+        let joined = b.join_items(x.0, y.0)?;
+        let is_nested = x.1 || y.1;
+        if is_nested && x.0 != y.0 && !joined.is_of_type() {
+            return Err(Stop::Incompatible("lists in lists whose items differ".to_owned()));
+        }
+        Ok(Self::RunTime(joined, is_nested))
+    }
+
+    /// [`Self::join`] for the contents of a cell that a loop changes: lists of different lengths become a run-time list, dicts with
+    /// different keys a run-time dict.
     pub(super) fn join_growing(b: &Builder<'_>, x: &Self, y: &Self) -> Outcome<Self> {
-        let items = |f: &Self| match f {
-            Self::RunTimeList(facts) => Some(Ok(facts.clone())),
-            Self::List(list) => Some(list.iter().try_fold(ItemFacts::Empty, |facts, item| item.join_into(b, &facts))),
+        let container = |f: &Self| match f {
+            Self::RunTime(facts, is_nested) => Some(Ok((facts.clone(), *is_nested))),
+            Self::List(_) | Self::Dict(_) => Some(f.item(b).map(|facts| (facts, false))),
+            Self::Fixed(value @ Value::Cell(id)) => match &b.heap.cells[*id] {
+                Cell::List(_) | Cell::Dict(_) => {
+                    Some(b.item_facts(value).map(|facts| (facts, false)).map_err(Stop::from))
+                }
+                Cell::RunTimeList(RunTimeList { is_nested, .. }) | Cell::RunTimeDict(RunTimeDict { is_nested, .. }) => {
+                    Some(b.item_facts(value).map(|facts| (facts, *is_nested)).map_err(Stop::from))
+                }
+                Cell::Object(_) | Cell::Future(_) => None,
+            },
             _ => None,
         };
         match Self::join(b, x, y) {
-            Err(Stop::Incompatible(why)) => match (items(x), items(y)) {
-                (Some(m), Some(n)) => Ok(Self::RunTimeList(b.join_items(&m?, &n?)?)),
+            Err(Stop::Incompatible(why)) => match (container(x), container(y)) {
+                (Some(m), Some(n)) => {
+                    let ((m, p), (n, q)) = (m?, n?);
+                    Self::run_time(b, (&m, p), (&n, q))
+                }
                 _ => Err(Stop::Incompatible(why)),
             },
             joined => joined,
         }
     }
 
-    fn join_into(&self, b: &Builder<'_>, facts: &ItemFacts) -> Outcome<ItemFacts> {
-        let own = match (self, self.scalar_kind()) {
-            (_, Some(Kind::Int)) => ItemFacts::Int,
-            (_, Some(Kind::Float)) => ItemFacts::Float,
-            (_, Some(Kind::Bool)) => ItemFacts::Bool,
-            (_, Some(Kind::Str)) => ItemFacts::Str,
-            (Self::Tensor(dtype, dims), None) => {
+    /// What is known of an item of a run-time list or dict that this is known of.
+    fn item(&self, b: &Builder<'_>) -> Outcome<ItemFacts> {
+        let all = |items: &[Self]| -> Outcome<ItemFacts> {
+            items.iter().try_fold(ItemFacts::Empty, |facts, item| Ok(b.join_items(&facts, &item.item(b)?)?))
+        };
+        Ok(match self {
+            Self::Fixed(value) => b.item_facts(value)?,
+            Self::Scalar(Kind::Int) => ItemFacts::Int,
+            Self::Scalar(Kind::Float) => ItemFacts::Float,
+            Self::Scalar(Kind::Bool) => ItemFacts::Bool,
+            Self::Scalar(Kind::Str) => ItemFacts::Str,
+            Self::Tensor(dtype, dims) => {
                 let known = |d: &DimFact| if let DimFact::Known(n) = d { Some(*n) } else { None };
                 ItemFacts::Tensor(*dtype, dims.iter().map(known).collect())
             }
-            (Self::Future(result), None) => ItemFacts::Future(*result),
-            (Self::Fixed(value), None) => match b.future(value) {
-                Some(future) => ItemFacts::Future(future.result),
-                None => return Err(Stop::Incompatible(format!("a run-time list of {}", self.describe()))),
-            },
-            _ => return Err(Stop::Incompatible(format!("a run-time list of {}", self.describe()))),
-        };
-        Ok(b.join_items(facts, &own)?)
+            Self::Future(result) => ItemFacts::Future(*result),
+            Self::Tuple(items, ty) => {
+                ItemFacts::Tuple(items.iter().map(|item| item.item(b)).collect::<Outcome<_>>()?, ty.clone())
+            }
+            Self::List(items) => ItemFacts::List(Box::new(all(items)?)),
+            Self::Dict(entries) => {
+                let (keys, values): (Vec<_>, Vec<_>) =
+                    entries.iter().map(|(key, value)| (Self::Fixed(key.clone()), value.clone())).unzip();
+                ItemFacts::Dict(Box::new(EntryFacts { key: all(&keys)?, value: all(&values)? }))
+            }
+            Self::RunTime(facts, _) => facts.clone(),
+            Self::Complex | Self::Object(..) => {
+                return Err(Stop::Incompatible(format!("a run-time list of {}", self.describe())));
+            }
+        })
     }
 
-    /// A list whose length varies from call to call is a run-time list.
+    /// A list or dict whose length varies from call to call is one of the running program.
     pub(super) fn growing(self, b: &Builder<'_>, is_wide: bool) -> Outcome<Self> {
         match self {
-            Self::List(items) if is_wide => {
-                let facts = items.iter().try_fold(ItemFacts::Empty, |facts, item| item.join_into(b, &facts));
-                facts.map(Self::RunTimeList)
-            }
+            Self::List(_) | Self::Dict(_) if is_wide => Ok(Self::RunTime(self.item(b)?, false)),
             other => Ok(other),
         }
     }
@@ -322,7 +355,7 @@ impl Fact {
             Self::Object(class, attrs) => {
                 Self::Object(class, attrs.into_iter().map(|(k, f)| (k, f.lasting(is_wide))).collect())
             }
-            Self::Scalar(_) | Self::Complex | Self::RunTimeList(_) | Self::Future(_) => self,
+            Self::Scalar(_) | Self::Complex | Self::RunTime(..) | Self::Future(_) => self,
         }
     }
 }

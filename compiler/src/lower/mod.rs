@@ -12,8 +12,10 @@
 mod attributes;
 mod facts;
 mod flow;
+mod lookup;
 mod nodes;
 mod places;
+mod repeat;
 mod signature;
 mod sorting;
 mod spec;

@@ -131,7 +131,8 @@ impl Lowerer<'_, '_> {
             },
             "prim::ListConstruct" => self.b.new_list(inputs),
             "prim::ListUnpack" => {
-                let items = self.b.items(&inputs[0])?;
+                self.b.node = Some((Arc::clone(&graph), node.inputs.clone()));
+                let items = crate::ops::prim::list::unpacked(&mut self.b, &inputs[0], node.outputs.len())?;
                 if items.len() != node.outputs.len() {
                     let message =
                         format!("Expected {} elements in a list but found {}", node.outputs.len(), items.len());
@@ -140,14 +141,8 @@ impl Lowerer<'_, '_> {
                 return Ok(items);
             }
             "prim::DictConstruct" => {
-                let mut entries: Vec<(Value, Value)> = Vec::new();
-                for pair in inputs.chunks_exact(2) {
-                    match entries.iter_mut().find(|(key, _)| *key == pair[0]) {
-                        Some((_, value)) => *value = pair[1].clone(),
-                        None => entries.push((pair[0].clone(), pair[1].clone())),
-                    }
-                }
-                Value::Cell(self.b.heap.cells.push(Cell::Dict(entries)))
+                let pairs: Vec<_> = inputs.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+                crate::ops::prim::dict::new_dict(&mut self.b, pairs)?
             }
             "prim::unchecked_cast" | "aten::wait" | "prim::awaitable_wait" | "prim::awaitable_nowait" => {
                 inputs[0].clone()
@@ -266,6 +261,7 @@ impl Lowerer<'_, '_> {
                 _ => false,
             },
             (Type::Dict(key, item), _) => match cell(value) {
+                Some(Cell::RunTimeDict(_)) => true,
                 Some(Cell::Dict(entries)) => {
                     entries.iter().all(|(k, v)| self.is_instance(k, key) && self.is_instance(v, item))
                 }

@@ -4,7 +4,9 @@ use super::facts::{DimFact, Fact, Kind, Outcome, Stop};
 use crate::loops::{BufferClass, BufferId, Const, Dim, Operand, Stmt, VarId, VarType};
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
-use crate::ops::value::{Cell, Contents, FutureCell, ItemFacts, ObjectCell, ResultId, RunTimeList, Tensor, Value, int};
+use crate::ops::value::{
+    Cell, Contents, FutureCell, ItemFacts, ObjectCell, ResultId, RunTimeDict, RunTimeList, Tensor, Value, int,
+};
 use crate::types::{DType, Type};
 use std::sync::Arc;
 
@@ -27,8 +29,8 @@ pub(super) enum Place {
     Dict(Vec<(Value, Place)>),
     /// Attributes of an object.
     Object(Arc<str>, Vec<(Arc<str>, Place)>),
-    /// The variable that refers to a run-time list.
-    RunTimeList(VarId, ItemFacts),
+    /// The variable that refers to a run-time list or dict, what is known of it, and whether another one holds it.
+    RunTime(VarId, ItemFacts, bool),
     /// The variable that refers to a future.
     Future(VarId, ResultId),
 }
@@ -86,7 +88,9 @@ impl Place {
                 let attrs = attrs.iter().map(|(k, f)| (Arc::clone(k), Self::with_class(b, f, class)));
                 Self::Object(Arc::clone(name), attrs.collect())
             }
-            Fact::RunTimeList(item) => Self::RunTimeList(b.new_var(VarType::Object, "list"), item.clone()),
+            Fact::RunTime(facts, is_nested) => {
+                Self::RunTime(b.new_var(VarType::Object, "container"), facts.clone(), *is_nested)
+            }
             Fact::Future(result) => Self::Future(b.new_var(VarType::Object, "future"), *result),
         }
     }
@@ -95,7 +99,7 @@ impl Place {
     pub(super) fn value(&self, b: &mut Builder<'_>) -> Value {
         match self {
             Self::Tuple(items, ty) => Value::Tuple(items.iter().map(|p| p.value(b)).collect(), ty.clone()),
-            Self::List(_) | Self::Dict(_) | Self::Object(..) | Self::RunTimeList(..) | Self::Future(..) => {
+            Self::List(_) | Self::Dict(_) | Self::Object(..) | Self::RunTime(..) | Self::Future(..) => {
                 let cell = self.cell(b);
                 Value::Cell(b.heap.cells.push(cell))
             }
@@ -115,7 +119,7 @@ impl Place {
                 let attrs = attrs.iter().map(|(k, p)| (Arc::clone(k), p.value(b))).collect();
                 Cell::Object(ObjectCell { class: Arc::clone(class), loaded: None, attrs })
             }
-            Self::RunTimeList(var, item) => Cell::RunTimeList(RunTimeList { var: *var, item: item.clone() }),
+            Self::RunTime(var, facts, is_nested) => run_time_cell(*var, facts, *is_nested),
             Self::Future(var, result) => Cell::Future(Box::new(FutureCell::new(*var, *result))),
             Self::Fixed(_) | Self::Scalar(..) | Self::Complex(..) | Self::Tensor(..) | Self::Tuple(..) => {
                 unreachable!("only lists, dicts and objects are cells")
@@ -126,7 +130,7 @@ impl Place {
     /// The scalar variables of the place, including its extents, in order.
     pub(super) fn vars(&self, out: &mut Vec<VarId>) {
         match self {
-            Self::Scalar(_, var) | Self::RunTimeList(var, _) | Self::Future(var, _) => out.push(*var),
+            Self::Scalar(_, var) | Self::RunTime(var, ..) | Self::Future(var, _) => out.push(*var),
             Self::Complex(re, im) => out.extend([*re, *im]),
             Self::Tensor(_, vars) => out.extend(vars.iter().flatten()),
             Self::Tuple(items, _) | Self::List(items) => items.iter().for_each(|p| p.vars(out)),
@@ -134,6 +138,15 @@ impl Place {
             Self::Object(_, attrs) => attrs.iter().for_each(|(_, p)| p.vars(out)),
             Self::Fixed(_) => {}
         }
+    }
+}
+
+/// The run-time list or dict in a variable.
+pub(super) fn run_time_cell(var: VarId, facts: &ItemFacts, is_nested: bool) -> Cell {
+    match facts {
+        ItemFacts::Dict(entry) => Cell::RunTimeDict(RunTimeDict { var, entry: (**entry).clone(), is_nested }),
+        ItemFacts::List(item) => Cell::RunTimeList(RunTimeList { var, item: (**item).clone(), is_nested }),
+        _ => unreachable!("facts of a list or dict"),
     }
 }
 
@@ -169,6 +182,11 @@ impl Stores {
                     self.add(b, place, item)?;
                 }
             }
+            // The list or dict itself becomes an object, so that its other names stay names of it.
+            (Place::RunTime(var, ..), Value::Cell(id)) => {
+                let object = b.to_run_time(*id)?;
+                self.scalars.push((*var, Operand::Var(object)));
+            }
             (_, Value::Cell(cell)) => {
                 let cell = b.heap.cells[*cell].clone();
                 self.add_cell(b, place, &cell)?;
@@ -201,9 +219,10 @@ impl Stores {
             }
             Place::Dict(entries) => entries.iter().for_each(|(_, place)| self.add_anything(b, place)),
             Place::Object(_, attrs) => attrs.iter().for_each(|(_, place)| self.add_anything(b, place)),
-            Place::RunTimeList(var, _) | Place::Future(var, _) => {
-                let list = b.call("list_new", Vec::new(), &[VarType::Object])[0];
-                self.scalars.push((*var, Operand::Var(list)));
+            Place::RunTime(var, ..) | Place::Future(var, _) => {
+                let is_dict = matches!(place, Place::RunTime(_, ItemFacts::Dict(_), _));
+                let object = b.call_for_object(if is_dict { "dict_new" } else { "list_new" }, Vec::new());
+                self.scalars.push((*var, Operand::Var(object)));
             }
         }
     }
@@ -221,13 +240,21 @@ impl Stores {
             (Place::Object(_, places), Cell::Object(object)) => {
                 places.iter().zip(object.attrs.values()).try_for_each(|((_, place), item)| self.add(b, place, item))
             }
-            (Place::RunTimeList(var, _), Cell::RunTimeList(list)) => {
-                self.scalars.push((*var, Operand::Var(list.var)));
+            (
+                Place::RunTime(var, ..),
+                Cell::RunTimeList(RunTimeList { var: object, .. }) | Cell::RunTimeDict(RunTimeDict { var: object, .. }),
+            ) => {
+                self.scalars.push((*var, Operand::Var(*object)));
                 Ok(())
             }
-            (Place::RunTimeList(var, _), Cell::List(items)) => {
+            (Place::RunTime(var, ..), Cell::List(items)) => {
                 let (list, _) = b.run_time_list(items)?;
                 self.scalars.push((*var, Operand::Var(list)));
+                Ok(())
+            }
+            (Place::RunTime(var, ..), Cell::Dict(entries)) => {
+                let (dict, _) = b.run_time_dict(entries)?;
+                self.scalars.push((*var, Operand::Var(dict)));
                 Ok(())
             }
             (Place::Future(var, _), Cell::Future(future)) => {

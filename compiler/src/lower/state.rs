@@ -21,7 +21,7 @@ use crate::loops::{
 };
 use crate::ops::builder::Builder;
 use crate::ops::prim::scalar::number_value;
-use crate::ops::value::{Cell, Value};
+use crate::ops::value::{Cell, RunTimeDict, RunTimeList, Value};
 use crate::ops::views;
 use crate::types::{DEVICE_TYPES, DType, IValue, Object, Type, is_device};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -514,7 +514,11 @@ impl ProgramLowering<'_> {
                     let Value::Cell(cell) = lw.object(object) else { unreachable!("objects are cells") };
                     match &lw.b.heap.cells[cell] {
                         Cell::Object(object) => object.attrs.get(name).cloned(),
-                        Cell::List(_) | Cell::Dict(_) | Cell::RunTimeList(_) | Cell::Future(_) => None,
+                        Cell::List(_)
+                        | Cell::Dict(_)
+                        | Cell::RunTimeList(_)
+                        | Cell::RunTimeDict(_)
+                        | Cell::Future(_) => None,
                     }
                 }
                 State::Storage(..) => lw.storages.get(&i).cloned().map(Value::Tensor),
@@ -692,7 +696,9 @@ impl Lowerer<'_, '_> {
                     }
                     OutputTree::Dict(trees)
                 }
-                Cell::RunTimeList(list) => leaf(leaves, &Operand::Var(list.var), OutputTree::Object),
+                Cell::RunTimeList(RunTimeList { var, .. }) | Cell::RunTimeDict(RunTimeDict { var, .. }) => {
+                    leaf(leaves, &Operand::Var(var), OutputTree::Object)
+                }
                 Cell::Future(_) => return Err(self.b.unsupported("a Future as a result").into()),
                 Cell::Object(object) => {
                     return Err(self.b.unsupported(format!("an object of class {} as a result", object.class)).into());

@@ -23,10 +23,9 @@ use crate::loops::{
     self, Arg, BinaryOp, BufferClass, Const, Dim, Function, Input, InputKind, Operand, OutputTree, Stmt, VarId, VarType,
 };
 use crate::ops::builder::{Builder, Heap};
-use crate::ops::prim::container::tensor_in;
 use crate::ops::value::{
-    Affine, Cell, CellId, Contents, FutureCell, ObjectCell, Quantizer, Reshape, ResultId, RunTimeList, Storage,
-    StorageId, Tensor, Value, View,
+    Affine, Cell, CellId, Contents, FutureCell, ObjectCell, Quantizer, Reshape, ResultId, RunTimeDict, RunTimeList,
+    Storage, StorageId, Tensor, Value, View,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -48,7 +47,7 @@ const ORDERED: [&str; 12] = [
 ];
 
 /// Routines that change a run-time list or dict.
-const CHANGING: [&str; 13] = [
+const CHANGING: [&str; 17] = [
     "list_push",
     "list_set",
     "list_pop",
@@ -62,6 +61,10 @@ const CHANGING: [&str; 13] = [
     "dict_set",
     "dict_pop",
     "dict_delete",
+    "dict_setdefault",
+    "dict_popitem",
+    "dict_update",
+    "dict_clear",
 ];
 
 /// What a starter passes to a task.
@@ -305,7 +308,9 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                     let result = result.and_then(|values| values.first().cloned()).unwrap_or(Value::None);
                     self.waited(&result)?
                 }
-                Cell::List(_) | Cell::Dict(_) | Cell::Object(_) | Cell::RunTimeList(_) => value.clone(),
+                Cell::List(_) | Cell::Dict(_) | Cell::Object(_) | Cell::RunTimeList(_) | Cell::RunTimeDict(_) => {
+                    value.clone()
+                }
             },
             _ => value.clone(),
         })
@@ -321,7 +326,7 @@ fn holds_object(b: &Builder<'_>, value: &Value) -> bool {
             Cell::List(items) => any(items),
             Cell::Dict(entries) => entries.iter().any(|(_, item)| holds_object(b, item)),
             Cell::Object(_) => true,
-            Cell::RunTimeList(_) | Cell::Future(_) => false,
+            Cell::RunTimeList(_) | Cell::RunTimeDict(_) | Cell::Future(_) => false,
         },
         _ => false,
     }
@@ -368,7 +373,10 @@ fn flatten(b: &mut Builder<'_>, fact: &Fact, value: &Value, leaves: &mut Vec<Arg
             (Fact::Dict(facts), Cell::Dict(entries)) => {
                 facts.iter().zip(&entries).all(|((_, fact), (_, item))| flatten(b, fact, item, leaves))
             }
-            (Fact::RunTimeList(_), Cell::RunTimeList(RunTimeList { var, .. })) => {
+            (
+                Fact::RunTime(..),
+                Cell::RunTimeList(RunTimeList { var, .. }) | Cell::RunTimeDict(RunTimeDict { var, .. }),
+            ) => {
                 leaves.push(Arg::Scalar(Operand::Var(var)));
                 true
             }
@@ -388,7 +396,7 @@ fn leaf_types(fact: &Fact, types: &mut Vec<VarType>) {
         Fact::Fixed(_) => {}
         Fact::Scalar(kind) => types.push(kind.var_type()),
         Fact::Complex => types.extend([VarType::Float, VarType::Float]),
-        Fact::Tensor(..) | Fact::RunTimeList(_) | Fact::Future(_) => types.push(VarType::Object),
+        Fact::Tensor(..) | Fact::RunTime(..) | Fact::Future(_) => types.push(VarType::Object),
         Fact::Tuple(items, _) | Fact::List(items) => items.iter().for_each(|f| leaf_types(f, types)),
         Fact::Dict(entries) => entries.iter().for_each(|(_, f)| leaf_types(f, types)),
         Fact::Object(_, attrs) => attrs.iter().for_each(|(_, f)| leaf_types(f, types)),
@@ -407,7 +415,7 @@ fn value_of(b: &mut Builder<'_>, fact: &Fact, vars: &mut dyn Iterator<Item = Var
             let known: Vec<_> = dims.iter().map(known).collect();
             let same = |dim: &DimFact| if let DimFact::Same(var) = dim { Some(Dim::Var(*var)) } else { None };
             if dims.contains(&DimFact::Unknown) {
-                return Value::Tensor(tensor_in(b, var(), *dtype, &known));
+                return Value::Tensor(b.tensor_in(var(), *dtype, &known));
             }
             let extent = |(dim, n): (&DimFact, &Option<i64>)| n.map(Dim::Const).or_else(|| same(dim));
             let dims: Vec<Dim> = dims.iter().zip(&known).filter_map(extent).collect();
@@ -423,9 +431,8 @@ fn value_of(b: &mut Builder<'_>, fact: &Fact, vars: &mut dyn Iterator<Item = Var
             let entries = entries.iter().map(|(k, f)| (k.clone(), value_of(b, f, vars))).collect();
             Value::Cell(b.heap.cells.push(Cell::Dict(entries)))
         }
-        Fact::RunTimeList(item) => {
-            let list = RunTimeList { var: var(), item: item.clone() };
-            Value::Cell(b.heap.cells.push(Cell::RunTimeList(list)))
+        Fact::RunTime(facts, is_nested) => {
+            Value::Cell(b.heap.cells.push(super::places::run_time_cell(var(), facts, *is_nested)))
         }
         Fact::Future(result) => {
             let future = FutureCell::new(var(), *result);
@@ -459,12 +466,9 @@ fn in_vars_of_starter(fact: Fact, back: &HashMap<VarId, Operand>) -> Fact {
         Fact::Tuple(items, ty) => Fact::Tuple(items.into_iter().map(|f| in_vars_of_starter(f, back)).collect(), ty),
         Fact::List(items) => Fact::List(items.into_iter().map(|f| in_vars_of_starter(f, back)).collect()),
         Fact::Dict(entries) => Fact::Dict(entries.into_iter().map(|(k, f)| (k, in_vars_of_starter(f, back))).collect()),
-        Fact::Fixed(_)
-        | Fact::Scalar(_)
-        | Fact::Complex
-        | Fact::Object(..)
-        | Fact::RunTimeList(_)
-        | Fact::Future(_) => fact,
+        Fact::Fixed(_) | Fact::Scalar(_) | Fact::Complex | Fact::Object(..) | Fact::RunTime(..) | Fact::Future(_) => {
+            fact
+        }
     }
 }
 
@@ -631,7 +635,11 @@ impl<'a> Capture<'a> {
             }
             Cell::RunTimeList(list) => {
                 self.has_lists = true;
-                Cell::RunTimeList(RunTimeList { var: self.var(b, list.var), item: list.item.clone() })
+                Cell::RunTimeList(RunTimeList { var: self.var(b, list.var), ..list.clone() })
+            }
+            Cell::RunTimeDict(dict) => {
+                self.has_lists = true;
+                Cell::RunTimeDict(RunTimeDict { var: self.var(b, dict.var), ..dict.clone() })
             }
             Cell::Future(future) => Cell::Future(Box::new(FutureCell::new(self.var(b, future.var), future.result))),
         };

@@ -268,6 +268,12 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                     let result = self.place_sorted(act, node, sorted)?;
                     self.bind(act, id, vec![result]);
                 }
+                "aten::get" if node.inputs.len() == 2 && self.is_looked_up(act, node)? => {
+                    let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.looked_up(act, id, next);
+                    if self.nested(act, block, at, id, &mut part, next)? {
+                        return Ok(());
+                    }
+                }
                 "aten::wait" if let Some(future) = self.future(&self.get(act, node.inputs[0])?) => {
                     let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.wait(future, next);
                     if self.nested(act, block, at, id, &mut part, next)? {

@@ -1,6 +1,6 @@
 //! The function under construction: host scalars, statements, cells and storages.
 
-use super::value::{Cell, CellId, Contents, FutureCell, ItemFacts, Storage, StorageId, Value, known};
+use super::value::{Cell, CellId, Contents, FutureCell, Storage, StorageId, Value, known};
 use crate::diag::{Diagnostic, Result};
 use crate::index::IndexVec;
 use crate::ir::{Graph, ValueId};
@@ -498,7 +498,7 @@ impl<'p> Builder<'p> {
             Value::Tuple(items, _) => Ok(items.clone()),
             Value::Cell(cell) => match &self.heap.cells[*cell] {
                 Cell::List(items) => Ok(items.clone()),
-                Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) => {
+                Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => {
                     Err(Diagnostic::internal("expected a list").at(self.span.as_ref()))
                 }
                 Cell::RunTimeList(_) => {
@@ -508,67 +508,6 @@ impl<'p> Builder<'p> {
             other => {
                 Err(Diagnostic::internal(format!("expected a list, found {}", other.kind())).at(self.span.as_ref()))
             }
-        }
-    }
-
-    /// A run-time list with the items of a known one, so that a loop can change its length.
-    pub fn run_time_list(&mut self, items: &[Value]) -> Result<(VarId, ItemFacts)> {
-        let var = self.new_var(VarType::Object, "list");
-        let place = self.place();
-        self.push(Stmt::Call { routine: "list_new", args: Vec::new(), results: vec![var], place });
-        let mut facts = ItemFacts::Empty;
-        for item in items {
-            facts = self.run_time_push(var, &facts, item)?;
-        }
-        Ok((var, facts))
-    }
-
-    /// Appends an item to a run-time list; gives what is then known of its items.
-    pub fn run_time_push(&mut self, list: VarId, facts: &ItemFacts, item: &Value) -> Result<ItemFacts> {
-        let arg = self.item_arg(item)?;
-        let joined = self.join_item(facts, item)?;
-        self.call("list_push", vec![Arg::Scalar(Operand::Var(list)), arg], &[]);
-        Ok(joined)
-    }
-
-    /// An item of a run-time list as the argument of a routine.
-    pub fn item_arg(&mut self, item: &Value) -> Result<Arg> {
-        Ok(match item {
-            Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o) => Arg::Scalar(o.clone()),
-            Value::Tensor(t) => Arg::Buffer(self.row_major(t)),
-            other => match self.future(other) {
-                Some(future) => Arg::Scalar(Operand::Var(future.var)),
-                None => return Err(self.unsupported(format!("a run-time list of {}", other.kind()))),
-            },
-        })
-    }
-
-    /// What is known of items when this one joins them.
-    pub fn join_item(&self, facts: &ItemFacts, item: &Value) -> Result<ItemFacts> {
-        let of = match item {
-            Value::Int(_) => ItemFacts::Int,
-            Value::Float(_) => ItemFacts::Float,
-            Value::Bool(_) => ItemFacts::Bool,
-            Value::Str(_) => ItemFacts::Str,
-            Value::Tensor(t) => ItemFacts::Tensor(t.dtype, t.dims.iter().map(|d| d.known()).collect()),
-            other => match self.future(other) {
-                Some(future) => ItemFacts::Future(future.result),
-                None => return Err(self.unsupported(format!("a run-time list of {}", other.kind()))),
-            },
-        };
-        self.join_items(facts, &of)
-    }
-
-    /// What is known of the items of either of two lists.
-    pub fn join_items(&self, a: &ItemFacts, b: &ItemFacts) -> Result<ItemFacts> {
-        match (a, b) {
-            (ItemFacts::Empty, other) | (other, ItemFacts::Empty) => Ok(other.clone()),
-            (ItemFacts::Tensor(d, m), ItemFacts::Tensor(e, n)) if d == e && m.len() == n.len() => {
-                let dims = m.iter().zip(n).map(|(x, y)| if x == y { *x } else { None }).collect();
-                Ok(ItemFacts::Tensor(*d, dims))
-            }
-            (a, b) if a == b => Ok(a.clone()),
-            _ => Err(self.unsupported("a run-time list whose items differ in type or rank")),
         }
     }
 }

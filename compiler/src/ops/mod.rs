@@ -11,10 +11,12 @@
 pub mod args;
 pub mod aten;
 pub mod builder;
+pub mod effects;
 pub mod facts;
 pub mod prim;
 pub mod primitives;
 pub mod promote;
+pub mod run_time;
 pub mod schema;
 pub mod value;
 pub mod views;

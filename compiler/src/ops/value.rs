@@ -61,6 +61,8 @@ pub enum Cell {
     Object(ObjectCell),
     /// A list that only the running program knows.
     RunTimeList(RunTimeList),
+    /// A dict that only the running program knows.
+    RunTimeDict(RunTimeDict),
     /// What a task gives.
     Future(Box<FutureCell>),
 }
@@ -115,9 +117,31 @@ pub struct RunTimeList {
     pub var: VarId,
     /// What is known of every item.
     pub item: ItemFacts,
+    /// Whether another list or dict holds it, which knows the same of it.
+    pub is_nested: bool,
 }
 
-/// What is known of every item of a run-time list.
+/// A dict in an object variable of the running program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunTimeDict {
+    /// The variable that refers to it; set once.
+    pub var: VarId,
+    /// What is known of every entry.
+    pub entry: EntryFacts,
+    /// Whether another list or dict holds it, which knows the same of it.
+    pub is_nested: bool,
+}
+
+/// What is known of every entry of a run-time dict.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntryFacts {
+    /// Of its key.
+    pub key: ItemFacts,
+    /// Of its value.
+    pub value: ItemFacts,
+}
+
+/// What is known of every item of a run-time list, and of the keys and values of a dict.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ItemFacts {
     /// Nothing was put in yet.
@@ -134,14 +158,62 @@ pub enum ItemFacts {
     Tensor(DType, Vec<Option<i64>>),
     /// Futures of tasks with these results.
     Future(ResultId),
+    /// Tuples of these; named ones have their type.
+    Tuple(Vec<ItemFacts>, Option<Type>),
+    /// Run-time lists of these.
+    List(Box<ItemFacts>),
+    /// Run-time dicts of these.
+    Dict(Box<EntryFacts>),
 }
 
 impl ItemFacts {
     /// The rank of tensors; 0 for anything else.
     pub fn rank(&self) -> usize {
+        if let Self::Tensor(_, dims) = self { dims.len() } else { 0 }
+    }
+
+    /// What a static type alone says of items.
+    pub fn of_type(ty: &Type) -> Self {
+        match ty {
+            Type::Int => Self::Int,
+            Type::Float => Self::Float,
+            Type::Bool => Self::Bool,
+            Type::Str => Self::Str,
+            Type::Tuple(types) => Self::Tuple(types.iter().map(Self::of_type).collect(), None),
+            Type::List(item) => Self::List(Box::new(Self::of_type(item))),
+            Type::Dict(key, value) => {
+                Self::Dict(Box::new(EntryFacts { key: Self::of_type(key), value: Self::of_type(value) }))
+            }
+            _ => Self::Empty,
+        }
+    }
+
+    /// The same, and where nothing is known what the static type says.
+    #[must_use]
+    pub fn completed(&self, ty: &Type) -> Self {
+        match (self, ty) {
+            (Self::Empty, ty) => Self::of_type(ty),
+            (Self::Tuple(items, named), Type::Tuple(types)) if items.len() == types.len() => {
+                let items = items.iter().zip(types.iter()).map(|(item, ty)| item.completed(ty)).collect();
+                Self::Tuple(items, named.clone())
+            }
+            (Self::List(item), Type::List(ty)) => Self::List(Box::new(item.completed(ty))),
+            (Self::Dict(entry), Type::Dict(key, value)) => {
+                let (key, value) = (entry.key.completed(key), entry.value.completed(value));
+                Self::Dict(Box::new(EntryFacts { key, value }))
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// Whether a static type says as much, so that it holds whatever is put in.
+    pub fn is_of_type(&self) -> bool {
         match self {
-            Self::Tensor(_, dims) => dims.len(),
-            Self::Empty | Self::Int | Self::Float | Self::Bool | Self::Str | Self::Future(_) => 0,
+            Self::Int | Self::Float | Self::Bool | Self::Str => true,
+            Self::Tuple(items, _) => items.iter().all(Self::is_of_type),
+            Self::List(item) => item.is_of_type(),
+            Self::Dict(entry) => entry.key.is_of_type() && entry.value.is_of_type(),
+            Self::Empty | Self::Tensor(..) | Self::Future(_) => false,
         }
     }
 }

@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet};
 pub fn run(graph: &mut Graph) -> Changed {
     let mut kept: Vec<NodeId> = Vec::new();
     let (mut new, mut merged) = (HashMap::new(), HashSet::new());
-    let constants = edit::nodes(graph).into_iter().map(|(_, id)| id).filter(|&id| graph.nodes[id].is("prim::Constant"));
+    let constants =
+        graph.nodes_in_order().into_iter().map(|(_, id)| id).filter(|&id| graph.nodes[id].is("prim::Constant"));
     for id in constants.collect::<Vec<_>>() {
         match kept.iter().find(|&&known| is_same(graph, &graph.nodes[known], &graph.nodes[id])) {
             Some(&known) => {

@@ -5,9 +5,9 @@
 //! that nothing changes; never tensors. Uses the operators' own definitions, see [`evaluate`](super::evaluate). Dead nodes
 //! are left for [`eliminate_dead_code`](super::eliminate_dead_code).
 
-use super::effects::{self, Writes};
 use super::{Changed, edit, evaluate};
 use crate::ir::{BlockId, Graph, NodeId, ValueDef, ValueId, first_uses};
+use crate::ops::effects::{self, Writes};
 use crate::types::{IValue, Type};
 use std::collections::{HashMap, HashSet};
 
@@ -170,7 +170,7 @@ impl Folder {
         }
         // Objects and tensors among the operands may be written to elsewhere.
         let is_stable = |&input: &ValueId| !self.writes.touch(&graph.values[input].ty);
-        if !edit::is_immutable(ty) || matches!(ty, Type::Function) || !node.inputs.iter().all(is_stable) {
+        if !ty.is_immutable() || matches!(ty, Type::Function) || !node.inputs.iter().all(is_stable) {
             return None;
         }
         evaluate::node(graph, id).filter(|value| edit::plain_type(value).is_some())

@@ -7,34 +7,16 @@ use crate::types::{DType, IValue, TensorData, TensorType, Type};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Every node that is in a block, outer before inner, in order of execution.
-pub fn nodes(graph: &Graph) -> Vec<(BlockId, NodeId)> {
-    let mut out = Vec::new();
-    let mut pending: Vec<(BlockId, NodeId)> = block_nodes(graph, graph.top);
-    while let Some((block, id)) = pending.pop() {
-        out.push((block, id));
-        for &inner in graph.nodes[id].blocks.iter().rev() {
-            pending.extend(block_nodes(graph, inner));
-        }
-    }
-    out
-}
-
-/// The nodes of one block, last first.
-fn block_nodes(graph: &Graph, block: BlockId) -> Vec<(BlockId, NodeId)> {
-    graph.blocks[block].nodes.iter().rev().map(|&node| (block, node)).collect()
-}
-
 /// The top block and every block of a node that is in a block.
 pub fn blocks(graph: &Graph) -> Vec<BlockId> {
-    let inner = nodes(graph).into_iter().flat_map(|(_, id)| graph.nodes[id].blocks.clone());
+    let inner = graph.nodes_in_order().into_iter().flat_map(|(_, id)| graph.nodes[id].blocks.clone());
     std::iter::once(graph.top).chain(inner).collect()
 }
 
 /// How often each value is used by nodes and returns that are in a block.
 pub fn use_counts(graph: &Graph) -> IndexVec<ValueId, usize> {
     let mut counts: IndexVec<ValueId, usize> = graph.values.iter().map(|_| 0).collect();
-    for (_, id) in nodes(graph) {
+    for (_, id) in graph.nodes_in_order() {
         graph.nodes[id].inputs.iter().for_each(|&input| counts[input] += 1);
     }
     for block in blocks(graph) {
@@ -166,42 +148,6 @@ pub fn replace_node(graph: &mut Graph, block: BlockId, node: NodeId, with: Vec<N
     let nodes = &mut graph.blocks[block].nodes;
     if let Some(at) = nodes.iter().position(|&n| n == node) {
         nodes.splice(at..=at, with);
-    }
-}
-
-/// Whether a type has no identity and no contents that could be written to.
-pub fn is_immutable(ty: &Type) -> bool {
-    match ty {
-        Type::Int
-        | Type::Float
-        | Type::Bool
-        | Type::Complex
-        | Type::Number
-        | Type::Str
-        | Type::None
-        | Type::Device
-        | Type::Enum(_)
-        | Type::Function => true,
-        Type::Tuple(items) => items.iter().all(is_immutable),
-        Type::NamedTuple(named) => named.fields.iter().all(|(_, ty)| is_immutable(ty)),
-        Type::Optional(inner) => is_immutable(inner),
-        Type::Union(items) => items.iter().all(is_immutable),
-        Type::Tensor(_)
-        | Type::Generator
-        | Type::Stream
-        | Type::Storage
-        | Type::Capsule
-        | Type::Any
-        | Type::AnyTuple
-        | Type::AnyList
-        | Type::List(_)
-        | Type::Dict(..)
-        | Type::Future(_)
-        | Type::Await(_)
-        | Type::RRef(_)
-        | Type::Class(_)
-        | Type::Interface(_)
-        | Type::Var(_) => false,
     }
 }
 

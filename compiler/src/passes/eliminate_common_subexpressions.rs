@@ -1,11 +1,11 @@
 //! A node that computes what an earlier node in scope has computed is replaced by it.
 //!
-//! Only nodes without effects whose operands nothing in the graph may change; relies on [`effects`](super::effects), which
+//! Only nodes without effects whose operands nothing in the graph may change; relies on [`effects`](crate::ops::effects), which
 //! errs on the side of change. Dead nodes are left for [`eliminate_dead_code`](super::eliminate_dead_code).
 
-use super::effects::{self, Writes};
 use super::{Changed, edit};
 use crate::ir::{Attr, BlockId, Graph, Node, NodeId, ValueId};
+use crate::ops::effects::{self, Writes};
 use crate::types::Type;
 use std::collections::{HashMap, HashSet};
 
@@ -82,7 +82,7 @@ impl Merger {
             matches!(graph.values[node.outputs[0]].ty, Type::Class(_)).then_some(())?;
         }
         let is_fresh = |value: &ValueId| {
-            !edit::is_immutable(&graph.values[*value].ty) && self.escaping.contains(value) && !node.is("prim::GetAttr")
+            !graph.values[*value].ty.is_immutable() && self.escaping.contains(value) && !node.is("prim::GetAttr")
         };
         if node.outputs.iter().any(is_fresh) {
             return None;

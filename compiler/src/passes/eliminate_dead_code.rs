@@ -2,9 +2,10 @@
 //!
 //! Works on any graph. Unused random operators go, too, as in PyTorch. Costs one walk of the graph.
 
-use super::{Changed, edit, effects};
+use super::{Changed, edit};
 use crate::index::IndexVec;
 use crate::ir::{BlockId, Graph, NodeId, ValueDef, ValueId};
+use crate::ops::effects;
 use std::collections::HashMap;
 
 /// Removes dead nodes and dead outputs.
@@ -18,7 +19,7 @@ pub fn run_as_scripted(graph: &mut Graph) -> Changed {
 }
 
 fn eliminate(graph: &mut Graph, keeps_carried: bool) -> Changed {
-    let all = edit::nodes(graph);
+    let all = graph.nodes_in_order();
     let mut live = Live {
         graph,
         nodes: graph.nodes.iter().map(|_| false).collect(),
@@ -49,7 +50,7 @@ fn eliminate(graph: &mut Graph, keeps_carried: bool) -> Changed {
     let (live_nodes, live_values) = (live.nodes, live.values);
     let mut changed = all.iter().any(|&(_, id)| !live_nodes[id]);
     edit::remove_nodes(graph, |id| !live_nodes[id]);
-    for (_, id) in edit::nodes(graph) {
+    for (_, id) in graph.nodes_in_order() {
         changed |= trim(graph, id, &live_values);
     }
     changed

@@ -34,7 +34,7 @@ struct Fold {
 fn find(graph: &Graph) -> Option<Fold> {
     let mut uses = edit::use_counts(graph);
     // Questions about the shape have the same answer after the fold.
-    for (_, id) in edit::nodes(graph) {
+    for (_, id) in graph.nodes_in_order() {
         let node = &graph.nodes[id];
         if matches!(&*node.op.name, "aten::dim" | "aten::size" | "prim::dtype" | "prim::device")
             && let Some(&input) = node.inputs.first()
@@ -42,7 +42,7 @@ fn find(graph: &Graph) -> Option<Fold> {
             uses[input] -= 1;
         }
     }
-    edit::nodes(graph).into_iter().find_map(|(_, id)| {
+    graph.nodes_in_order().into_iter().find_map(|(_, id)| {
         let node = &graph.nodes[id];
         let &input = node.inputs.first()?;
         let ValueDef::Output(convolution, 0) = graph.values[input].def else { return None };
@@ -293,7 +293,7 @@ fn scale(graph: &Graph, id: NodeId, convolution: NodeId, layer: &Layer) -> Optio
 }
 
 fn apply(graph: &mut Graph, fold: Fold) {
-    let block = edit::nodes(graph).into_iter().find(|&(_, id)| id == fold.convolution).map(|(block, _)| block);
+    let block = graph.nodes_in_order().into_iter().find(|&(_, id)| id == fold.convolution).map(|(block, _)| block);
     let Some(block) = block else { return };
     let mut constants = Vec::new();
     for (at, new) in [(1, fold.weight), (2, fold.bias)] {

@@ -2,10 +2,11 @@
 //!
 //! In: an inlined graph of a method of the root, and those of all methods that stay callable. After: `prim::GetAttr` is
 //! left only for what may change and for objects on the way there. A tensor may change if an operator writes to it, to
-//! another attribute of the same memory, or to anything that may share its memory; [`effects`](super::effects) says what may.
+//! another attribute of the same memory, or to anything that may share its memory; [`effects`](crate::ops::effects) says what may.
 
-use super::{Changed, edit, effects, inline};
+use super::{Changed, edit, inline};
 use crate::ir::{Graph, Node, ValueId};
+use crate::ops::effects;
 use crate::types::{IValue, Object, Type};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ impl Written {
     /// Adds what an inlined graph of a method of the root writes to.
     pub fn add(&mut self, graph: &Graph, root: &Arc<Object>) {
         let roots = sources(graph);
-        for (_, id) in edit::nodes(graph) {
+        for (_, id) in graph.nodes_in_order() {
             let node = &graph.nodes[id];
             if let ("prim::SetAttr", [object, value]) = (&*node.op.name, &node.inputs[..]) {
                 let attribute = |mut path: Path| {
@@ -67,7 +68,7 @@ impl Written {
 pub fn run(graph: &mut Graph, root: &Arc<Object>, written: &Written) -> Changed {
     let (mut new, mut constants) = (HashMap::new(), Vec::new());
     let mut known: HashMap<Path, ValueId> = HashMap::new();
-    for (_, id) in edit::nodes(graph) {
+    for (_, id) in graph.nodes_in_order() {
         let node = &graph.nodes[id];
         if !node.is("prim::GetAttr") {
             continue;
@@ -135,13 +136,13 @@ fn storages(value: &IValue, out: &mut HashSet<usize>) {
 /// For each value the attributes that it may be, hold or share memory with.
 fn sources(graph: &Graph) -> HashMap<ValueId, HashSet<Path>> {
     let mut out: HashMap<ValueId, HashSet<Path>> = HashMap::new();
-    let all = edit::nodes(graph);
+    let all = graph.nodes_in_order();
     // Loops carry sources round; sets only grow, so this ends.
     loop {
         let mut changed = false;
         let mut join = |from: Vec<ValueId>, to: ValueId| {
             let joined: HashSet<Path> = from.iter().filter_map(|v| out.get(v)).flatten().cloned().collect();
-            if edit::is_immutable(&graph.values[to].ty) || joined.is_empty() {
+            if graph.values[to].ty.is_immutable() || joined.is_empty() {
                 return;
             }
             let known = out.entry(to).or_default();
@@ -174,7 +175,7 @@ fn sources(graph: &Graph) -> HashMap<ValueId, HashSet<Path>> {
         for &(_, id) in &all {
             let node = &graph.nodes[id];
             for &output in node.outputs.iter().filter(|_| node.is("prim::GetAttr")) {
-                if edit::is_immutable(&graph.values[output].ty) {
+                if graph.values[output].ty.is_immutable() {
                     continue;
                 }
                 if let Some(path) = inline::path(graph, output) {

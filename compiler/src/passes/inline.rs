@@ -41,7 +41,7 @@ impl Inliner<'_> {
         let (mut changed, mut new) = (false, HashMap::new());
         // Copies are free of calls except unresolved ones, so one round over the original nodes is enough; a second one
         // finds calls whose object only shows after the first (through interfaces).
-        for (block, id) in edit::nodes(graph) {
+        for (block, id) in graph.nodes_in_order() {
             let node = &graph.nodes[id];
             let Some(name) = self.callee(graph, node, is_of_root, &new) else { continue };
             let Some(callee) = self.inlined(&name) else { continue };

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 pub fn run(graph: &mut Graph) -> Changed {
     let mut new: HashMap<ValueId, ValueId> = HashMap::new();
     let mut removed: Vec<(BlockId, NodeId)> = Vec::new();
-    for (block, id) in edit::nodes(graph) {
+    for (block, id) in graph.nodes_in_order() {
         for input in &mut graph.nodes[id].inputs {
             while let Some(&other) = new.get(input) {
                 *input = other;

@@ -4,9 +4,9 @@
 //! Parts of lists are only taken where nothing in the graph changes lists. Dead nodes are left for
 //! [`eliminate_dead_code`](super::eliminate_dead_code).
 
-use super::effects::Writes;
 use super::{Changed, edit};
 use crate::ir::{BlockId, Graph, Node, NodeId, ValueId};
+use crate::ops::effects::Writes;
 use crate::types::{IValue, TensorType, Type};
 use std::collections::HashMap;
 
@@ -36,7 +36,7 @@ fn rewrite_all(graph: &mut Graph, as_inlined: bool) -> Changed {
     let uses = edit::use_counts(graph);
     let mut repeats_condition = false;
     let mut removed: Vec<(BlockId, NodeId, Option<NodeId>)> = Vec::new();
-    for (block, id) in edit::nodes(graph) {
+    for (block, id) in graph.nodes_in_order() {
         for input in &mut graph.nodes[id].inputs {
             while let Some(&other) = new.get(input) {
                 *input = other;

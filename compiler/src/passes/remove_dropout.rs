@@ -20,7 +20,7 @@ const DROPOUT: &[&str] = &[
 /// Removes every dropout whose `train` is the constant false.
 pub fn run(graph: &mut Graph) -> Changed {
     let (mut new, mut removed) = (HashMap::new(), HashSet::new());
-    for (_, id) in edit::nodes(graph) {
+    for (_, id) in graph.nodes_in_order() {
         let node = &graph.nodes[id];
         let is_dropout = DROPOUT.contains(&&*node.op.name) && node.inputs.len() == 3 && node.outputs.len() == 1;
         if is_dropout && matches!(graph.constant(node.inputs[2]), Some(IValue::Bool(false))) {

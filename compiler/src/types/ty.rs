@@ -77,6 +77,42 @@ pub struct EnumType {
 }
 
 impl Type {
+    /// Whether a type has no identity and no contents that could be written to.
+    pub fn is_immutable(&self) -> bool {
+        match self {
+            Self::Int
+            | Self::Float
+            | Self::Bool
+            | Self::Complex
+            | Self::Number
+            | Self::Str
+            | Self::None
+            | Self::Device
+            | Self::Enum(_)
+            | Self::Function => true,
+            Self::Tuple(items) => items.iter().all(Self::is_immutable),
+            Self::NamedTuple(named) => named.fields.iter().all(|(_, ty)| ty.is_immutable()),
+            Self::Optional(inner) => inner.is_immutable(),
+            Self::Union(items) => items.iter().all(Self::is_immutable),
+            Self::Tensor(_)
+            | Self::Generator
+            | Self::Stream
+            | Self::Storage
+            | Self::Capsule
+            | Self::Any
+            | Self::AnyTuple
+            | Self::AnyList
+            | Self::List(_)
+            | Self::Dict(..)
+            | Self::Future(_)
+            | Self::Await(_)
+            | Self::RRef(_)
+            | Self::Class(_)
+            | Self::Interface(_)
+            | Self::Var(_) => false,
+        }
+    }
+
     /// A tensor of which nothing is known.
     pub const fn tensor() -> Self {
         Self::Tensor(TensorType { dtype: None, sizes: None, strides: None, requires_grad: None, device: None })

@@ -5,8 +5,11 @@ use super::{Call, raise};
 use crate::abi::Status;
 use crate::dict::{Dict, Key};
 use crate::error::{Error, Result};
-use crate::list::List;
+use crate::list::{Kind, List};
 use crate::object::{Body, Item};
+
+/// Longest list that is made in one piece.
+const MAX_ITEMS: usize = 1 << 32;
 
 pub(super) fn wrong() -> Error {
     Error::new(Status::Internal, "a routine got an object of another kind")
@@ -192,7 +195,7 @@ pub(super) fn list_reverse(call: &mut Call<'_>) -> Result<()> {
     with_list(call, 0, List::reverse)
 }
 
-/// `list_sort(list[, reverse])`: stable; numbers, bools and strings.
+/// `list_sort(list[, reverse])`: stable; numbers, bools, strings and tuples of such.
 pub(super) fn list_sort(call: &mut Call<'_>) -> Result<()> {
     let is_reverse = call.int_or(1, 0)? != 0;
     with_list(call, 0, |items| items.sort_by(|a, b| if is_reverse { order(b, a) } else { order(a, b) }))
@@ -203,6 +206,10 @@ fn order(a: &Item, b: &Item) -> std::cmp::Ordering {
         (Item::Int(a), Item::Int(b)) => a.cmp(b),
         (Item::Object(a), Item::Object(b)) => match (a.body(), b.body()) {
             (Body::Str(a), Body::Str(b)) => a.cmp(b),
+            (Body::Tuple(a) | Body::NamedTuple(_, a), Body::Tuple(b) | Body::NamedTuple(_, b)) => {
+                let parts = a.iter().zip(b).map(|(a, b)| order(a, b));
+                parts.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then).then(a.len().cmp(&b.len()))
+            }
             _ => std::cmp::Ordering::Equal,
         },
         _ => {
@@ -249,6 +256,63 @@ pub(super) fn list_count(call: &mut Call<'_>) -> Result<()> {
 pub(super) fn list_contains(call: &mut Call<'_>) -> Result<()> {
     let found = find(call)?.is_some();
     call.ret_bool(found)
+}
+
+/// `list_repeat(list, n)`
+pub(super) fn list_repeat(call: &mut Call<'_>) -> Result<()> {
+    let (items, n) = (list(call, 0)?, usize::try_from(call.int(1)?.max(0)).unwrap_or(usize::MAX));
+    if items.len().checked_mul(n).is_none_or(|len| len > MAX_ITEMS) {
+        return raise("RuntimeError", format!("a list of {} items repeated {n} times is too long", items.len()));
+    }
+    let repeated = items.pick((0..n).flat_map(|_| 0..items.len()));
+    call.ret_body(Body::List(repeated))
+}
+
+/// `list_range(n)`: 0 to n.
+pub(super) fn list_range(call: &mut Call<'_>) -> Result<()> {
+    let n = call.int(0)?;
+    if n > MAX_ITEMS as i64 {
+        return raise("RuntimeError", format!("a list of {n} items is too long"));
+    }
+    call.ret_body(Body::List((0..n).map(Item::Int).collect()))
+}
+
+/// The sum: of bools an int, of no items 0 of the list's kind.
+pub(super) fn list_sum(call: &mut Call<'_>) -> Result<()> {
+    let items = list(call, 0)?;
+    let sum = match items.kind() {
+        Kind::Floats => Item::Float(items.words().iter().map(|word| f64::from_bits(*word)).sum()),
+        Kind::Ints | Kind::Bools => Item::Int(items.words().iter().fold(0, |sum, word| sum.wrapping_add(*word as i64))),
+        Kind::Items => Item::Int(0),
+    };
+    call.ret_item(0, sum)
+}
+
+/// The first item that no other comes before.
+fn extreme(call: &mut Call<'_>, name: &str, before: std::cmp::Ordering) -> Result<()> {
+    let first = list(call, 0)?.iter().reduce(|best, item| if order(&item, &best) == before { item } else { best });
+    match first {
+        Some(item) => call.ret_item(0, item),
+        None => raise("ValueError", format!("{name}() arg is an empty sequence")),
+    }
+}
+
+pub(super) fn list_min(call: &mut Call<'_>) -> Result<()> {
+    extreme(call, "min", std::cmp::Ordering::Less)
+}
+
+pub(super) fn list_max(call: &mut Call<'_>) -> Result<()> {
+    extreme(call, "max", std::cmp::Ordering::Greater)
+}
+
+pub(super) fn list_any(call: &mut Call<'_>) -> Result<()> {
+    let any = list(call, 0)?.iter().any(|item| number(&item).is_some_and(|x| x != 0.0));
+    call.ret_bool(any)
+}
+
+pub(super) fn list_all(call: &mut Call<'_>) -> Result<()> {
+    let all = list(call, 0)?.iter().all(|item| number(&item).is_none_or(|x| x != 0.0));
+    call.ret_bool(all)
 }
 
 /// `object_eq(a, b)`: strings, lists, tuples, dicts.
@@ -316,6 +380,50 @@ pub(super) fn dict_pop(call: &mut Call<'_>) -> Result<()> {
         None => return missing(call),
     };
     call.ret_item(0, item)
+}
+
+/// `dict_setdefault(dict, key, default)`: the key's value, which is the default from now on if it had none.
+pub(super) fn dict_setdefault(call: &mut Call<'_>) -> Result<()> {
+    let known = with_key(call, |key| Ok(dict(call, 0)?.get(key).cloned()))?;
+    let item = match known {
+        Some(item) => item,
+        None => {
+            let (key, value) = (call.item(1)?, call.item(2)?);
+            with_dict(call, 0, |entries| entries.insert(key, value.clone()))?;
+            value
+        }
+    };
+    call.ret_item(0, item)
+}
+
+/// `dict_popitem(dict)`: takes the first entry, unlike Python, as a tuple.
+pub(super) fn dict_popitem(call: &mut Call<'_>) -> Result<()> {
+    let Some((key, _)) = dict(call, 0)?.iter().next().cloned() else {
+        return raise("KeyError", "popitem(): dictionary is empty");
+    };
+    let taken = with_dict(call, 0, |entries| entries.remove(Key::Item(&key)))?;
+    let (key, value) = taken.ok_or_else(wrong)?;
+    call.ret_body(Body::Tuple(vec![key, value]))
+}
+
+/// `dict_update(dict, other)`: with the entries of a dict, or a list of pairs.
+pub(super) fn dict_update(call: &mut Call<'_>) -> Result<()> {
+    let pair = |item: Item| match &item {
+        Item::Object(object) => match object.body() {
+            Body::Tuple(items) if items.len() == 2 => Ok((items[0].clone(), items[1].clone())),
+            _ => Err(wrong()),
+        },
+        _ => Err(wrong()),
+    };
+    let more: Vec<(Item, Item)> = match call.borrowed(1)?.body() {
+        Body::Dict(entries) => entries.iter().cloned().collect(),
+        Body::List(items) => items.iter().map(pair).collect::<Result<_>>()?,
+        _ => return Err(wrong()),
+    };
+    let replaced: Vec<_> =
+        with_dict(call, 0, |entries| more.into_iter().filter_map(|(key, value)| entries.insert(key, value)).collect())?;
+    drop(replaced);
+    Ok(())
 }
 
 pub(super) fn dict_delete(call: &mut Call<'_>) -> Result<()> {

@@ -253,6 +253,13 @@ routines! {
     aot_rt_list_index "list_index" = containers::list_index;
     aot_rt_list_count "list_count" = containers::list_count;
     aot_rt_list_contains "list_contains" = containers::list_contains;
+    aot_rt_list_repeat "list_repeat" = containers::list_repeat;
+    aot_rt_list_range "list_range" = containers::list_range;
+    aot_rt_list_sum "list_sum" = containers::list_sum;
+    aot_rt_list_min "list_min" = containers::list_min;
+    aot_rt_list_max "list_max" = containers::list_max;
+    aot_rt_list_any "list_any" = containers::list_any;
+    aot_rt_list_all "list_all" = containers::list_all;
     aot_rt_object_eq "object_eq" = containers::object_eq;
     aot_rt_tuple_new "tuple_new" = containers::tuple_new;
     aot_rt_dict_new "dict_new" = containers::dict_new;
@@ -260,6 +267,9 @@ routines! {
     aot_rt_dict_get "dict_get" = containers::dict_get;
     aot_rt_dict_contains "dict_contains" = containers::dict_contains;
     aot_rt_dict_pop "dict_pop" = containers::dict_pop;
+    aot_rt_dict_setdefault "dict_setdefault" = containers::dict_setdefault;
+    aot_rt_dict_popitem "dict_popitem" = containers::dict_popitem;
+    aot_rt_dict_update "dict_update" = containers::dict_update;
     aot_rt_dict_delete "dict_delete" = containers::dict_delete;
     aot_rt_dict_keys "dict_keys" = containers::dict_keys;
     aot_rt_dict_values "dict_values" = containers::dict_values;

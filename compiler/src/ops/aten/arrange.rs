@@ -8,7 +8,6 @@ use crate::loops::{Arg, BinaryOp, Dim, Operand, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::prim::container::tensor_in;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::result_type;
 use crate::ops::value::{ItemFacts, RunTimeList, Tensor, Value, int, known_int};
@@ -75,7 +74,7 @@ fn joined_at(
     let at = int(i64::try_from(at).unwrap_or(i64::MAX));
     let args = vec![Arg::Scalar(Operand::Var(list.var)), Arg::Scalar(at)];
     let var = b.call(routine, args, &[VarType::Object])[0];
-    tensor_in(b, var, dtype, dims)
+    b.tensor_in(var, dtype, dims)
 }
 
 fn cat_op(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

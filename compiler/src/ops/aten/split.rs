@@ -10,7 +10,7 @@ use crate::loops::{Arg, BinaryOp, Dim, Operand, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, ItemFacts, RunTimeList, Tensor, Value, int, known_int};
+use crate::ops::value::{ItemFacts, Tensor, Value, int, known_int};
 use crate::ops::views;
 
 /// The definitions of this family.
@@ -73,8 +73,7 @@ fn listed(b: &mut Builder<'_>, routine: &'static str, x: &Tensor, how: Operand, 
     } else {
         dims[dim] = None;
     }
-    let list = RunTimeList { var, item: ItemFacts::Tensor(x.dtype, dims) };
-    Value::Cell(b.heap.cells.push(Cell::RunTimeList(list)))
+    b.list_in(var, ItemFacts::Tensor(x.dtype, dims))
 }
 
 fn split(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

@@ -1,16 +1,18 @@
 //! What lists and dicts share: items read, set and removed.
 //!
-//! Those whose items are known live only while compiling; run-time lists are objects that routines change.
+//! Those whose items are known live only while compiling; those of the running program are objects (`ops::run_time`). A change
+//! at a position or key that only the running program knows makes a known one an object.
 
 use super::scalar::number_value;
 use crate::diag::Result;
-use crate::loops::{Arg, BinaryOp, BufferClass, Const, Dim, Operand, VarId, VarType};
+use crate::loops::{Arg, BinaryOp, Const, Operand, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::aten::arrange;
 use crate::ops::aten::pointwise::elementwise;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, CellId, FutureCell, ItemFacts, RunTimeList, Tensor, Value, int, known, known_int};
+use crate::ops::run_time::var_arg;
+use crate::ops::value::{Cell, CellId, RunTimeDict, RunTimeList, Tensor, Value, int, known_int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -46,7 +48,9 @@ pub(super) fn list(b: &Builder<'_>, args: &Args<'_>, at: usize) -> Result<(CellI
     let (id, cell) = cell(b, args, at)?;
     let items = match cell {
         Cell::List(items) => items,
-        Cell::RunTimeList(_) | Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) => b.items(args.value(at)?)?,
+        Cell::RunTimeList(_) | Cell::RunTimeDict(_) | Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) => {
+            b.items(args.value(at)?)?
+        }
     };
     Ok((id, items))
 }
@@ -57,47 +61,6 @@ pub(super) fn raise(b: &mut Builder<'_>, class: &str, message: &str) -> Value {
     Value::Uninitialized
 }
 
-/// The object that a run-time list is, as a routine's argument.
-pub(super) fn object(list: &RunTimeList) -> Arg {
-    Arg::Scalar(Operand::Var(list.var))
-}
-
-/// The value a routine gave as an item of a run-time list.
-pub(super) fn fetched(b: &mut Builder<'_>, routine: &'static str, args: Vec<Arg>, facts: &ItemFacts) -> Value {
-    let ty = match facts {
-        ItemFacts::Int => VarType::Int,
-        ItemFacts::Float => VarType::Float,
-        ItemFacts::Bool => VarType::Bool,
-        ItemFacts::Str | ItemFacts::Tensor(..) | ItemFacts::Future(_) => VarType::Object,
-        ItemFacts::Empty => return raise(b, "IndexError", "list index out of range"),
-    };
-    let var = b.call(routine, args, &[ty])[0];
-    match facts {
-        ItemFacts::Tensor(dtype, dims) => Value::Tensor(tensor_in(b, var, *dtype, dims)),
-        ItemFacts::Str => Value::Str(Operand::Var(var)),
-        ItemFacts::Future(result) => {
-            Value::Cell(b.heap.cells.push(Cell::Future(Box::new(FutureCell::new(var, *result)))))
-        }
-        ItemFacts::Int | ItemFacts::Float | ItemFacts::Bool | ItemFacts::Empty => number_value(b, Operand::Var(var)),
-    }
-}
-
-/// The tensor in an object variable; extents that vary are asked of the object.
-pub fn tensor_in(b: &mut Builder<'_>, var: VarId, dtype: DType, dims: &[Option<i64>]) -> Tensor {
-    let mut extents = Vec::with_capacity(dims.len());
-    for (i, dim) in dims.iter().enumerate() {
-        extents.push(if let Some(n) = dim {
-            Dim::Const(*n)
-        } else {
-            let at = Arg::Scalar(int(i64::try_from(i).unwrap_or(i64::MAX)));
-            let found = b.call("tensor_dim", vec![Arg::Scalar(Operand::Var(var)), at], &[VarType::Int]);
-            Dim::Var(found[0])
-        });
-    }
-    let buffer = b.add_buffer(dtype, &extents, BufferClass::Object(var));
-    b.tensor_of(buffer)
-}
-
 fn len(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let count = |n: usize| Value::int(i64::try_from(n).unwrap_or(i64::MAX));
     if let Value::Tuple(items, _) = args.value(0)? {
@@ -106,9 +69,11 @@ fn len(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     Ok(match cell(b, args, 0)?.1 {
         Cell::List(items) => count(items.len()),
         Cell::Dict(entries) => count(entries.len()),
-        Cell::RunTimeList(list) => {
-            let n = b.call("list_len", vec![object(&list)], &[VarType::Int]);
-            Value::Int(Operand::Var(n[0]))
+        Cell::RunTimeList(RunTimeList { var, .. }) => {
+            Value::Int(Operand::Var(b.call("list_len", vec![var_arg(var)], &[VarType::Int])[0]))
+        }
+        Cell::RunTimeDict(RunTimeDict { var, .. }) => {
+            Value::Int(Operand::Var(b.call("dict_len", vec![var_arg(var)], &[VarType::Int])[0]))
         }
         Cell::Object(_) | Cell::Future(_) => return Err(b.user("object of this type has no len()")),
     })
@@ -127,15 +92,11 @@ fn get_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     } else {
         match cell(b, args, 0)?.1 {
             Cell::List(items) => items,
-            Cell::Dict(entries) => {
-                return Ok(match entry(b, &entries, args.value(1)?)? {
-                    Some(at) => entries[at].1.clone(),
-                    None => missing(b, args.value(1)?),
-                });
-            }
+            Cell::Dict(_) | Cell::RunTimeDict(_) => return super::dict::get_item(b, args),
             Cell::RunTimeList(list) => {
                 let at = Arg::Scalar(args.int(b, 1)?);
-                return Ok(fetched(b, "list_get", vec![object(&list), at], &list.item));
+                let facts = b.items_at(0, &list.item);
+                return Ok(b.fetched("list_get", vec![var_arg(list.var), at], &facts));
             }
             Cell::Object(_) | Cell::Future(_) => return Err(b.user("object is not subscriptable")),
         }
@@ -150,15 +111,21 @@ fn get_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     }
 }
 
-/// The item of a known list at a position only the running program knows.
-fn pick(b: &mut Builder<'_>, items: &[Value], index: Operand) -> Result<Value> {
-    let n = i64::try_from(items.len()).unwrap_or(i64::MAX);
+/// A position that only the running program knows, counted from the start of a list of this length.
+fn inside(b: &mut Builder<'_>, index: Operand, len: usize) -> Operand {
+    let n = i64::try_from(len).unwrap_or(i64::MAX);
     let is_negative = b.binary(BinaryOp::Lt, index.clone(), int(0));
     let moved = b.binary(BinaryOp::Add, index.clone(), int(n));
     let index = b.select(is_negative, moved, index);
     let (low, high) = (b.binary(BinaryOp::Ge, index.clone(), int(0)), b.binary(BinaryOp::Lt, index.clone(), int(n)));
     let inside = b.binary(BinaryOp::And, low, high);
     b.check_class(inside, "IndexError", "list index out of range");
+    index
+}
+
+/// The item of a known list at a position only the running program knows.
+fn pick(b: &mut Builder<'_>, items: &[Value], index: Operand) -> Result<Value> {
+    let index = inside(b, index, items.len());
     let Some(first) = items.first() else { return Ok(Value::Uninitialized) };
     if let Value::Tensor(tensor) = first {
         let same = |v: &Value| matches!(v, Value::Tensor(t) if t.dims == tensor.dims && t.dtype == tensor.dtype);
@@ -174,10 +141,9 @@ fn pick(b: &mut Builder<'_>, items: &[Value], index: Operand) -> Result<Value> {
         }
     }
     // What is not a number has no selection of its own: the running program takes it from a list object.
-    if matches!(first, Value::Tensor(_) | Value::Str(_)) {
+    if matches!(first, Value::Tensor(_) | Value::Str(_) | Value::Tuple(..)) {
         let (var, facts) = b.run_time_list(items)?;
-        let list = Arg::Scalar(Operand::Var(var));
-        return Ok(fetched(b, "list_get", vec![list, Arg::Scalar(index)], &facts));
+        return Ok(b.fetched("list_get", vec![var_arg(var), Arg::Scalar(index)], &facts));
     }
     let mut chosen: Option<Operand> = None;
     for (i, item) in (0..).zip(items) {
@@ -196,113 +162,80 @@ fn pick(b: &mut Builder<'_>, items: &[Value], index: Operand) -> Result<Value> {
     Ok(number_value(b, chosen))
 }
 
-/// Ends the running program for a key that is not there.
-pub(super) fn missing(b: &mut Builder<'_>, key: &Value) -> Value {
-    let text = super::text::constant_text(key).unwrap_or_default();
-    raise(b, "KeyError", &text)
-}
-
-/// Where a key's entry is; a key that only the running program knows is compared with each, and the code that follows is
-/// lowered once for each answer.
-pub(super) fn entry(b: &mut Builder<'_>, entries: &[(Value, Value)], key: &Value) -> Result<Option<usize>> {
-    if is_known_key(key) {
-        return Ok(entries.iter().position(|(k, _)| k == key));
-    }
-    if !matches!(key, Value::Int(_) | Value::Float(_) | Value::Bool(_)) {
-        return Err(b.unsupported(format!("{} with a key that is known only when running", b.op_name)));
-    }
-    for (at, (k, _)) in entries.iter().enumerate() {
-        let is = same(b, k, key)?;
-        if b.decide(&is)? {
-            return Ok(Some(at));
-        }
-    }
-    Ok(None)
-}
-
-fn is_known_key(key: &Value) -> bool {
-    match key {
-        Value::Int(o) | Value::Float(o) | Value::Bool(o) => known(o).is_some(),
-        Value::Complex(re, im) => known(re).is_some() && known(im).is_some(),
-        Value::Str(o) => matches!(o, Operand::Str(_)),
-        _ => false,
-    }
-}
-
-/// A key that is known when compiling.
-pub(super) fn known_key(b: &Builder<'_>, args: &Args<'_>, at: usize) -> Result<Value> {
-    let key = args.value(at)?;
-    if is_known_key(key) {
-        return Ok(key.clone());
-    }
-    Err(b.unsupported(format!("{} with a key that is known only when running", b.op_name)))
-}
-
 /// Replaces what a list or dict holds.
 pub(super) fn store(b: &mut Builder<'_>, id: CellId, cell: Cell) {
     b.heap.cells[id] = cell;
 }
+
+/// Longest list in which an item is set by a choice for each position.
+const MAX_CHOSEN: usize = 16;
 
 fn set_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (id, contents) = cell(b, args, 0)?;
     let value = args.value(2)?.clone();
     match contents {
         Cell::List(mut items) => {
-            let at = position(args.known_int(b, 1)?, items.len());
-            let Some(at) = at else { return Ok(raise(b, "IndexError", "list index out of range")) };
-            items[at] = value;
-            store(b, id, Cell::List(items));
-        }
-        Cell::Dict(mut entries) => {
-            match entry(b, &entries, args.value(1)?)? {
-                Some(at) => entries[at].1 = value,
-                None => entries.push((known_key(b, args, 1)?, value)),
+            let index = args.int(b, 1)?;
+            if let Some(index) = known_int(&index) {
+                let at = position(index, items.len());
+                let Some(at) = at else { return Ok(raise(b, "IndexError", "list index out of range")) };
+                items[at] = value;
+                store(b, id, Cell::List(items));
+            } else if let (Some(chosen), true) = (number(&value), items.len() <= MAX_CHOSEN)
+                && items.iter().all(|item| item.kind() == value.kind())
+            {
+                let index = inside(b, index, items.len());
+                for (at, item) in (0..).zip(&mut items) {
+                    let old = number(item).expect("all are numbers");
+                    let is_it = b.binary(BinaryOp::Eq, index.clone(), int(at));
+                    let new = b.select(is_it, chosen.clone(), old);
+                    *item = number_value(b, new);
+                }
+                store(b, id, Cell::List(items));
+            } else {
+                b.to_run_time_list(id)?;
+                return set_item(b, args);
             }
-            store(b, id, Cell::Dict(entries));
         }
+        Cell::Dict(_) | Cell::RunTimeDict(_) => super::dict::set(b, id, args.value(1)?, &value)?,
         Cell::RunTimeList(list) => {
             let at = Arg::Scalar(args.int(b, 1)?);
             let item = b.item_arg(&value)?;
             let facts = b.join_item(&list.item, &value)?;
-            b.call("list_set", vec![object(&list), at, item], &[]);
-            store(b, id, Cell::RunTimeList(RunTimeList { var: list.var, item: facts }));
+            b.call("list_set", vec![var_arg(list.var), at, item], &[]);
+            b.widen_list(id, list, facts)?;
         }
         Cell::Object(_) | Cell::Future(_) => return Err(b.user("object does not support item assignment")),
     }
     Ok(args.value(0)?.clone())
 }
 
-/// Sets a key's value; a new key goes to the end.
-pub(super) fn put(entries: &mut Vec<(Value, Value)>, key: Value, value: Value) {
-    match entries.iter_mut().find(|(k, _)| *k == key) {
-        Some(entry) => entry.1 = value,
-        None => entries.push((key, value)),
+/// The operand of a number.
+fn number(value: &Value) -> Option<Operand> {
+    match value {
+        Value::Int(o) | Value::Float(o) | Value::Bool(o) => Some(o.clone()),
+        _ => None,
     }
 }
 
 fn pop(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (id, contents) = cell(b, args, 0)?;
     match contents {
-        Cell::Dict(mut entries) => match entry(b, &entries, args.value(1)?)? {
-            Some(at) => {
-                let (_, value) = entries.remove(at);
-                store(b, id, Cell::Dict(entries));
-                Ok(value)
-            }
-            None => match args.values.get(2) {
-                Some(default) => Ok(default.clone()),
-                None => Ok(missing(b, args.value(1)?)),
-            },
-        },
+        Cell::Dict(_) | Cell::RunTimeDict(_) => super::dict::pop(b, args),
         Cell::RunTimeList(list) => {
             let at = if args.values.len() > 1 { args.int(b, 1)? } else { int(-1) };
-            Ok(fetched(b, "list_pop", vec![object(&list), Arg::Scalar(at)], &list.item))
+            let facts = b.items_at(0, &list.item);
+            Ok(b.fetched("list_pop", vec![var_arg(list.var), Arg::Scalar(at)], &facts))
         }
         Cell::List(mut items) => {
-            let at = if args.values.len() > 1 { args.known_int(b, 1)? } else { -1 };
+            let at = if args.values.len() > 1 { args.int(b, 1)? } else { int(-1) };
             if items.is_empty() {
                 return Ok(raise(b, "IndexError", "pop from empty list"));
             }
+            let Some(at) = known_int(&at) else {
+                b.to_run_time_list(id)?;
+                return pop(b, args);
+            };
             let Some(at) = position(at, items.len()) else {
                 return Ok(raise(b, "IndexError", "pop index out of range"));
             };
@@ -324,7 +257,11 @@ fn clear(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let empty = match contents {
         Cell::Dict(_) => Cell::Dict(Vec::new()),
         Cell::RunTimeList(list) => {
-            b.call("list_clear", vec![object(&list)], &[]);
+            b.call("list_clear", vec![var_arg(list.var)], &[]);
+            return Ok(Value::None);
+        }
+        Cell::RunTimeDict(dict) => {
+            b.call("dict_clear", vec![var_arg(dict.var)], &[]);
             return Ok(Value::None);
         }
         Cell::List(_) | Cell::Object(_) | Cell::Future(_) => Cell::List(Vec::new()),
@@ -340,8 +277,14 @@ fn copy(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (_, contents) = cell(b, args, 0)?;
     let copied = match contents {
         Cell::RunTimeList(list) => {
-            let var = b.call("list_copy", vec![object(&list)], &[VarType::Object])[0];
-            Cell::RunTimeList(RunTimeList { var, item: list.item })
+            let var = b.call_for_object("list_copy", vec![var_arg(list.var)]);
+            Cell::RunTimeList(RunTimeList { var, item: list.item, is_nested: false })
+        }
+        // A dict as a list is its keys.
+        Cell::Dict(_) | Cell::RunTimeDict(_) if b.op_name == "aten::list" => return super::dict::keys(b, args),
+        Cell::RunTimeDict(dict) => {
+            let var = b.call_for_object("dict_copy", vec![var_arg(dict.var)]);
+            Cell::RunTimeDict(RunTimeDict { var, entry: dict.entry, is_nested: false })
         }
         Cell::Object(_) | Cell::Future(_) => return Err(b.user("copy needs a list or dict")),
         other @ (Cell::List(_) | Cell::Dict(_)) => other,
@@ -372,6 +315,10 @@ pub(super) fn same(b: &mut Builder<'_>, x: &Value, y: &Value) -> Result<Operand>
         (Value::Cell(p), Value::Cell(q)) if p != q => match (b.heap.cells[*p].clone(), b.heap.cells[*q].clone()) {
             (Cell::List(p), Cell::List(q)) => return all_same(b, &p, &q),
             (Cell::Dict(p), Cell::Dict(q)) => return same_entries(b, &p, &q),
+            (Cell::RunTimeList(_) | Cell::RunTimeDict(_), _) | (_, Cell::RunTimeList(_) | Cell::RunTimeDict(_)) => {
+                let objects = vec![b.item_arg(x)?, b.item_arg(y)?];
+                Operand::Var(b.call("object_eq", objects, &[VarType::Bool])[0])
+            }
             _ => Operand::Const(Const::bool(false)),
         },
         _ => Operand::Const(Const::bool(x == y)),
@@ -422,10 +369,10 @@ fn contains(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let items: Vec<Value> = match contents {
         Cell::Dict(entries) => entries.into_iter().map(|(k, _)| k).collect(),
         Cell::List(items) => items,
-        Cell::RunTimeList(list) => {
+        Cell::RunTimeList(RunTimeList { var, .. }) | Cell::RunTimeDict(RunTimeDict { var, .. }) => {
+            let routine = if matches!(contents, Cell::RunTimeList(_)) { "list_contains" } else { "dict_contains" };
             let item = b.item_arg(args.value(1)?)?;
-            let found = b.call("list_contains", vec![object(&list), item], &[VarType::Bool]);
-            return Ok(Value::Bool(Operand::Var(found[0])));
+            return Ok(Value::Bool(Operand::Var(b.call(routine, vec![var_arg(var), item], &[VarType::Bool])[0])));
         }
         Cell::Object(_) | Cell::Future(_) => return Err(b.user("object is not a container")),
     };

@@ -1,13 +1,14 @@
 //! Lists: grown, sliced, ordered, searched and summed up.
 
-use super::container::{all_same, cell, list, object, raise, same, store};
+use super::container::{all_same, cell, list, raise, same, store};
 use super::scalar::number_value;
 use crate::diag::Result;
-use crate::loops::{Arg, BinaryOp, Const, Operand, UnaryOp, VarType};
+use crate::loops::{Arg, BinaryOp, Block, Const, Operand, Stmt, UnaryOp, VarId, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, CellId, RunTimeList, Value, int, known};
+use crate::ops::run_time::var_arg;
+use crate::ops::value::{Cell, CellId, ItemFacts, RunTimeList, Value, int, known, known_int};
 use crate::types::DType;
 use aot_runtime::strings::slice_positions;
 
@@ -62,20 +63,23 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "prim::rangelist", lower: rangelist },
 ];
 
+/// Longest list that operators make of known items; longer ones are objects.
+const MAX_KNOWN_ITEMS: usize = 1024;
+
 /// Appends an item to whatever kind of list this is.
 fn push(b: &mut Builder<'_>, id: CellId, item: Value) -> Result<()> {
     match b.heap.cells[id].clone() {
         Cell::List(mut items) => {
             items.push(item);
             store(b, id, Cell::List(items));
+            Ok(())
         }
         Cell::RunTimeList(list) => {
             let facts = b.run_time_push(list.var, &list.item, &item)?;
-            store(b, id, Cell::RunTimeList(RunTimeList { var: list.var, item: facts }));
+            b.widen_list(id, list, facts)
         }
-        Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) => return Err(b.user("append needs a list")),
+        Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => Err(b.user("append needs a list")),
     }
-    Ok(())
 }
 
 fn append(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
@@ -90,20 +94,13 @@ fn extend(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 fn extend_same(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (id, target) = cell(b, args, 0)?;
+    let (id, _) = cell(b, args, 0)?;
     let (_, source) = cell(b, args, 1)?;
     if let Cell::RunTimeList(more) = source {
-        let target = match target {
-            Cell::RunTimeList(list) => list,
-            Cell::List(items) => {
-                let (var, item) = b.run_time_list(&items)?;
-                RunTimeList { var, item }
-            }
-            Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) => return Err(b.user("extend needs a list")),
-        };
-        let facts = b.join_items(&target.item, &more.item)?;
-        b.call("list_extend", vec![object(&target), object(&more)], &[]);
-        store(b, id, Cell::RunTimeList(RunTimeList { var: target.var, item: facts }));
+        let list = b.to_run_time_list(id)?;
+        let facts = b.join_items(&list.item, &more.item)?;
+        b.call("list_extend", vec![var_arg(list.var), var_arg(more.var)], &[]);
+        b.widen_list(id, list, facts)?;
     } else {
         for item in b.items(args.value(1)?)? {
             push(b, id, item)?;
@@ -115,26 +112,28 @@ fn extend_same(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 fn insert(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (id, contents) = cell(b, args, 0)?;
     let value = args.value(2)?.clone();
-    if let Cell::RunTimeList(list) = contents {
-        let at = Arg::Scalar(args.int(b, 1)?);
-        let item = b.item_arg(&value)?;
-        let facts = b.join_item(&list.item, &value)?;
-        b.call("list_insert", vec![object(&list), at, item], &[]);
-        store(b, id, Cell::RunTimeList(RunTimeList { var: list.var, item: facts }));
-        return Ok(Value::None);
+    let at = args.int(b, 1)?;
+    match (contents, known_int(&at)) {
+        (Cell::List(mut items), Some(at)) => {
+            let n = i64::try_from(items.len()).unwrap_or(i64::MAX);
+            let at = if at < 0 { (at + n).max(0) } else { at.min(n) };
+            items.insert(usize::try_from(at).unwrap_or(0), value);
+            store(b, id, Cell::List(items));
+        }
+        _ => {
+            let list = b.to_run_time_list(id)?;
+            let item = b.item_arg(&value)?;
+            let facts = b.join_item(&list.item, &value)?;
+            b.call("list_insert", vec![var_arg(list.var), Arg::Scalar(at), item], &[]);
+            b.widen_list(id, list, facts)?;
+        }
     }
-    let (_, mut items) = list(b, args, 0)?;
-    let n = i64::try_from(items.len()).unwrap_or(i64::MAX);
-    let at = args.known_int(b, 1)?;
-    let at = if at < 0 { (at + n).max(0) } else { at.min(n) };
-    items.insert(usize::try_from(at).unwrap_or(0), value);
-    store(b, id, Cell::List(items));
     Ok(Value::None)
 }
 
 fn reverse(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if let (_, Cell::RunTimeList(list)) = cell(b, args, 0)? {
-        b.call("list_reverse", vec![object(&list)], &[]);
+        b.call("list_reverse", vec![var_arg(list.var)], &[]);
         return Ok(Value::None);
     }
     let (id, mut items) = list(b, args, 0)?;
@@ -143,25 +142,40 @@ fn reverse(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     Ok(Value::None)
 }
 
-fn slice(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (_, contents) = cell(b, args, 0)?;
-    if let Cell::RunTimeList(list) = contents {
-        let mut operands = vec![object(&list)];
-        for (at, default) in [(1, 0), (2, i64::MAX), (3, 1)] {
-            let bound = args.optional_int(b, at)?.unwrap_or_else(|| int(default));
-            operands.push(Arg::Scalar(bound));
+/// A list as an object that is only read: one whose items are known is made an object for this once.
+fn read_object(b: &mut Builder<'_>, args: &Args<'_>, at: usize) -> Result<(VarId, ItemFacts)> {
+    match cell(b, args, at)?.1 {
+        Cell::RunTimeList(list) => {
+            let facts = b.items_at(at, &list.item);
+            Ok((list.var, facts))
         }
-        let var = b.call("list_slice", operands, &[VarType::Object])[0];
-        let sliced = Cell::RunTimeList(RunTimeList { var, item: list.item });
-        return Ok(Value::Cell(b.heap.cells.push(sliced)));
+        _ => {
+            let items = b.items(args.value(at)?)?;
+            b.run_time_list(&items)
+        }
     }
-    let items = b.items(args.value(0)?)?;
-    let bound = |b: &mut Builder<'_>, at: usize| -> Result<Option<i64>> {
-        if matches!(args.value(at)?, Value::None) { Ok(None) } else { args.known_int(b, at).map(Some) }
+}
+
+fn is_run_time(b: &Builder<'_>, args: &Args<'_>, at: usize) -> Result<bool> {
+    Ok(matches!(cell(b, args, at)?.1, Cell::RunTimeList(_)))
+}
+
+fn slice(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let mut bounds = Vec::with_capacity(3);
+    for (at, default) in [(1, 0), (2, i64::MAX), (3, 1)] {
+        bounds.push(args.optional_int(b, at)?.unwrap_or_else(|| int(default)));
+    }
+    let known: Option<Vec<i64>> = bounds.iter().map(known_int).collect();
+    let Some(known) = known.filter(|_| !matches!(cell(b, args, 0), Ok((_, Cell::RunTimeList(_))))) else {
+        let (list, facts) = read_object(b, args, 0)?;
+        let operands = std::iter::once(var_arg(list)).chain(bounds.into_iter().map(Arg::Scalar)).collect();
+        let var = b.call_for_object("list_slice", operands);
+        return Ok(b.list_in(var, facts));
     };
-    let (start, end) = (bound(b, 1)?, bound(b, 2)?);
-    let step = args.known_int(b, 3)?;
-    let chosen = slice_positions(items.len(), start, end, step);
+    let items = b.items(args.value(0)?)?;
+    let is_none = |at: usize| matches!(args.values.get(at), None | Some(Value::None));
+    let bound = |at: usize| (!is_none(at)).then(|| known[at - 1]);
+    let chosen = slice_positions(items.len(), bound(1), bound(2), known[2]);
     let Some(chosen) = chosen else { return Err(b.user("slice step cannot be zero")) };
     let items = chosen.into_iter().map(|i| items[i].clone()).collect();
     Ok(b.new_list(items))
@@ -171,11 +185,13 @@ fn concat(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (_, first) = cell(b, args, 0)?;
     let new = match first {
         Cell::RunTimeList(list) => {
-            let var = b.call("list_copy", vec![object(&list)], &[VarType::Object])[0];
-            Value::Cell(b.heap.cells.push(Cell::RunTimeList(RunTimeList { var, item: list.item })))
+            let var = b.call_for_object("list_copy", vec![var_arg(list.var)]);
+            b.list_in(var, list.item)
         }
         Cell::List(items) => b.new_list(items),
-        Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) => return Err(b.user("only lists can be concatenated")),
+        Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => {
+            return Err(b.user("only lists can be concatenated"));
+        }
     };
     let both = [new, args.value(1)?.clone()];
     extend_same(b, &Args { schema: args.schema, values: &both })
@@ -183,10 +199,18 @@ fn concat(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn repeat(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (of, times) = if matches!(args.value(0)?, Value::Cell(_)) { (0, 1) } else { (1, 0) };
-    let (_, items) = list(b, args, of)?;
-    let n = usize::try_from(args.known_int(b, times)?.max(0)).unwrap_or(0);
-    let repeated = std::iter::repeat_n(items, n).flatten().collect();
-    Ok(b.new_list(repeated))
+    let count = args.int(b, times)?;
+    if let (Some(n), false) = (known_int(&count), is_run_time(b, args, of)?) {
+        let items = list(b, args, of)?.1;
+        let n = usize::try_from(n.max(0)).unwrap_or(0);
+        if n.saturating_mul(items.len()) <= MAX_KNOWN_ITEMS {
+            let repeated = std::iter::repeat_n(items, n).flatten().collect();
+            return Ok(b.new_list(repeated));
+        }
+    }
+    let (list, facts) = read_object(b, args, of)?;
+    let var = b.call_for_object("list_repeat", vec![var_arg(list), Arg::Scalar(count)]);
+    Ok(b.list_in(var, facts))
 }
 
 /// The first known position of an item; `None` if it is not there.
@@ -209,7 +233,16 @@ fn find(b: &mut Builder<'_>, args: &Args<'_>, items: &[Value]) -> Result<Option<
     Ok(None)
 }
 
+/// What a routine that looks for an item in a run-time list gives.
+fn searched(b: &mut Builder<'_>, routine: &'static str, args: &Args<'_>) -> Result<Operand> {
+    let operands = vec![b.item_arg(args.value(0)?)?, b.item_arg(args.value(1)?)?];
+    Ok(Operand::Var(b.call(routine, operands, &[VarType::Int])[0]))
+}
+
 fn index(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if is_run_time(b, args, 0)? {
+        return Ok(Value::Int(searched(b, "list_index", args)?));
+    }
     let (_, items) = list(b, args, 0)?;
     // The last match is overwritten by earlier ones, so that items compared only when running need no branch.
     let wanted = args.value(1)?.clone();
@@ -233,6 +266,9 @@ fn index(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 fn count(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if is_run_time(b, args, 0)? {
+        return Ok(Value::Int(searched(b, "list_count", args)?));
+    }
     let (_, items) = list(b, args, 0)?;
     let wanted = args.value(1)?.clone();
     let mut total = int(0);
@@ -245,6 +281,11 @@ fn count(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 fn remove(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if let (_, Cell::RunTimeList(list)) = cell(b, args, 0)? {
+        let item = b.item_arg(args.value(1)?)?;
+        b.call("list_remove", vec![var_arg(list.var), item], &[]);
+        return Ok(Value::None);
+    }
     let (id, mut items) = list(b, args, 0)?;
     let Some(at) = find(b, args, &items)? else {
         return Ok(raise(b, "ValueError", "list.remove(x): x not in list"));
@@ -255,13 +296,38 @@ fn remove(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 fn equal(b: &mut Builder<'_>, args: &Args<'_>, negated: bool) -> Result<Value> {
-    let (x, y) = (b.items(args.value(0)?)?, b.items(args.value(1)?)?);
-    let result = all_same(b, &x, &y)?;
+    let result = if is_run_time(b, args, 0)? || is_run_time(b, args, 1)? {
+        let (x, y) = (read_object(b, args, 0)?.0, read_object(b, args, 1)?.0);
+        Operand::Var(b.call("list_eq", vec![var_arg(x), var_arg(y)], &[VarType::Bool])[0])
+    } else {
+        let (x, y) = (b.items(args.value(0)?)?, b.items(args.value(1)?)?);
+        all_same(b, &x, &y)?
+    };
     Ok(Value::Bool(if negated { b.unary(UnaryOp::Not, result) } else { result }))
+}
+
+/// A run-time list of numbers combined by a routine.
+fn reduced(b: &mut Builder<'_>, routine: &'static str, list: &RunTimeList) -> Result<Value> {
+    let facts = b.items_at(0, &list.item);
+    let facts = match (routine, &facts) {
+        ("list_all" | "list_any", _) => ItemFacts::Bool,
+        ("list_sum", ItemFacts::Bool) => ItemFacts::Int,
+        (_, ItemFacts::Int | ItemFacts::Float | ItemFacts::Bool) => facts,
+        _ => return Err(b.user(format!("expected a list of numbers in {}", b.op_name))),
+    };
+    Ok(b.fetched(routine, vec![var_arg(list.var)], &facts))
 }
 
 /// All items of a list combined; an empty one is an error, except that its sum is 0.
 fn fold(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
+    if let (_, Cell::RunTimeList(list)) = cell(b, args, 0)? {
+        let routine = match op {
+            BinaryOp::Min | BinaryOp::And => "list_min",
+            BinaryOp::Max | BinaryOp::Or => "list_max",
+            _ => "list_sum",
+        };
+        return reduced(b, routine, &list);
+    }
     let (_, items) = list(b, args, 0)?;
     let mut result: Option<Operand> = None;
     for item in &items {
@@ -284,6 +350,9 @@ fn fold(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
 }
 
 fn truth(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
+    if let (_, Cell::RunTimeList(list)) = cell(b, args, 0)? {
+        return reduced(b, if op == BinaryOp::And { "list_all" } else { "list_any" }, &list);
+    }
     let (_, items) = list(b, args, 0)?;
     let mut result = Operand::Const(Const::bool(op == BinaryOp::And));
     for item in &items {
@@ -295,7 +364,34 @@ fn truth(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
     Ok(Value::Bool(result))
 }
 
+/// The items of a list that must have this many; one that only the running program knows is asked when it runs.
+pub fn unpacked(b: &mut Builder<'_>, value: &Value, n: usize) -> Result<Vec<Value>> {
+    let Value::Cell(id) = value else { return b.items(value) };
+    let Cell::RunTimeList(list) = b.heap.cells[*id].clone() else { return b.items(value) };
+    let wanted = int(i64::try_from(n).unwrap_or(i64::MAX));
+    let len = Operand::Var(b.call("list_len", vec![var_arg(list.var)], &[VarType::Int])[0]);
+    let fits = b.binary(BinaryOp::Eq, len.clone(), wanted.clone());
+    b.open_region();
+    let template = Operand::Str("Expected {} elements in a list but found {}".into());
+    let message = b.call_for_object("str_format", [template, wanted, len].map(Arg::Scalar).into());
+    let place = b.place();
+    b.push(Stmt::Raise { class: "RuntimeError".into(), message: Operand::Var(message), place });
+    let raise = b.close_region();
+    b.push(Stmt::If(fits, Block::default(), raise));
+    let facts = b.items_at(0, &list.item);
+    let item = |at| b.fetched("list_get", vec![var_arg(list.var), Arg::Scalar(int(at))], &facts);
+    Ok((0..i64::try_from(n).unwrap_or(i64::MAX)).map(item).collect())
+}
+
 fn rangelist(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let n = args.known_int(b, 0)?;
-    Ok(b.new_list((0..n).map(Value::int).collect()))
+    let count = args.int(b, 0)?;
+    match known_int(&count) {
+        Some(n) if usize::try_from(n).is_ok_and(|n| n <= MAX_KNOWN_ITEMS) => {
+            Ok(b.new_list((0..n).map(Value::int).collect()))
+        }
+        _ => {
+            let var = b.call_for_object("list_range", vec![Arg::Scalar(count)]);
+            Ok(b.list_in(var, ItemFacts::Int))
+        }
+    }
 }

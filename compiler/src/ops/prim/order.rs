@@ -3,13 +3,14 @@
 //! Items that are all known are sorted here. Numbers and texts of the running program are sorted by a routine; tuples by
 //! comparing neighbours and choosing which goes first, part by part.
 
-use super::container::{cell, fetched, list, object, same, store};
+use super::container::{cell, list, same, store};
 use crate::diag::Result;
 use crate::loops::{Arg, BinaryOp, Const, Operand, UnaryOp, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, Value, known, known_int};
+use crate::ops::run_time::var_arg;
+use crate::ops::value::{Cell, ItemFacts, Value, known, known_int};
 use crate::types::{DType, Type};
 use std::cmp::Ordering;
 
@@ -118,9 +119,7 @@ fn choose(b: &mut Builder<'_>, cond: &Operand, x: &Value, y: &Value) -> Result<V
         (Value::Str(p), Value::Str(q)) => {
             let (list, _) = b.run_time_list(&[Value::Str(q.clone()), Value::Str(p.clone())])?;
             let at = b.cast(DType::I64, cond.clone());
-            let of = vec![Arg::Scalar(Operand::Var(list)), Arg::Scalar(at)];
-            let var = b.call("list_get", of, &[VarType::Object]);
-            Value::Str(Operand::Var(var[0]))
+            b.fetched("list_get", vec![var_arg(list), Arg::Scalar(at)], &ItemFacts::Str)
         }
         _ => return Err(b.unsupported(format!("sorting a list of {}", x.kind()))),
     })
@@ -155,11 +154,11 @@ fn in_order(b: &mut Builder<'_>, mut items: Vec<Value>, descending: bool) -> Res
     let is_plain = |v: &Value| matches!(v, Value::Int(_) | Value::Float(_) | Value::Bool(_) | Value::Str(_));
     if items.iter().all(is_plain) {
         let (var, facts) = b.run_time_list(&items)?;
-        let list = Arg::Scalar(Operand::Var(var));
+        let list = var_arg(var);
         b.call("list_sort", vec![list.clone(), Arg::Scalar(constant(descending))], &[]);
         let n = i64::try_from(items.len()).unwrap_or(i64::MAX);
         let at = |i: i64| Arg::Scalar(Operand::Const(Const::int(i)));
-        return Ok((0..n).map(|i| fetched(b, "list_get", vec![list.clone(), at(i)], &facts)).collect());
+        return Ok((0..n).map(|i| b.fetched("list_get", vec![list.clone(), at(i)], &facts)).collect());
     }
     if items.len() > MAX_COMPARED {
         return Err(b.unsupported("sorting a long list of values known only when running"));
@@ -178,7 +177,7 @@ fn in_order(b: &mut Builder<'_>, mut items: Vec<Value>, descending: bool) -> Res
 fn sort(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let descending = args.values.len() > 1 && args.flag(b, 1)?;
     if let (_, Cell::RunTimeList(list)) = cell(b, args, 0)? {
-        b.call("list_sort", vec![object(&list), Arg::Scalar(constant(descending))], &[]);
+        b.call("list_sort", vec![var_arg(list.var), Arg::Scalar(constant(descending))], &[]);
         return Ok(Value::None);
     }
     let (id, items) = list(b, args, 0)?;
@@ -188,6 +187,11 @@ fn sort(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 fn sorted(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if let (_, Cell::RunTimeList(list)) = cell(b, args, 0)? {
+        let var = b.call_for_object("list_copy", vec![var_arg(list.var)]);
+        b.call("list_sort", vec![var_arg(var), Arg::Scalar(constant(false))], &[]);
+        return Ok(b.list_in(var, list.item));
+    }
     let (_, items) = list(b, args, 0)?;
     let items = in_order(b, items, false)?;
     Ok(b.new_list(items))

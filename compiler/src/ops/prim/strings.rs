@@ -1,13 +1,13 @@
 //! The methods of strings: folded where the text is known, else a routine computes them. What they do stands in the runtime
 //! (`aot_runtime::strings`), once for both.
 
-use super::container::{fetched, raise};
+use super::container::raise;
 use crate::diag::Result;
 use crate::loops::{Arg, Operand, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, ItemFacts, RunTimeList, Value, int, known_int};
+use crate::ops::value::{ItemFacts, Value, int, known_int};
 use aot_runtime::strings::{self, Answer, Gives, METHODS};
 
 /// Defines operators that are methods of strings.
@@ -98,10 +98,10 @@ fn method(b: &mut Builder<'_>, args: &Args<'_>, name: &str) -> Result<Value> {
         Gives::Int => Value::Int(Operand::Var(var)),
         Gives::Bool => Value::Bool(Operand::Var(var)),
         Gives::Text => Value::Str(Operand::Var(var)),
-        Gives::List => Value::Cell(b.heap.cells.push(Cell::RunTimeList(RunTimeList { var, item: ItemFacts::Str }))),
+        Gives::List => b.list_in(var, ItemFacts::Str),
         Gives::Triple => {
             let of = Arg::Scalar(Operand::Var(var));
-            let part = |at| fetched(b, "tuple_get", vec![of.clone(), Arg::Scalar(int(at))], &ItemFacts::Str);
+            let part = |at| b.fetched("tuple_get", vec![of.clone(), Arg::Scalar(int(at))], &ItemFacts::Str);
             Value::Tuple((0..3).map(part).collect(), None)
         }
     })

@@ -1,12 +1,13 @@
 //! The text of values: what `str`, formatting, joining and printing show. Folded where all is known, else made by routines.
 
-use super::container::{object, raise};
+use super::container::raise;
 use crate::diag::Result;
 use crate::loops::{Arg, Const, Operand, UnaryOp, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, Value, known, known_int};
+use crate::ops::run_time::var_arg;
+use crate::ops::value::{Cell, RunTimeDict, RunTimeList, Value, known, known_int};
 use crate::types::DType;
 use aot_runtime::routines::text::{print_complex, print_float};
 use aot_runtime::strings;
@@ -88,7 +89,9 @@ fn render(b: &mut Builder<'_>, value: &Value, parts: &mut Vec<Part>) -> Result<(
                 }
                 text(parts, "}");
             }
-            Cell::RunTimeList(list) => parts.push(Part::Value(Arg::Scalar(Operand::Var(list.var)))),
+            Cell::RunTimeList(RunTimeList { var, .. }) | Cell::RunTimeDict(RunTimeDict { var, .. }) => {
+                parts.push(Part::Value(var_arg(var)));
+            }
             Cell::Object(_) | Cell::Future(_) => return Err(b.unsupported("the text of an object")),
         },
         other => return Err(b.unsupported(format!("the text of a {}", other.kind()))),
@@ -268,7 +271,7 @@ fn equal(b: &mut Builder<'_>, args: &Args<'_>, negated: bool) -> Result<Value> {
 fn join(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let separator = string(b, args, 0)?;
     if let Some(list) = args.run_time_list(b, 1) {
-        let text = b.call("str_join", vec![Arg::Scalar(separator), object(&list)], &[VarType::Object]);
+        let text = b.call("str_join", vec![Arg::Scalar(separator), var_arg(list.var)], &[VarType::Object]);
         return Ok(Value::Str(Operand::Var(text[0])));
     }
     let separator = Value::Str(separator);

@@ -2,9 +2,8 @@
 //!
 //! Graphs that were read from text have no overloads; then every overload of the name with as many arguments counts.
 
-use super::edit;
+use super::schema::{self, Schema};
 use crate::ir::{Graph, Node, ValueId};
-use crate::ops::schema::{self, Schema};
 use crate::types::Type;
 
 /// Nodes that are kept whether or not their outputs are used.
@@ -122,7 +121,7 @@ impl Writes {
     /// What the nodes of a graph write to.
     pub fn of(graph: &Graph) -> Self {
         let mut writes = Self::default();
-        for (_, id) in edit::nodes(graph) {
+        for (_, id) in graph.nodes_in_order() {
             let node = &graph.nodes[id];
             if matches!(&*node.op.name, "prim::CallMethod" | "prim::CallFunction" | "prim::fork") {
                 return Self { tensors: true, containers: true, objects: true };
@@ -144,7 +143,7 @@ impl Writes {
 
     /// Whether a value of this type may change because of them.
     pub fn touch(self, ty: &Type) -> bool {
-        if edit::is_immutable(ty) {
+        if ty.is_immutable() {
             return false;
         }
         match ty {

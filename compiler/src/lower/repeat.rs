@@ -1,0 +1,459 @@
+//! Loops: unrolled where their course is known and short, else loops of the program.
+
+use super::facts::{Before, Fact, Outcome, Stop};
+use super::places::{Place, Stores};
+use super::walk::{Lowerer, Next, Snapshot};
+use crate::ir::{NodeId, ValueId};
+use crate::loops::{BinaryOp, Const, Operand, Stmt, VarType};
+use crate::ops::builder::Heap;
+use crate::ops::effects;
+use crate::ops::value::{Cell, CellId, Contents, StorageId, Value, known, known_int};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// Loops with known bounds unroll up to this many rounds,
+const MAX_UNROLLED_ROUNDS: i64 = 256;
+/// and as long as they do not grow the program by more statements than this.
+const MAX_UNROLLED_STMTS: usize = 20_000;
+
+impl<'m, 'p> Lowerer<'m, 'p> {
+    /// Walks `prim::Loop`: unrolled where its course is known and short, else as a loop of the program.
+    pub(super) fn run_loop(&mut self, act: usize, node: NodeId, next: &mut Next<'_, 'm, 'p>) -> Outcome<()> {
+        let graph = self.graph(act);
+        let inputs = &graph.nodes[node].inputs;
+        let trip = match self.get(act, inputs[0])? {
+            Value::Int(o) => o,
+            other => return Err(self.b.user(format!("expected an int as loop bound, found {}", other.kind())).into()),
+        };
+        let cond = self.get(act, inputs[1])?;
+        let cond = self.truth(&cond)?;
+        let carried = inputs[2..].iter().map(|v| self.get(act, *v)).collect::<Outcome<Vec<_>>>()?;
+        let snapshot = self.snapshot();
+        match self.unrolled(act, node, &trip, &cond, &carried) {
+            Ok(Unrolled::Done(values)) => return next(self, values),
+            Ok(Unrolled::NeverEnds) => return Ok(()),
+            Ok(Unrolled::NotKnown) | Err(Stop::Incompatible(_)) => self.restore(&snapshot),
+            Err(error) => return Err(error),
+        }
+        match self.rolled_somehow(act, node, 0, &trip, &cond, &carried, &snapshot) {
+            Err(Stop::Incompatible(_)) => {
+                self.restore(&snapshot);
+                self.peeled(act, node, &trip, &cond, &carried, next)
+            }
+            Err(error) => Err(error),
+            Ok(values) => next(self, values),
+        }
+    }
+
+    /// One round of a loop's body: its condition for the next round, and the carried values.
+    fn round(&mut self, act: usize, node: NodeId, i: Value, carried: &[Value]) -> Outcome<Option<(Value, Vec<Value>)>> {
+        let body = self.graph(act).nodes[node].blocks[0];
+        let params = self.graph(act).blocks[body].params.clone();
+        let args = std::iter::once(i).chain(carried.iter().cloned());
+        for (param, arg) in params.into_iter().zip(args) {
+            self.set(act, param, arg);
+        }
+        let end = self.straight(&mut |lw, next| lw.run_block(act, body, 0, next))?;
+        Ok(end.map(|values| {
+            let mut values = values.into_iter();
+            let cond = values.next().expect("a loop body returns its condition first");
+            (cond, values.collect())
+        }))
+    }
+
+    fn unrolled(
+        &mut self,
+        act: usize,
+        node: NodeId,
+        trip: &Operand,
+        cond: &Operand,
+        carried: &[Value],
+    ) -> Outcome<Unrolled> {
+        let Some(trip) = known_int(trip) else { return Ok(Unrolled::NotKnown) };
+        let (mut cond, mut carried) = (cond.clone(), carried.to_vec());
+        let is_counted = trip != i64::MAX;
+        if is_counted && trip > MAX_UNROLLED_ROUNDS {
+            return Ok(Unrolled::NotKnown);
+        }
+        let start = self.b.n_stmts();
+        for i in 0.. {
+            match known(&cond) {
+                Some(c) if c.bits == 0 || i >= trip => return Ok(Unrolled::Done(carried)),
+                Some(_) if i < MAX_UNROLLED_ROUNDS && self.b.n_stmts() - start < MAX_UNROLLED_STMTS => {}
+                _ if i >= trip => return Ok(Unrolled::Done(carried)),
+                Some(_) | None => return Ok(Unrolled::NotKnown),
+            }
+            let rounds = if is_counted { trip } else { 8 };
+            let grown = self.b.n_stmts() - start;
+            if i == 1 && grown.saturating_mul(usize::try_from(rounds).unwrap_or(usize::MAX)) > MAX_UNROLLED_STMTS {
+                return Ok(Unrolled::NotKnown);
+            }
+            match self.round(act, node, Value::int(i), &carried)? {
+                Some((again, values)) => {
+                    cond = self.truth(&again)?;
+                    carried = values;
+                }
+                None => return Ok(Unrolled::NeverEnds),
+            }
+        }
+        unreachable!("the count of rounds has no end")
+    }
+
+    /// [`Self::rolled`]; if the paths of a round do not meet, once more with lists and dicts as objects of the running program.
+    #[allow(clippy::too_many_arguments, reason = "the loop's own parts")]
+    fn rolled_somehow(
+        &mut self,
+        act: usize,
+        node: NodeId,
+        first_round: i64,
+        trip: &Operand,
+        cond: &Operand,
+        carried: &[Value],
+        entry: &Snapshot,
+    ) -> Outcome<Vec<Value>> {
+        match self.rolled(act, node, first_round, trip, cond, carried, entry) {
+            Err(Stop::Incompatible(_)) if !self.grows_lists => {
+                self.restore(entry);
+                self.b.to_run_time_where_possible(carried);
+                let changed = self.changed_within(act, node);
+                self.b.to_run_time_where_possible(&changed);
+                let entry = self.snapshot();
+                self.grows_lists = true;
+                let result = self.rolled(act, node, first_round, trip, cond, carried, &entry);
+                self.grows_lists = false;
+                result
+            }
+            result => result,
+        }
+    }
+
+    /// The values from before a loop that operators in it change.
+    fn changed_within(&self, act: usize, node: NodeId) -> Vec<Value> {
+        let graph = self.graph(act);
+        let blocks = &graph.nodes[node].blocks;
+        let nodes: Vec<_> = blocks.iter().flat_map(|block| graph.nodes_within(*block)).map(|(_, id)| id).collect();
+        let of_nodes = nodes.iter().flat_map(|id| {
+            let node = &graph.nodes[*id];
+            node.outputs.iter().chain(node.blocks.iter().flat_map(|block| &graph.blocks[*block].params))
+        });
+        let own: HashSet<ValueId> =
+            of_nodes.chain(blocks.iter().flat_map(|block| &graph.blocks[*block].params)).copied().collect();
+        let written = nodes.iter().flat_map(|id| effects::written(&graph.nodes[*id]));
+        written.filter(|value| !own.contains(value)).filter_map(|value| self.get(act, value).ok()).collect()
+    }
+
+    /// A loop of the program, from this round on. What a round may change is found by trying: facts start out exact and widen until a round
+    /// leaves them as they are.
+    #[allow(clippy::too_many_arguments, reason = "the loop's own parts")]
+    fn rolled(
+        &mut self,
+        act: usize,
+        node: NodeId,
+        first_round: i64,
+        trip: &Operand,
+        cond: &Operand,
+        carried: &[Value],
+        entry: &Snapshot,
+    ) -> Outcome<Vec<Value>> {
+        let before = Before::now(&self.b);
+        let mut plan = LoopPlan { values: vec![None; carried.len()], ..LoopPlan::default() };
+        loop {
+            match self.try_loop(act, node, first_round, trip, cond, carried, before, &mut plan)? {
+                Some(values) => return Ok(values),
+                None => self.restore(entry),
+            }
+        }
+    }
+
+    /// One try at a loop with this plan; `None` if the plan had to widen.
+    #[allow(clippy::too_many_arguments, reason = "the loop's own parts")]
+    fn try_loop(
+        &mut self,
+        act: usize,
+        node: NodeId,
+        first_round: i64,
+        trip: &Operand,
+        cond: &Operand,
+        carried: &[Value],
+        before: Before,
+        plan: &mut LoopPlan,
+    ) -> Outcome<Option<Vec<Value>>> {
+        let base = self.b.heap.clone();
+        // Places for what changes, holding the values on entry.
+        let mut stores = Stores::default();
+        let mut places = Vec::with_capacity(carried.len());
+        for (fact, value) in plan.values.iter().zip(carried) {
+            let place = fact.as_ref().map(|fact| Place::new(&mut self.b, fact));
+            if let Some(place) = &place {
+                stores.add(&mut self.b, place, value)?;
+            }
+            places.push(place);
+        }
+        let mut cell_places = Vec::new();
+        for (cell, fact) in &plan.cells {
+            let place = Place::new(&mut self.b, fact);
+            let contents = self.b.heap.cells[*cell].clone();
+            stores.add_cell(&mut self.b, &place, &contents)?;
+            cell_places.push((*cell, place));
+        }
+        let mut storage_buffers = Vec::new();
+        for &id in &plan.storages {
+            let storage = self.b.heap.storages[id].clone();
+            let class = super::places::scratch(&mut self.b, &storage.dims);
+            let buffer = self.b.add_buffer(storage.dtype, &storage.dims, class);
+            let whole = crate::ops::value::Tensor::whole(id, storage.dtype, &storage.dims);
+            stores.add_tensor(buffer, whole);
+            storage_buffers.push((id, buffer));
+        }
+        stores.emit(&mut self.b);
+        let counter = self.b.new_var(VarType::Int, "i");
+        let go = self.b.new_var(VarType::Bool, "go");
+        self.b.assign(counter, Operand::Const(Const::int(first_round)));
+        let any = self.b.binary(BinaryOp::Lt, Operand::Const(Const::int(first_round)), trip.clone());
+        let first = self.b.binary(BinaryOp::And, any, cond.clone());
+        self.b.assign(go, first);
+
+        // Inside, the storages and cells that change live in their places.
+        let inner_depth = self.b.depth() + 1;
+        for &(id, buffer) in &storage_buffers {
+            let storage = &mut self.b.heap.storages[id];
+            (storage.contents, storage.region) = (Contents::Buffer(buffer), inner_depth);
+        }
+        for (cell, place) in &cell_places {
+            self.b.heap.cells[*cell] = self.place_cell(*cell, place, &base);
+        }
+        let values: Vec<Value> = places
+            .iter()
+            .zip(carried)
+            .map(|(place, value)| place.as_ref().map_or_else(|| value.clone(), |place| place.value(&mut self.b)))
+            .collect();
+        let inside = self.b.heap.clone();
+        self.b.open_region();
+        let end = self.round(act, node, Value::Int(Operand::Var(counter)), &values)?;
+        if let Some((again, results)) = end {
+            if self.widen(plan, before, &values, carried, &results, &inside, &base)? {
+                return Ok(None);
+            }
+            self.check_aliases(act, node, plan, carried, &values, &results, &inside, &base)?;
+            let again = self.truth(&again)?;
+            let ended = self.b.heap.cells.clone();
+            let mut stores = Stores::default();
+            for (place, value) in places.iter().zip(&results) {
+                if let Some(place) = place {
+                    stores.add(&mut self.b, place, value)?;
+                }
+            }
+            for (cell, place) in &cell_places {
+                let contents = self.b.heap.cells[*cell].clone();
+                stores.add_cell(&mut self.b, place, &contents)?;
+            }
+            for &(id, buffer) in &storage_buffers {
+                let storage = self.b.heap.storages[id].clone();
+                stores.add_tensor(buffer, crate::ops::value::Tensor::whole(id, storage.dtype, &storage.dims));
+            }
+            self.check_nested(&base.cells, &ended, |id| plan.cells.contains_key(&id))?;
+            let held = self.b.new_var(VarType::Bool, "");
+            self.b.assign(held, again);
+            stores.emit(&mut self.b);
+            let stepped = self.b.binary(BinaryOp::Add, Operand::Var(counter), Operand::Const(Const::int(1)));
+            let more = self.b.binary(BinaryOp::Lt, stepped.clone(), trip.clone());
+            let more = self.b.binary(BinaryOp::And, more, Operand::Var(held));
+            self.b.assign(counter, stepped);
+            self.b.assign(go, more);
+        }
+        let body = self.b.close_region();
+        self.b.push(Stmt::While(go, body));
+        self.b.heap = inside;
+        let depth = self.b.depth();
+        for (id, _) in storage_buffers {
+            self.b.heap.storages[id].region = depth;
+        }
+        for storage in self.b.heap.storages.iter_mut().filter(|s| s.region > depth) {
+            storage.region = depth;
+        }
+        Ok(Some(values))
+    }
+
+    /// Whether places can stand for the tensors that move in a loop: a place has memory of its own, so nothing may be written
+    /// through it that others see, nor through others what it shows.
+    #[allow(clippy::too_many_arguments, reason = "the loop's own parts")]
+    fn check_aliases(
+        &self,
+        act: usize,
+        node: NodeId,
+        plan: &LoopPlan,
+        carried: &[Value],
+        values: &[Value],
+        results: &[Value],
+        inside: &Heap,
+        base: &Heap,
+    ) -> Outcome<()> {
+        // On entry, in the round, at its end.
+        let mut moving: Vec<[StorageId; 3]> = Vec::new();
+        let mut add = |three: [Vec<StorageId>; 3]| {
+            let [entry, place, result] = three;
+            moving.extend(
+                entry.into_iter().zip(place).zip(result).map(|((entry, place), result)| [entry, place, result]),
+            );
+        };
+        let of = |value: &Value| storages_of(value).collect::<Vec<_>>();
+        let of_cell = |heap: &Heap, cell: CellId| match &heap.cells[cell] {
+            Cell::List(items) => items.iter().flat_map(storages_of).collect(),
+            Cell::Object(object) => object.attrs.values().flat_map(storages_of).collect(),
+            Cell::Dict(entries) => entries.iter().flat_map(|(_, v)| storages_of(v)).collect(),
+            Cell::RunTimeList(_) | Cell::RunTimeDict(_) | Cell::Future(_) => Vec::new(),
+        };
+        for i in (0..carried.len()).filter(|i| plan.values[*i].is_some()) {
+            add([of(&carried[i]), of(&values[i]), of(&results[i])]);
+        }
+        for &cell in plan.cells.keys() {
+            add([of_cell(base, cell), of_cell(inside, cell), of_cell(&self.b.heap, cell)]);
+        }
+        let is_written = |id: StorageId| match &inside.storages[id].contents {
+            contents if *contents != self.b.heap.storages[id].contents => true,
+            Contents::Buffer(buffer) => self.b.stores_into(*buffer),
+            Contents::Splat(_) => false,
+        };
+        let graph = self.graph(act);
+        let has_other_uses = |entry: StorageId| {
+            let inputs = graph.nodes[node].inputs[2..].iter().zip(carried);
+            let mut names = inputs.filter(|(_, value)| storages_of(value).any(|s| s == entry)).map(|(name, _)| *name);
+            names.any(|name| {
+                let of_nodes = graph.nodes.iter().flat_map(|n| &n.inputs);
+                let of_blocks = graph.blocks.iter().flat_map(|block| &block.returns);
+                of_nodes.chain(of_blocks).filter(|v| **v == name).count() > 1
+            })
+        };
+        for (i, &[entry, place, result]) in moving.iter().enumerate() {
+            let others = || moving.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| other);
+            let meets_another = || others().any(|other| other[2] == result || other[0] == entry);
+            let is_shared = || {
+                base.storages[entry].is_external
+                    || meets_another()
+                    || carried.iter().flat_map(storages_of).filter(|s| *s == entry).count() > 1
+                    || has_other_uses(entry)
+            };
+            if is_written(entry) && place != entry || is_written(place) && place != entry && is_shared() {
+                return Err(Stop::Incompatible("a loop writes to memory that several of its tensors share".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The contents a cell has while a place holds them; an object stays the archive's object it is.
+    fn place_cell(&mut self, cell: CellId, place: &Place, base: &Heap) -> Cell {
+        match (place, &base.cells[cell]) {
+            (Place::Object(_, attrs), Cell::Object(object)) => {
+                let mut object = object.clone();
+                object.attrs = attrs.iter().map(|(k, p)| (k.clone(), p.value(&mut self.b))).collect();
+                Cell::Object(object)
+            }
+            _ => place.cell(&mut self.b),
+        }
+    }
+
+    /// Widens the plan by what a round did; whether that changed it.
+    #[allow(clippy::too_many_arguments, reason = "both ends of the round")]
+    fn widen(
+        &mut self,
+        plan: &mut LoopPlan,
+        before: Before,
+        values: &[Value],
+        entry_values: &[Value],
+        results: &[Value],
+        inside: &Heap,
+        base: &Heap,
+    ) -> Outcome<bool> {
+        let mut is_wider = false;
+        for (i, result) in results.iter().enumerate() {
+            let known = plan.values[i].clone();
+            if known.is_none() && *result == values[i] {
+                continue;
+            }
+            let old = known.clone().unwrap_or_else(|| Fact::of(&self.b, &entry_values[i], before));
+            let new = Fact::of(&self.b, result, before);
+            let joined = Fact::join_growing(&self.b, &old, &new)?;
+            if known.as_ref() != Some(&joined) {
+                plan.values[i] = Some(joined);
+                is_wider = true;
+            }
+        }
+        for cell in base.cells.ids() {
+            if self.b.heap.cells[cell] == inside.cells[cell] {
+                continue;
+            }
+            let known = plan.cells.get(&cell).cloned();
+            let old = known.clone().unwrap_or_else(|| Fact::of_cell(&self.b, &base.cells[cell], before));
+            let new = Fact::of_cell(&self.b, &self.b.heap.cells[cell], before);
+            let joined = Fact::join_growing(&self.b, &old, &new)?;
+            if known.as_ref() != Some(&joined) {
+                plan.cells.insert(cell, joined);
+                is_wider = true;
+            }
+        }
+        for id in base.storages.ids() {
+            if self.b.heap.storages[id].contents != inside.storages[id].contents && plan.storages.insert(id) {
+                is_wider = true;
+            }
+        }
+        Ok(is_wider)
+    }
+
+    /// A loop whose first round leaves other kinds of values than it found: that round stands before the loop.
+    #[allow(clippy::too_many_arguments, reason = "the loop's own parts")]
+    fn peeled(
+        &mut self,
+        act: usize,
+        node: NodeId,
+        trip: &Operand,
+        cond: &Operand,
+        carried: &[Value],
+        next: &mut Next<'_, 'm, 'p>,
+    ) -> Outcome<()> {
+        let mut rest = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| {
+            let Some((again, values)) = lw.round(act, node, Value::int(0), carried)? else { return Ok(()) };
+            let again = lw.truth(&again)?;
+            let entry = lw.snapshot();
+            let values = lw.rolled_somehow(act, node, 1, trip, &again, &values, &entry)?;
+            next(lw, values)
+        };
+        let any = self.b.binary(BinaryOp::Lt, Operand::Const(Const::int(0)), trip.clone());
+        let enters = self.b.binary(BinaryOp::And, any, cond.clone());
+        match known(&enters) {
+            Some(c) if c.bits != 0 => rest(self, next),
+            _ => {
+                let mut skip = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| next(lw, carried.to_vec());
+                self.branch(&enters, &mut rest, &mut skip, next)
+            }
+        }
+    }
+}
+
+/// The storage that a value shows, or those of a tuple's items.
+fn storages_of(value: &Value) -> Box<dyn Iterator<Item = StorageId> + '_> {
+    match value {
+        Value::Tensor(t) => Box::new(std::iter::once(t.storage)),
+        Value::Tuple(items, _) => Box::new(items.iter().flat_map(storages_of)),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+/// What a loop is found to change.
+#[derive(Default)]
+struct LoopPlan {
+    /// For each carried value that changes, what is known of it throughout.
+    values: Vec<Option<Fact>>,
+    /// Cells from before the loop whose contents change.
+    cells: BTreeMap<CellId, Fact>,
+    /// Storages from before the loop whose contents move.
+    storages: BTreeSet<StorageId>,
+}
+
+/// How an attempt to unroll a loop ended.
+enum Unrolled {
+    /// With these carried values.
+    Done(Vec<Value>),
+    /// Some round never ends normally.
+    NeverEnds,
+    /// The number of rounds is not known, or too large.
+    NotKnown,
+}

@@ -1,0 +1,321 @@
+//! Lists and dicts that only the running program knows: objects that routines of the runtime make, change and read.
+//!
+//! What is known of all items (`ItemFacts`) is known of the container; an item that is read is a value with those facts. A list
+//! or dict that is put into another one becomes an object too, so that both names stay names of one thing. What the outer one
+//! knows of it is then fixed, except for what its static type says anyway.
+
+use super::builder::Builder;
+use super::value::{Cell, CellId, EntryFacts, FutureCell, ItemFacts, RunTimeDict, RunTimeList, Tensor, Value, int};
+use crate::diag::Result;
+use crate::loops::{Arg, BufferClass, Const, Dim, Operand, VarId, VarType};
+use crate::types::{DType, Type};
+
+/// A variable as a routine's argument.
+pub fn var_arg(var: VarId) -> Arg {
+    Arg::Scalar(Operand::Var(var))
+}
+
+impl Builder<'_> {
+    /// Calls a routine that gives an object.
+    pub fn call_for_object(&mut self, routine: &'static str, args: Vec<Arg>) -> VarId {
+        self.call(routine, args, &[VarType::Object])[0]
+    }
+
+    /// The run-time list in a variable.
+    pub fn list_in(&mut self, var: VarId, item: ItemFacts) -> Value {
+        Value::Cell(self.heap.cells.push(Cell::RunTimeList(RunTimeList { var, item, is_nested: false })))
+    }
+
+    /// A run-time list with the items of a known one.
+    pub fn run_time_list(&mut self, items: &[Value]) -> Result<(VarId, ItemFacts)> {
+        let var = self.call_for_object("list_new", Vec::new());
+        let mut facts = ItemFacts::Empty;
+        for item in items {
+            facts = self.run_time_push(var, &facts, item)?;
+        }
+        Ok((var, facts))
+    }
+
+    /// A run-time dict with the entries of a known one.
+    pub fn run_time_dict(&mut self, entries: &[(Value, Value)]) -> Result<(VarId, EntryFacts)> {
+        let var = self.call_for_object("dict_new", Vec::new());
+        let mut facts = EntryFacts { key: ItemFacts::Empty, value: ItemFacts::Empty };
+        for (key, value) in entries {
+            facts = self.run_time_set(var, &facts, key, value)?;
+        }
+        Ok((var, facts))
+    }
+
+    /// Appends an item to a run-time list; gives what is then known of its items.
+    pub fn run_time_push(&mut self, list: VarId, facts: &ItemFacts, item: &Value) -> Result<ItemFacts> {
+        let arg = self.item_arg(item)?;
+        let joined = self.join_item(facts, item)?;
+        self.call("list_push", vec![var_arg(list), arg], &[]);
+        Ok(joined)
+    }
+
+    /// Sets a key of a run-time dict; gives what is then known of its entries.
+    pub fn run_time_set(&mut self, dict: VarId, facts: &EntryFacts, key: &Value, value: &Value) -> Result<EntryFacts> {
+        let args = vec![var_arg(dict), self.item_arg(key)?, self.item_arg(value)?];
+        let joined = EntryFacts { key: self.join_item(&facts.key, key)?, value: self.join_item(&facts.value, value)? };
+        self.call("dict_set", args, &[]);
+        Ok(joined)
+    }
+
+    /// Notes what is now known of the items of a list.
+    pub fn widen_list(&mut self, id: CellId, list: RunTimeList, item: ItemFacts) -> Result<()> {
+        if list.is_nested && list.item != item && !item.is_of_type() {
+            return Err(
+                self.unsupported("tensors of another type or shape in a list that a run-time list or dict holds")
+            );
+        }
+        self.heap.cells[id] = Cell::RunTimeList(RunTimeList { item, ..list });
+        Ok(())
+    }
+
+    /// Notes what is now known of the entries of a dict.
+    pub fn widen_dict(&mut self, id: CellId, dict: RunTimeDict, entry: EntryFacts) -> Result<()> {
+        let holds_anything = entry.key.is_of_type() && entry.value.is_of_type();
+        if dict.is_nested && dict.entry != entry && !holds_anything {
+            return Err(
+                self.unsupported("tensors of another type or shape in a dict that a run-time list or dict holds")
+            );
+        }
+        self.heap.cells[id] = Cell::RunTimeDict(RunTimeDict { entry, ..dict });
+        Ok(())
+    }
+
+    /// Makes a list an object of the running program, if it is none yet.
+    pub fn to_run_time_list(&mut self, id: CellId) -> Result<RunTimeList> {
+        let list = match self.heap.cells[id].clone() {
+            Cell::RunTimeList(list) => list,
+            Cell::List(items) => {
+                let (var, item) = self.run_time_list(&items)?;
+                RunTimeList { var, item, is_nested: false }
+            }
+            Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => {
+                return Err(self.user(format!("{} needs a list", self.op_name)));
+            }
+        };
+        self.heap.cells[id] = Cell::RunTimeList(list.clone());
+        Ok(list)
+    }
+
+    /// Makes a dict an object of the running program, if it is none yet.
+    pub fn to_run_time_dict(&mut self, id: CellId) -> Result<RunTimeDict> {
+        let dict = match self.heap.cells[id].clone() {
+            Cell::RunTimeDict(dict) => dict,
+            Cell::Dict(entries) => {
+                let (var, entry) = self.run_time_dict(&entries)?;
+                RunTimeDict { var, entry, is_nested: false }
+            }
+            Cell::List(_) | Cell::RunTimeList(_) | Cell::Object(_) | Cell::Future(_) => {
+                return Err(self.user(format!("{} needs a dict", self.op_name)));
+            }
+        };
+        self.heap.cells[id] = Cell::RunTimeDict(dict.clone());
+        Ok(dict)
+    }
+
+    /// Makes a list or dict an object of the running program, if it is none yet; gives its variable.
+    pub fn to_run_time(&mut self, id: CellId) -> Result<VarId> {
+        match &self.heap.cells[id] {
+            Cell::Dict(_) | Cell::RunTimeDict(_) => self.to_run_time_dict(id).map(|dict| dict.var),
+            _ => self.to_run_time_list(id).map(|list| list.var),
+        }
+    }
+
+    /// Makes the lists and dicts among these values objects of the running program; those that cannot be stay what they are.
+    pub fn to_run_time_where_possible(&mut self, values: &[Value]) {
+        for value in values {
+            if let Value::Cell(id) = value
+                && matches!(self.heap.cells[*id], Cell::List(_) | Cell::Dict(_))
+                && self.item_facts(value).is_ok()
+            {
+                // Facts were found for every item, so each can be put in.
+                drop(self.to_run_time(*id));
+            }
+        }
+    }
+
+    /// The object that a list, dict or future is once another one holds it.
+    fn nest(&mut self, id: CellId) -> Result<VarId> {
+        match &self.heap.cells[id] {
+            Cell::List(_) | Cell::RunTimeList(_) => {
+                let list = self.to_run_time_list(id)?;
+                let var = list.var;
+                self.heap.cells[id] = Cell::RunTimeList(RunTimeList { is_nested: true, ..list });
+                Ok(var)
+            }
+            Cell::Dict(_) | Cell::RunTimeDict(_) => {
+                let dict = self.to_run_time_dict(id)?;
+                let var = dict.var;
+                self.heap.cells[id] = Cell::RunTimeDict(RunTimeDict { is_nested: true, ..dict });
+                Ok(var)
+            }
+            Cell::Future(future) => Ok(future.var),
+            Cell::Object(object) => {
+                let class = object.class.clone();
+                Err(self.unsupported(format!("a list or dict of {class} that only the running program knows")))
+            }
+        }
+    }
+
+    /// An item of a run-time list or dict as the argument of a routine.
+    pub fn item_arg(&mut self, item: &Value) -> Result<Arg> {
+        Ok(match item {
+            Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o) => Arg::Scalar(o.clone()),
+            Value::Tensor(t) => Arg::Buffer(self.row_major(t)),
+            Value::Tuple(items, _) => {
+                let items = items.iter().map(|item| self.item_arg(item)).collect::<Result<_>>()?;
+                var_arg(self.call_for_object("tuple_new", items))
+            }
+            Value::Cell(id) => var_arg(self.nest(*id)?),
+            other => return Err(self.no_item(other)),
+        })
+    }
+
+    fn no_item(&self, value: &Value) -> Box<crate::diag::Diagnostic> {
+        self.unsupported(format!("a list or dict of {} that only the running program knows", value.kind()))
+    }
+
+    /// What is known of an item.
+    pub fn item_facts(&self, item: &Value) -> Result<ItemFacts> {
+        Ok(match item {
+            Value::Int(_) => ItemFacts::Int,
+            Value::Float(_) => ItemFacts::Float,
+            Value::Bool(_) => ItemFacts::Bool,
+            Value::Str(_) => ItemFacts::Str,
+            Value::Tensor(t) => ItemFacts::Tensor(t.dtype, t.dims.iter().map(|d| d.known()).collect()),
+            Value::Tuple(items, ty) => {
+                ItemFacts::Tuple(items.iter().map(|item| self.item_facts(item)).collect::<Result<_>>()?, ty.clone())
+            }
+            Value::Cell(id) => match &self.heap.cells[*id] {
+                Cell::List(items) => {
+                    let items = items.iter().try_fold(ItemFacts::Empty, |facts, item| self.join_item(&facts, item))?;
+                    ItemFacts::List(Box::new(items))
+                }
+                Cell::Dict(entries) => {
+                    let mut facts = EntryFacts { key: ItemFacts::Empty, value: ItemFacts::Empty };
+                    for (key, value) in entries {
+                        facts.key = self.join_item(&facts.key, key)?;
+                        facts.value = self.join_item(&facts.value, value)?;
+                    }
+                    ItemFacts::Dict(Box::new(facts))
+                }
+                Cell::RunTimeList(list) => ItemFacts::List(Box::new(list.item.clone())),
+                Cell::RunTimeDict(dict) => ItemFacts::Dict(Box::new(dict.entry.clone())),
+                Cell::Future(future) => ItemFacts::Future(future.result),
+                Cell::Object(_) => return Err(self.no_item(item)),
+            },
+            other => return Err(self.no_item(other)),
+        })
+    }
+
+    /// What is known of items when this one joins them.
+    pub fn join_item(&self, facts: &ItemFacts, item: &Value) -> Result<ItemFacts> {
+        self.join_items(facts, &self.item_facts(item)?)
+    }
+
+    /// What is known of the items of either of two lists.
+    pub fn join_items(&self, a: &ItemFacts, b: &ItemFacts) -> Result<ItemFacts> {
+        match (a, b) {
+            (ItemFacts::Empty, other) | (other, ItemFacts::Empty) => Ok(other.clone()),
+            (ItemFacts::Tensor(d, m), ItemFacts::Tensor(e, n)) if d == e && m.len() == n.len() => {
+                let dims = m.iter().zip(n).map(|(x, y)| if x == y { *x } else { None }).collect();
+                Ok(ItemFacts::Tensor(*d, dims))
+            }
+            (ItemFacts::Tuple(m, ty), ItemFacts::Tuple(n, _)) if m.len() == n.len() => {
+                let items = m.iter().zip(n).map(|(x, y)| self.join_items(x, y)).collect::<Result<_>>()?;
+                Ok(ItemFacts::Tuple(items, ty.clone()))
+            }
+            (ItemFacts::List(m), ItemFacts::List(n)) => Ok(ItemFacts::List(Box::new(self.join_items(m, n)?))),
+            (ItemFacts::Dict(m), ItemFacts::Dict(n)) => Ok(ItemFacts::Dict(Box::new(self.join_entries(m, n)?))),
+            (a, b) if a == b => Ok(a.clone()),
+            _ => Err(self.unsupported("a run-time list or dict whose items differ in type or rank")),
+        }
+    }
+
+    /// What is known of the entries of either of two dicts.
+    pub fn join_entries(&self, a: &EntryFacts, b: &EntryFacts) -> Result<EntryFacts> {
+        Ok(EntryFacts { key: self.join_items(&a.key, &b.key)?, value: self.join_items(&a.value, &b.value)? })
+    }
+
+    /// What is known of the items of the list that is argument `at` of the current operator.
+    pub fn items_at(&self, at: usize, facts: &ItemFacts) -> ItemFacts {
+        match self.argument_type(at) {
+            Some(Type::List(item)) => facts.completed(item),
+            _ => facts.clone(),
+        }
+    }
+
+    /// What is known of the entries of the dict that is argument `at` of the current operator.
+    pub fn entries_at(&self, at: usize, facts: &EntryFacts) -> EntryFacts {
+        match self.argument_type(at) {
+            Some(Type::Dict(key, value)) => {
+                EntryFacts { key: facts.key.completed(key), value: facts.value.completed(value) }
+            }
+            _ => facts.clone(),
+        }
+    }
+
+    /// The item that a routine gives; where there can be none, the program ends with an exception of this class.
+    pub fn fetched(&mut self, routine: &'static str, args: Vec<Arg>, facts: &ItemFacts) -> Value {
+        let ty = match facts {
+            ItemFacts::Int => VarType::Int,
+            ItemFacts::Float => VarType::Float,
+            ItemFacts::Bool => VarType::Bool,
+            _ => VarType::Object,
+        };
+        let var = self.call(routine, args, &[ty])[0];
+        self.item_in(var, facts)
+    }
+
+    /// The item in a variable.
+    pub fn item_in(&mut self, var: VarId, facts: &ItemFacts) -> Value {
+        let operand = Operand::Var(var);
+        match facts {
+            ItemFacts::Int => Value::Int(operand),
+            ItemFacts::Float => Value::Float(operand),
+            ItemFacts::Bool => Value::Bool(operand),
+            ItemFacts::Str => Value::Str(operand),
+            ItemFacts::Tensor(dtype, dims) => Value::Tensor(self.tensor_in(var, *dtype, dims)),
+            ItemFacts::Future(result) => {
+                Value::Cell(self.heap.cells.push(Cell::Future(Box::new(FutureCell::new(var, *result)))))
+            }
+            ItemFacts::Tuple(items, ty) => {
+                let item = |(at, facts): (i64, &ItemFacts)| {
+                    self.fetched("tuple_get", vec![var_arg(var), Arg::Scalar(int(at))], facts)
+                };
+                Value::Tuple((0..).zip(items).map(item).collect(), ty.clone())
+            }
+            ItemFacts::List(item) => {
+                let list = RunTimeList { var, item: (**item).clone(), is_nested: true };
+                Value::Cell(self.heap.cells.push(Cell::RunTimeList(list)))
+            }
+            ItemFacts::Dict(entry) => {
+                let dict = RunTimeDict { var, entry: (**entry).clone(), is_nested: true };
+                Value::Cell(self.heap.cells.push(Cell::RunTimeDict(dict)))
+            }
+            // The container is empty, so the routine has raised.
+            ItemFacts::Empty => {
+                self.check(Operand::Const(Const::bool(false)), "an item of an empty container");
+                Value::Uninitialized
+            }
+        }
+    }
+
+    /// The tensor in an object variable; extents that vary are asked of the object.
+    pub fn tensor_in(&mut self, var: VarId, dtype: DType, dims: &[Option<i64>]) -> Tensor {
+        let mut extents = Vec::with_capacity(dims.len());
+        for (i, dim) in (0..).zip(dims) {
+            extents.push(if let Some(n) = dim {
+                Dim::Const(*n)
+            } else {
+                Dim::Var(self.call("tensor_dim", vec![var_arg(var), Arg::Scalar(int(i))], &[VarType::Int])[0])
+            });
+        }
+        let buffer = self.add_buffer(dtype, &extents, BufferClass::Object(var));
+        self.tensor_of(buffer)
+    }
+}
