@@ -148,4 +148,4 @@ macro_rules! kinds {
         }
     )*};
 }
-kinds! { syntax script code verify passes lower loops schedule emit diag run }
+kinds! { syntax script code archive verify passes lower loops schedule emit diag run }

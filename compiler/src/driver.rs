@@ -13,7 +13,7 @@ use crate::library::Library;
 use crate::link::metadata::Facts;
 use crate::loops::Program;
 use crate::lower::{self, Request};
-use crate::passes::pipeline;
+use crate::passes::{evaluate, pipeline};
 use crate::schedule::{self, ScheduleTarget};
 use crate::script::Text;
 use crate::source::Source;
@@ -71,7 +71,7 @@ pub struct TextOptions {
 
 /// Compiles a text to graphs.
 pub fn script(text: &Text, entry: Option<&str>, attributes: Option<&Archive>) -> Result<Module> {
-    let mut module = script::compile_text(text, entry, attributes)?;
+    let mut module = script::compile_text(text, entry, attributes, evaluate::call)?;
     pipeline::scripted(&mut module)?;
     Ok(module)
 }

@@ -344,7 +344,7 @@ impl Instance {
     }
 
     /// Exchanges the random numbers.
-    pub(crate) fn swap_generator(&mut self, other: &mut Generator) {
+    pub fn swap_generator(&mut self, other: &mut Generator) {
         std::mem::swap(&mut self.runtime.generator, other);
     }
 

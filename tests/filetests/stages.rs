@@ -6,6 +6,7 @@ use aot::diag::{Diagnostic, Result};
 use aot::driver::{self, Timings};
 use aot::emit::listing::listing;
 use aot::emit::target::Target;
+use aot::export;
 use aot::ir::{self, Graph, Module};
 use aot::loops::{self, Program};
 use aot::lower::{ArgSpec, Request};
@@ -21,6 +22,8 @@ use aot::syntax::{self, Dialect};
 use aot::types::{IValue, Object};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
+use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 fn source(test: &FileTest) -> Arc<Source> {
@@ -41,6 +44,7 @@ pub(super) fn stage(test: &FileTest) -> Outcome {
         "code" if words == ["python"] => text(test, Dialect::Python, None).map(|module| code(&module)),
         "code" if words == ["unit"] => text(test, Dialect::Own, None).map(|module| code(&module)),
         "code" => module(test).map(|module| code(&module)),
+        "archive" => text(test, Dialect::Python, None).and_then(|module| archived(&module)),
         "diag" if words == ["python"] => text(test, Dialect::Python, None).map(|_| String::new()),
         "diag" if words == ["unit"] => text(test, Dialect::Own, None).map(|_| String::new()),
         "lower" | "diag" => lowered(test).map(|program| program.to_string()),
@@ -130,6 +134,36 @@ fn code(module: &Module) -> String {
     let facts = PrinterFacts { module: Some(module) };
     let written = module.functions.values().filter(|f| !f.name.starts_with(script::FUNCTION_MODULE));
     written.map(|function| ir::code(function, &facts).text).collect()
+}
+
+/// The sources of the archive that the module becomes, and the values of its attributes.
+fn archived(module: &Module) -> Outcome {
+    let empty = script::empty_archive(Path::new("test.pt"));
+    let archive = export::archive(module, Path::new("test.pt"), &empty)?;
+    let mut out: String = archive.sources.values().map(|source| source.text.as_str()).collect();
+    values(&archive.root, "", &mut out);
+    Ok(out)
+}
+
+/// One line for each attribute; of tensors, the type, the sizes and the first elements.
+fn values(object: &Object, path: &str, out: &mut String) {
+    for (name, value) in &object.attrs {
+        let _ = match value {
+            IValue::Object(inner) => {
+                values(inner, &format!("{path}{name}."), out);
+                continue;
+            }
+            IValue::Tensor(data) => {
+                let bytes = data.contiguous_bytes();
+                let first: Vec<f32> =
+                    bytes.chunks_exact(4).take(4).map(|b| f32::from_ne_bytes(b.try_into().unwrap())).collect();
+                let elements =
+                    if data.dtype().python_name() == "float32" { format!("{first:?}") } else { format!("{bytes:?}") };
+                writeln!(out, "{path}{name} = {}{:?} {elements}", data.dtype().python_name(), data.sizes())
+            }
+            other => writeln!(out, "{path}{name} = {}", ir::repr(other, &mut |_| None)),
+        };
+    }
 }
 
 fn graphs(test: &FileTest) -> Outcome {

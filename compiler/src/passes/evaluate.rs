@@ -1,11 +1,13 @@
 //! Values of operators on constants, by lowering a small graph and evaluating it: the operators' own definitions are the
 //! only rule for them.
 
+use crate::diag::{Diagnostic, Exception, Result};
 use crate::eval;
 use crate::ir::{Argument, Class, ClassKind, Function, Graph, Module, NodeId, OpName, ValueId};
-use crate::lower::{self, Request};
+use crate::lower::{self, ArgSpec, Request};
 use crate::types::{DType, IValue, Object, TensorData, Type};
-use aot_runtime::Value;
+use aot_runtime::random::Generator;
+use aot_runtime::{Dtype, Tensor, Value};
 use indexmap::IndexMap;
 use std::sync::Arc;
 
@@ -75,7 +77,9 @@ impl Computation {
         let request = Request::new("forward", Vec::new());
         let program = lower::lower(&module, &[request]).ok()?;
         let model = eval::load(Arc::new(program)).ok()?;
-        Some(typed(from_runtime(&model.call("forward", &[]).ok()?)?, &ty))
+        let value = model.call("forward", &[]).ok()?;
+        // A list has an identity, so it is no constant.
+        if has_list(&value) { None } else { Some(typed(from_runtime(&value)?, &ty)) }
     }
 }
 
@@ -119,6 +123,52 @@ fn from_runtime(value: &Value) -> Option<IValue> {
             IValue::Tensor(Arc::new(TensorData::from_bytes(dtype, &tensor.sizes, tensor.to_bytes()).ok()?))
         }
         Value::Tuple(items) => IValue::Tuple(items.iter().map(from_runtime).collect::<Option<Vec<_>>>()?.into()),
-        Value::List(_) | Value::NamedTuple { .. } | Value::Dict(_) => return None,
+        Value::List(items) => {
+            let items = items.iter().map(from_runtime).collect::<Option<Vec<_>>>()?;
+            IValue::List(items.first().map(IValue::ty), items.into())
+        }
+        Value::NamedTuple { .. } | Value::Dict(_) => return None,
     })
+}
+
+fn has_list(value: &Value) -> bool {
+    match value {
+        Value::Tuple(items) => items.iter().any(has_list),
+        Value::List(_) => true,
+        _ => false,
+    }
+}
+
+/// Runs `forward` of a module without state on these arguments, drawing random numbers from a generator.
+///
+/// # Errors
+/// What the method raises, as [`Diagnostic::exception`]; unsupported for what cannot be compiled or has no form here.
+pub fn call(module: &Module, args: &[IValue], generator: &mut Generator) -> Result<IValue> {
+    let mut values = Vec::with_capacity(args.len());
+    for arg in args {
+        let IValue::Tensor(data) = arg else {
+            return Err(Diagnostic::unsupported(format!("a {} as an argument of a computation", arg.kind())));
+        };
+        let code = u8::try_from(data.dtype().code()).map_err(|_| Diagnostic::internal("a code of an element type"))?;
+        let tensor = Tensor::from_bytes(Dtype(code), data.sizes(), &data.contiguous_bytes());
+        values.push(Value::Tensor(tensor.map_err(|e| Diagnostic::user(e.to_string()))?));
+    }
+    let specs = values.iter().map(ArgSpec::of).collect::<std::result::Result<Vec<_>, _>>();
+    let request = Request::new("forward", specs.map_err(Diagnostic::unsupported)?);
+    let program = lower::lower(module, &[request])?;
+    let model = eval::load(Arc::new(program))?;
+    let raised = |error: aot_runtime::Error| {
+        let mut diagnostic = Diagnostic::user(error.to_string());
+        diagnostic.exception =
+            Some(Box::new(Exception { class: error.class, message: error.message, ..Exception::default() }));
+        diagnostic
+    };
+    let mut instance = model.instance().map_err(raised)?;
+    instance.swap_generator(generator);
+    let result = instance.call("forward", &values);
+    instance.swap_generator(generator);
+    let ty = module.method(&module.root.class, "forward").map_or(Type::None, |function| function.result.clone());
+    let value = from_runtime(&result.map_err(raised)?);
+    let value = value.ok_or_else(|| Diagnostic::unsupported("a computation that gives a dict or a named tuple"))?;
+    Ok(typed(value, &ty))
 }

@@ -1,11 +1,14 @@
 //! Attributes of values: `object.name` read, assigned, or in front of a call.
 
 use super::classes;
+use super::construct::{FunctionAttribute, Missing};
 use super::function::Emitter;
+use super::names::Item;
+use super::python::demangled;
 use super::ssa::{Binding, V};
 use super::sugar::Sugared;
 use super::typing::unshaped;
-use crate::diag::Result;
+use crate::diag::{Diagnostic, Result};
 use crate::ir::{Attr, OpName};
 use crate::syntax::ast::{Expr, ExprKind, TextRange};
 use crate::types::{IValue, Type};
@@ -46,6 +49,14 @@ fn tensor_property(name: &str) -> Option<&'static str> {
     })
 }
 
+/// Where a diagnostic points to, as a text.
+fn place(error: &Diagnostic) -> String {
+    error.span.as_ref().map_or_else(String::new, |span| {
+        let (line, _) = span.line_column();
+        format!("{}:{line}", span.source.name)
+    })
+}
+
 impl Emitter<'_, '_> {
     /// `value.name`.
     pub(crate) fn value_attribute(&mut self, value: V, name: &Arc<str>, range: TextRange) -> Result<Sugared> {
@@ -76,7 +87,10 @@ impl Emitter<'_, '_> {
                     if declared.methods.contains_key(&getter) {
                         return self.call_method(&value, &getter, Vec::new(), Vec::new(), range);
                     }
-                    if !declared.methods.contains_key(name) && !self.is_container_method(&value, name)? {
+                    if let Some(sugar) = self.module_attribute(&class, name, range)? {
+                        return Ok(sugar);
+                    }
+                    if !self.has_method(&class, name) && !self.is_container_method(&value, name)? {
                         let why = if self.program.is_class_attribute(&class, name)? {
                             format!(
                                 "'{name}' is defined as a class attribute which currently is not supported. Consider converting this to an instance attribute."
@@ -130,6 +144,28 @@ impl Emitter<'_, '_> {
                 self.builtin(&format!("prim::{name}"), vec![value], Vec::new(), range)
             }
             _ => self.method_of_value(value, name, range),
+        }
+    }
+
+    fn has_method(&self, class: &str, name: &str) -> bool {
+        self.program.classes.get(class).is_some_and(|declared| declared.methods.contains_key(name))
+    }
+
+    /// An attribute of a module made without an archive that is a function, or that has no form in the program.
+    fn module_attribute(&mut self, class: &str, name: &Arc<str>, range: TextRange) -> Result<Option<Sugared>> {
+        let Some(facts) = self.program.modules.get(class) else { return Ok(None) };
+        match (facts.functions.get(name).cloned(), facts.missing.get(name)) {
+            (Some(FunctionAttribute::Text(function)), _) => Ok(Some(Sugared::Item(Item::Function(function)))),
+            (Some(FunctionAttribute::Library(path)), _) => self.imported(&path, range).map(Some),
+            (None, Some(Missing::Reason(hint))) => {
+                let module = demangled(class);
+                let module = module.rsplit('.').next().unwrap_or(&module);
+                Err(self.error(range, format!("Module '{module}' has no attribute '{name}' {hint}")))
+            }
+            (None, Some(Missing::Unknown(why))) => Err(self
+                .unsupported(range, format!("the attribute '{name}', whose value is made by Python"))
+                .note(format!("{}: {}", place(why), why.message))),
+            (None, None) => Ok(None),
         }
     }
 

@@ -213,7 +213,7 @@ impl Emitter<'_, '_> {
 }
 
 /// Adds every name that the statements read.
-fn read_names(file: &ast::File, body: &[StmtId], out: &mut IndexSet<Arc<str>>) {
+pub(crate) fn read_names(file: &ast::File, body: &[StmtId], out: &mut IndexSet<Arc<str>>) {
     for &id in body {
         // Names are taken from the text, which is more than is read but never less.
         let stmt = &file.stmts[id];
@@ -268,7 +268,7 @@ fn read_names(file: &ast::File, body: &[StmtId], out: &mut IndexSet<Arc<str>>) {
 }
 
 /// Adds every name that an expression reads.
-fn expr_names(expr: &Expr, out: &mut IndexSet<Arc<str>>) {
+pub(crate) fn expr_names(expr: &Expr, out: &mut IndexSet<Arc<str>>) {
     match &expr.kind {
         ExprKind::Name(name) => _ = out.insert(Arc::clone(name)),
         ExprKind::Attribute { value, .. } | ExprKind::Starred(value) => expr_names(value, out),

@@ -2,6 +2,11 @@
 //!
 //! They are compiled like a user's functions, on demand, under the names they have in archives.
 
+use super::names::Program;
+use crate::source::Source;
+use crate::syntax::Dialect;
+use std::sync::Arc;
+
 /// The module these functions are part of.
 pub(crate) const MODULE: &str = "__torch__.torch.nn.functional";
 
@@ -9,4 +14,10 @@ pub(crate) const MODULE: &str = "__torch__.torch.nn.functional";
 pub(crate) const FALLBACK: &str = "__torch__.torch.nn.functional.";
 
 /// The text, in the Python subset.
-pub(crate) const TEXT: &str = include_str!("library.py");
+const TEXT: &str = include_str!("library.py");
+
+/// Makes the functions known to texts.
+pub(crate) fn add_to(program: &mut Program<'_>) {
+    let source = Source { name: "functional.py".into(), text: TEXT.into(), origins: Vec::new() };
+    program.add_text(FALLBACK, Arc::new(source), Dialect::Python, None);
+}

@@ -18,6 +18,7 @@ mod branch;
 mod call;
 mod classes;
 mod collect;
+mod construct;
 mod container;
 mod exits;
 mod expr;
@@ -25,6 +26,7 @@ mod form;
 mod function;
 mod index;
 mod iterate;
+mod layers;
 mod library;
 mod names;
 mod operator;
@@ -44,6 +46,7 @@ mod text_tests;
 mod typing;
 mod upgrade;
 
+pub use construct::Evaluate;
 pub use source::{FUNCTION_MODULE, Text, compile_text, empty_archive, module_of};
 
 use crate::archive::Archive;

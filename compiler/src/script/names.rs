@@ -2,6 +2,7 @@
 //!
 //! `__torch__.a.b.C` is the class, function or enumeration `C` of `code/__torch__/a/b.py`.
 
+use super::construct::ModuleFacts;
 use super::library;
 use super::typing::{self, Classes};
 use crate::archive::Archive;
@@ -25,7 +26,7 @@ const NO_VARIABLE_ARGUMENTS: &str =
 const MAX_TYPE_DEPTH: usize = 200;
 
 /// A function where it is written.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Definition {
     /// The file.
     pub file: Arc<File>,
@@ -123,6 +124,8 @@ pub(crate) struct Program<'a> {
     pub compiling: Vec<Arc<str>>,
     /// Methods that were called through an interface.
     pub interface_calls: IndexMap<(Arc<str>, Arc<str>), ()>,
+    /// What is known of modules that were made without an archive, by their classes' qualified names.
+    pub modules: HashMap<Arc<str>, ModuleFacts>,
     signatures: HashMap<Arc<str>, Arc<Signature>>,
     type_depth: usize,
     /// Blocks open in the functions under compilation.
@@ -148,6 +151,7 @@ impl<'a> Program<'a> {
             functions: IndexMap::new(),
             compiling: Vec::new(),
             interface_calls: IndexMap::new(),
+            modules: HashMap::new(),
             signatures: HashMap::new(),
             type_depth: 0,
             depth: 0,
@@ -179,6 +183,13 @@ impl<'a> Program<'a> {
         imports: Option<Arc<Source>>,
     ) {
         self.texts.insert(module.to_owned(), Text { source, dialect, imports });
+    }
+
+    /// Adds a file that is parsed already.
+    pub(crate) fn add_parsed(&mut self, parsed: ParsedFile) {
+        let parsed = Arc::new(parsed);
+        self.parsed_texts.insert(Arc::as_ptr(&parsed.file).addr(), Arc::clone(&parsed));
+        self.files.insert(parsed.module.to_string(), Some(parsed));
     }
 
     /// The parsed file of a module.

@@ -319,6 +319,12 @@ impl Program<'_> {
                 methods.extend(self.text_methods(parsed, base, depth + 1));
             }
         }
+        methods.extend(self.own_methods(parsed, syntax));
+        methods
+    }
+
+    fn own_methods(&self, parsed: &Arc<ParsedFile>, syntax: &ast::Class) -> IndexMap<Arc<str>, Definition> {
+        let mut methods = IndexMap::new();
         for &id in &syntax.body.stmts {
             let StmtKind::Def(def) = &parsed.file.stmts[id].kind else { continue };
             let name = match self.mark(&parsed.file, def) {
@@ -333,7 +339,12 @@ impl Program<'_> {
 
     /// What the decorators of a function say.
     pub(crate) fn mark(&self, file: &Arc<File>, def: &ast::Function) -> Mark {
-        for decorator in &def.decorators {
+        self.mark_of(file, &def.decorators)
+    }
+
+    /// What decorators say.
+    pub(crate) fn mark_of(&self, file: &Arc<File>, decorators: &[ast::Expr]) -> Mark {
+        for decorator in decorators {
             let callee = if let ExprKind::Call { callee, .. } = &decorator.kind { callee } else { decorator };
             let path = dotted(callee).map(|path| self.absolute(file, &path)).unwrap_or_default();
             return match path.as_str() {
@@ -354,14 +365,13 @@ impl Program<'_> {
         if self.classes.get(qualified).is_none_or(|declared| declared.class.kind != ClassKind::Module) {
             return Ok(());
         }
-        let plain = demangled(qualified);
-        let Some((module, base)) = plain.rsplit_once('.') else { return Ok(()) };
-        let Some(parsed) = self.text_module(module)? else { return Ok(()) };
-        let Some(&id) = parsed.items.get(base) else { return Ok(()) };
-        let StmtKind::Class(syntax) = &parsed.file.stmts[id].kind else { return Ok(()) };
-        let methods = self.text_methods(&parsed, syntax, 0);
-        if let Some(declared) = self.classes.get_mut(qualified) {
-            declared.methods.extend(methods);
+        for class in self.mro(qualified)?.into_iter().rev() {
+            let Some((parsed, id)) = self.text_class(&class)? else { continue };
+            let StmtKind::Class(syntax) = &parsed.file.stmts[id].kind else { continue };
+            let methods = self.own_methods(&parsed, syntax);
+            if let Some(declared) = self.classes.get_mut(qualified) {
+                declared.methods.extend(methods);
+            }
         }
         Ok(())
     }
@@ -467,7 +477,7 @@ impl Emitter<'_, '_> {
     }
 
     /// What an imported path stands for.
-    fn imported(&mut self, path: &str, range: TextRange) -> Result<Sugared> {
+    pub(crate) fn imported(&mut self, path: &str, range: TextRange) -> Result<Sugared> {
         let mut parts = path.split('.');
         let first = parts.next().unwrap_or("");
         let mut made = match first {

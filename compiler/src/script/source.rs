@@ -1,5 +1,6 @@
 //! Programs from text: a function or a module class of a source file becomes a module like those of archives.
 
+use super::construct::{self, Evaluate};
 use super::function::Emitter;
 use super::names::{self, Item, Program, dotted};
 use super::{classes, compile_interfaces, finished, library, on_large_stack, python};
@@ -31,14 +32,20 @@ pub struct Text {
 }
 
 /// Compiles what `entry` names in the text: a function, a module class, or a variable that holds one of them scripted.
-/// Without `entry` it is the last function or module class of the text; of what `CompilationUnit` takes, all is compiled. The values of a module's attributes are those of
-/// `attributes`, an archive whose classes have the names of the text's.
+/// Without `entry` it is the last function or module class of the text; of what `CompilationUnit` takes, all is compiled.
+/// The values of a module's attributes are those of `attributes`, an archive whose classes have the names of the text's, or
+/// what the text's own constructors make; tensors in them are computed by `evaluate`.
 ///
 /// # Errors
 /// User errors in PyTorch's words with their place; unsupported for what cannot be compiled yet.
-pub fn compile_text(text: &Text, entry: Option<&str>, attributes: Option<&Archive>) -> Result<Module> {
+pub fn compile_text(
+    text: &Text,
+    entry: Option<&str>,
+    attributes: Option<&Archive>,
+    evaluate: Evaluate,
+) -> Result<Module> {
     let empty = empty_archive(Path::new(&text.source.name));
-    on_large_stack(|| compile_here(text, entry, attributes.unwrap_or(&empty)))
+    on_large_stack(|| compile_here(text, entry, attributes.unwrap_or(&empty), evaluate))
 }
 
 /// An archive that holds nothing but a place for a function.
@@ -68,14 +75,17 @@ enum Entry {
     Module(Arc<str>),
 }
 
-fn compile_here(text: &Text, entry: Option<&str>, archive: &Archive) -> Result<Module> {
+fn compile_here(text: &Text, name: Option<&str>, archive: &Archive, evaluate: Evaluate) -> Result<Module> {
     let mut program = Program::new(archive);
     program.add_text(&text.module, Arc::clone(&text.source), text.dialect, text.imports.clone());
-    let functional = Source { name: "functional.py".into(), text: library::TEXT.into(), origins: Vec::new() };
-    program.add_text(library::FALLBACK, Arc::new(functional), Dialect::Python, None);
+    library::add_to(&mut program);
+    let has_archive = *archive.root.class != *FUNCTION_MODULE;
+    if !has_archive {
+        program.add_layers();
+    }
     let parsed =
         program.file(&text.module)?.ok_or_else(|| Diagnostic::internal("a text that was given is not found"))?;
-    let entry = match entry {
+    let entry = match name {
         Some(name) => find_entry(&mut program, &parsed, name, 0)?,
         None => {
             if text.dialect == Dialect::Own {
@@ -93,14 +103,19 @@ fn compile_here(text: &Text, entry: Option<&str>, archive: &Archive) -> Result<M
             wrap(&mut module, &name)?;
             Ok(module)
         }
-        Entry::Module(name) => {
-            let root = Arc::clone(&archive.root);
-            if *root.class == *FUNCTION_MODULE {
-                return Err(Diagnostic::user(format!("the attributes of the module class '{name}' are not known"))
-                    .help("give an archive that holds a module of this class"));
-            }
+        Entry::Module(class) => {
+            let root = if has_archive {
+                Arc::clone(&archive.root)
+            } else {
+                construct::root(&mut program, evaluate, &parsed, name, &class)?
+            };
             classes::check_objects(&mut program, &root)?;
-            for class in super::classes_of(&root) {
+            let mut classes = super::classes_of(&root);
+            if !has_archive {
+                // As in PyTorch: what a module holds is compiled before it.
+                classes.reverse();
+            }
+            for class in classes {
                 for method in program.entry_methods(&class) {
                     if class == root.class || python::demangled(&class).starts_with(&*text.module) {
                         program.compile_method(&class, &method)?;
@@ -188,7 +203,7 @@ fn last_entry(program: &Program<'_>, parsed: &Arc<names::ParsedFile>) -> Result<
 }
 
 /// Gives the module a class whose `forward` is the function, without its default values: PyTorch saves functions so.
-fn wrap(module: &mut Module, name: &str) -> Result<()> {
+pub(crate) fn wrap(module: &mut Module, name: &str) -> Result<()> {
     let Some(function) = module.functions.get(name) else {
         return Err(Diagnostic::internal("the compiled function is missing"));
     };

@@ -51,11 +51,13 @@ pub(super) fn fill_uniform(call: &mut Call<'_>) -> Result<()> {
     match tensor.dtype {
         // SAFETY: the element type is checked.
         Dtype::F32 => unsafe { elements::<f32>(&tensor) }.iter_mut().for_each(|x| {
-            *x = generator.uniform_f32() * (high - low) as f32 + low as f32;
+            // One rounding, as by the fused multiply-add of PyTorch's builds: the product of two 24-bit numbers is exact.
+            let span = high as f32 - low as f32;
+            *x = (f64::from(generator.uniform_f32()) * f64::from(span) + f64::from(low as f32)) as f32;
         }),
         // SAFETY: as above.
         Dtype::F64 => unsafe { elements::<f64>(&tensor) }.iter_mut().for_each(|x| {
-            *x = generator.uniform_f64() * (high - low) + low;
+            *x = generator.uniform_f64().mul_add(high - low, low);
         }),
         other => return unsupported("uniform numbers", other),
     }
