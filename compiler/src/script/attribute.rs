@@ -4,12 +4,12 @@ use super::classes;
 use super::construct::{FunctionAttribute, Missing};
 use super::function::Emitter;
 use super::names::Item;
-use super::python::demangled;
+use super::python::{demangled, overload_name};
 use super::ssa::{Binding, V};
 use super::sugar::Sugared;
 use super::typing::unshaped;
 use crate::diag::{Diagnostic, Result};
-use crate::ir::{Attr, OpName};
+use crate::ir::{Attr, ClassKind, OpName};
 use crate::syntax::ast::{Expr, ExprKind, TextRange};
 use crate::types::{IValue, Type};
 use std::sync::Arc;
@@ -91,6 +91,12 @@ impl Emitter<'_, '_> {
                         return Ok(sugar);
                     }
                     if !self.has_method(&class, name) && !self.is_container_method(&value, name)? {
+                        if self.is_text() && self.program.classes[&class].class.kind == ClassKind::Module {
+                            let module = demangled(&class);
+                            let module = module.rsplit('.').next().unwrap_or(&module);
+                            let text = format!("Module '{module}' has no attribute '{name}' ");
+                            return Err(self.error(range, text));
+                        }
                         let why = if self.program.is_class_attribute(&class, name)? {
                             format!(
                                 "'{name}' is defined as a class attribute which currently is not supported. Consider converting this to an instance attribute."
@@ -147,8 +153,11 @@ impl Emitter<'_, '_> {
         }
     }
 
-    fn has_method(&self, class: &str, name: &str) -> bool {
-        self.program.classes.get(class).is_some_and(|declared| declared.methods.contains_key(name))
+    /// Whether a class has a method, be it one of several overloads.
+    pub(crate) fn has_method(&self, class: &str, name: &str) -> bool {
+        self.program.classes.get(class).is_some_and(|declared| {
+            declared.methods.contains_key(name) || declared.methods.contains_key(&overload_name(name, 0))
+        })
     }
 
     /// An attribute of a module made without an archive that is a function, or that has no form in the program.

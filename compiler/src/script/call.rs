@@ -2,7 +2,7 @@
 
 use super::function::Emitter;
 use super::names::{Item, Param, Signature};
-use super::python::Mark;
+use super::python::{Mark, overload_name};
 use super::ssa::V;
 use super::sugar::Sugared;
 use crate::diag::{Diagnostic, Result};
@@ -137,6 +137,9 @@ impl Emitter<'_, '_> {
                 let method = if has_call { "__call__" } else { "forward" };
                 self.call_method(&object, &method.into(), positional, named, range)
             }
+            Sugared::Value(object) if matches!(object.ty, Type::Interface(_)) => {
+                self.call_method(&object, &"forward".into(), positional, named, range)
+            }
             Sugared::Value(value) => {
                 Err(self.error(range, format!("'{}' object is not callable", value.ty.annotation())))
             }
@@ -261,6 +264,8 @@ impl Emitter<'_, '_> {
         if class.starts_with("__torch__.torch.classes.") {
             return Err(self.unsupported(range, format!("method '{name}' of the native class {class}")));
         }
+        let chosen = self.overload(&class, name, &object.ty, &positional, &named)?;
+        let name = chosen.as_ref().unwrap_or(name);
         let full: Arc<str> = format!("{class}.{name}").into();
         let ty = object.ty.clone();
         let Some(signature) = self.program.signature(&full, Some(&ty))? else {
@@ -283,6 +288,50 @@ impl Emitter<'_, '_> {
         inputs.extend(&args);
         let attr = ("name", Attr::Name(Arc::clone(name)));
         Ok(Sugared::Value(self.prim_attr("prim::CallMethod", attr, &inputs, result, range)))
+    }
+
+    /// The overload of a method that takes these arguments best; the last one, if none does.
+    fn overload(
+        &mut self,
+        class: &Arc<str>,
+        name: &Arc<str>,
+        own: &Type,
+        positional: &[V],
+        named: &[(Arc<str>, V)],
+    ) -> Result<Option<Arc<str>>> {
+        let mut known = Vec::new();
+        loop {
+            let overload = overload_name(name, known.len());
+            let methods = self.program.classes.get(class).map(|declared| &declared.methods);
+            if methods.and_then(|methods| methods.get(&overload)).is_none_or(|method| method.declared.is_none()) {
+                break;
+            }
+            let full: Arc<str> = format!("{class}.{overload}").into();
+            let Some(signature) = self.program.signature(&full, Some(own))? else { break };
+            known.push((overload, signature));
+        }
+        for may_convert in [false, true] {
+            for (overload, signature) in &known {
+                if self.takes(Self::without_self(&signature.params), positional, named, may_convert) {
+                    return Ok(Some(Arc::clone(overload)));
+                }
+            }
+        }
+        Ok(known.pop().map(|(overload, _)| overload))
+    }
+
+    /// Whether parameters take these arguments.
+    fn takes(&self, params: &[Param], positional: &[V], named: &[(Arc<str>, V)], may_convert: bool) -> bool {
+        let fits = |value: &V, param: &Param| {
+            self.is_subtype(&value.ty, &param.ty) || may_convert && self.is_convertible(&value.ty, &param.ty)
+        };
+        let by_name = |param: &Param| named.iter().find(|(name, _)| *name == param.name).map(|(_, value)| value);
+        positional.len() <= params.len()
+            && named.iter().all(|(name, _)| params.iter().skip(positional.len()).any(|param| param.name == *name))
+            && params.iter().enumerate().all(|(at, param)| match positional.get(at).or_else(|| by_name(param)) {
+                Some(value) => fits(value, param),
+                None => param.default.is_some(),
+            })
     }
 
     fn named_tuple(

@@ -49,7 +49,10 @@ pub(crate) fn declare(
         match &stmt.kind {
             StmtKind::Def(def) => {
                 class.methods.push(Arc::clone(&def.name.text));
-                methods.insert(Arc::clone(&def.name.text), Definition { file: Arc::clone(file), stmt: id });
+                methods.insert(
+                    Arc::clone(&def.name.text),
+                    Definition { file: Arc::clone(file), stmt: id, declared: None },
+                );
             }
             StmtKind::AnnAssign { target, annotation, value } => {
                 let Some(name) = attribute_name(target) else { continue };

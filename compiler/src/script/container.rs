@@ -21,6 +21,28 @@ enum Keys {
     Names,
 }
 
+/// The methods of modules that go through what they hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Walk {
+    /// The module itself and all below it.
+    Modules,
+    /// Those it holds directly.
+    Children,
+    /// Its own buffers.
+    Buffers,
+}
+
+impl Walk {
+    fn named(method: &str) -> Option<Self> {
+        Some(match method {
+            "modules" | "named_modules" => Self::Modules,
+            "children" | "named_children" => Self::Children,
+            "named_buffers" => Self::Buffers,
+            _ => return None,
+        })
+    }
+}
+
 impl Program<'_> {
     /// How objects of this class are subscripted, if they are containers.
     fn container_keys(&mut self, class: &str, depth: usize) -> Result<Option<Keys>> {
@@ -50,16 +72,26 @@ impl Program<'_> {
         Ok(None)
     }
 
-    /// The names of a container's items, in order.
-    fn container_names(&self, class: &str) -> Vec<Arc<str>> {
-        let Some(declared) = self.classes.get(class) else { return Vec::new() };
-        let is_module = |ty: &Type| match ty {
+    fn is_module_type(&self, ty: &Type) -> bool {
+        match ty {
             Type::Class(class) => self.classes.get(class).is_some_and(|c| c.class.kind == ClassKind::Module),
             Type::Interface(_) => true,
             _ => false,
-        };
+        }
+    }
+
+    /// The names of the modules that a module holds, in order.
+    fn module_names(&self, class: &str) -> Vec<Arc<str>> {
+        let attrs = self.classes.get(class).into_iter().flat_map(|declared| &declared.class.attrs);
+        attrs.filter(|(_, ty)| self.is_module_type(ty)).map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    /// The names of a container's items, in order.
+    fn container_names(&self, class: &str) -> Vec<Arc<str>> {
+        let Some(declared) = self.classes.get(class) else { return Vec::new() };
         let holds_parameters = demangled(class).rsplit('.').next().is_some_and(|name| name.starts_with("Parameter"));
-        let is_item = |ty: &Type| if holds_parameters { matches!(ty, Type::Tensor(_)) } else { is_module(ty) };
+        let is_item =
+            |ty: &Type| if holds_parameters { matches!(ty, Type::Tensor(_)) } else { self.is_module_type(ty) };
         declared.class.attrs.iter().filter(|(_, ty)| is_item(ty)).map(|(name, _)| Arc::clone(name)).collect()
     }
 }
@@ -125,7 +157,8 @@ impl Emitter<'_, '_> {
             return Ok(Some(self.tuple(values, range)));
         }
         let key = self.expr(item)?;
-        let known = self.known(&key);
+        // What a variable holds is not known to PyTorch's compiler, though it may have been assigned a literal.
+        let known = if matches!(item.kind, ExprKind::Name(_)) { None } else { self.known(&key) };
         let name = match (keys, known) {
             (Keys::Positions, Some(IValue::Int(index))) => {
                 let n = i64::try_from(names.len()).unwrap_or(i64::MAX);
@@ -160,7 +193,13 @@ impl Emitter<'_, '_> {
 
     /// `container.keys()`, `.values()`, `.items()`; `None` if the object has no such method of a container.
     pub(crate) fn container_method(&mut self, object: &V, name: &str, range: TextRange) -> Result<Option<Sugared>> {
-        if !matches!(name, "keys" | "values" | "items") || self.has_own_method(object, name) {
+        if self.has_own_method(object, name) {
+            return Ok(None);
+        }
+        if let Some(walk) = Walk::named(name) {
+            return self.walked(object, walk, name, range);
+        }
+        if !matches!(name, "keys" | "values" | "items") {
             return Ok(None);
         }
         let Some((Keys::Names, names)) = self.keys_of(object)? else { return Ok(None) };
@@ -181,7 +220,112 @@ impl Emitter<'_, '_> {
 
     /// Whether the object's class lets `name` be called as a method of a container.
     pub(crate) fn is_container_method(&mut self, object: &V, name: &str) -> Result<bool> {
-        Ok(matches!(name, "keys" | "values" | "items") && matches!(self.keys_of(object)?, Some((Keys::Names, _))))
+        Ok(Walk::named(name).is_some() && self.is_module(object)
+            || matches!(name, "keys" | "values" | "items") && matches!(self.keys_of(object)?, Some((Keys::Names, _))))
+    }
+
+    fn is_module(&self, object: &V) -> bool {
+        let Type::Class(class) = &object.ty else { return false };
+        self.is_text() && self.program.classes.get(class).is_some_and(|c| c.class.kind == ClassKind::Module)
+    }
+
+    /// `module.modules()` and the like: what they give is known from the classes.
+    fn walked(&mut self, object: &V, walk: Walk, method: &str, range: TextRange) -> Result<Option<Sugared>> {
+        if !self.is_module(object) {
+            return Ok(None);
+        }
+        let mut found: Vec<(String, V)> = Vec::new();
+        match walk {
+            Walk::Buffers => {
+                let Type::Class(class) = &object.ty else { return Ok(None) };
+                let buffers = self.program.classes.get(class).map(|c| c.class.buffers.clone()).unwrap_or_default();
+                for name in buffers {
+                    found.push((name.to_string(), self.contained(object, &name, range)?));
+                }
+            }
+            Walk::Children => found = self.children(object, method, range)?,
+            Walk::Modules => {
+                let mut todo = vec![(String::new(), object.clone())];
+                while let Some((path, module)) = todo.pop() {
+                    let mut below = self.children(&module, method, range)?;
+                    below
+                        .iter_mut()
+                        .filter(|_| !path.is_empty())
+                        .for_each(|(name, _)| *name = format!("{path}.{name}"));
+                    todo.extend(below.into_iter().rev());
+                    found.push((path, module));
+                }
+            }
+        }
+        let is_named = method.starts_with("named_");
+        let row = found.into_iter().map(|(name, value)| {
+            let value = Sugared::Value(value);
+            if is_named {
+                let name = Sugared::Value(self.constant(IValue::Str(name.into()), Type::Str, range));
+                Sugared::Row(vec![name, value])
+            } else {
+                value
+            }
+        });
+        Ok(Some(Sugared::Row(row.collect())))
+    }
+
+    /// The modules that a module holds, by name.
+    fn children(&mut self, object: &V, method: &str, range: TextRange) -> Result<Vec<(String, V)>> {
+        if !self.is_module(object) {
+            let text = format!("Could not compile {method}() because module is an interface type. Please file issue.");
+            return Err(self.error(range, text));
+        }
+        let Type::Class(class) = &object.ty else { return Ok(Vec::new()) };
+        let names = self.program.module_names(class);
+        names.iter().map(|name| Ok((name.to_string(), self.contained(object, name, range)?))).collect()
+    }
+
+    /// `container[key]` where an interface is expected: one of the modules, chosen when it runs.
+    pub(crate) fn contained_as(&mut self, object: &V, key: &Expr, interface: &Type, range: TextRange) -> Result<V> {
+        if let (Type::Class(class), Type::Interface(wanted)) = (&object.ty, interface) {
+            let (class, wanted) = (Arc::clone(class), Arc::clone(wanted));
+            for name in self.program.module_names(&class) {
+                let ty = self.program.classes.get(&class).and_then(|c| c.class.attrs.get(&name)).cloned();
+                let Some(Type::Class(item)) = ty else { continue };
+                if let Some(why) = self.interface_fault(&item, &wanted, range)? {
+                    let text = format!("Attribute {name} is not of annotated type {wanted}: {why}");
+                    return Err(self.error(range, text));
+                }
+            }
+        }
+        let key = self.expr(key)?;
+        Ok(self.prim("prim::ModuleContainerIndex", &[object, &key], interface.clone(), range))
+    }
+
+    /// Why a class does not fulfil an interface, in PyTorch's words.
+    fn interface_fault(&mut self, class: &Arc<str>, interface: &Arc<str>, range: TextRange) -> Result<Option<String>> {
+        let methods = self.program.classes.get(interface).map(|c| c.class.methods.clone()).unwrap_or_default();
+        for method in methods {
+            let own = Type::Class(Arc::clone(class));
+            let Some(result) = self.method_result(class, &method, range)? else {
+                return Ok(Some(format!("Class '{class}' does not have method '{method}' but '{interface}' does.")));
+            };
+            let have = self.program.signature(&format!("{class}.{method}").into(), Some(&own))?;
+            let want = self.program.signature(&format!("{interface}.{method}").into(), None)?;
+            let (Some(have), Some(want)) = (have, want) else { continue };
+            let wanted = want.result.clone().unwrap_or(Type::None);
+            let takes = have.params.len() == want.params.len()
+                && have.params.iter().zip(&want.params).skip(1).all(|(have, want)| self.is_subtype(&want.ty, &have.ty));
+            if !takes || !self.is_subtype(&result, &wanted) {
+                let schema = |params: &[super::names::Param], result: &Type| {
+                    let list =
+                        params.iter().skip(1).map(|param| format!("{} {}", param.ty, param.name)).collect::<Vec<_>>();
+                    format!("{method}({}) -> {result}", list.join(", "))
+                };
+                return Ok(Some(format!(
+                    "Method on class '{class}' (1) is not compatible with interface '{interface}' (2)\n  (1) {}\n  (2) {}",
+                    schema(&have.params, &result),
+                    schema(&want.params, &wanted)
+                )));
+            }
+        }
+        Ok(None)
     }
 
     /// `len(container)` and `key in container`; `None` if that is for the class itself or for a builtin to say.

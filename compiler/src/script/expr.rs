@@ -42,9 +42,8 @@ impl Emitter<'_, '_> {
                     && self.program.classes.get(class).is_some_and(|c| c.class.kind == ClassKind::Module)
                     && let [key] = items.as_slice()
                 {
-                    let key = self.expr(key)?;
-                    let hint = hint.clone();
-                    return Ok(Sugared::Value(self.prim("prim::ModuleContainerIndex", &[&object, &key], hint, range)));
+                    let (key, hint) = (key.clone(), hint.clone());
+                    return Ok(Sugared::Value(self.contained_as(&object, &key, &hint, range)?));
                 }
                 self.subscript_value(object, items, range)?
             }

@@ -8,6 +8,9 @@ use crate::ir::OpName;
 use crate::syntax::ast::{Expr, ExprKind, TextRange};
 use crate::types::{IValue, Type};
 
+/// Longest range that a loop beside a tuple goes through number by number.
+const MAX_COUNTED: usize = 10_000;
+
 /// What a `for` runs over.
 pub(crate) enum Iterable {
     /// `range(lo, hi, step)`.
@@ -117,11 +120,17 @@ impl Emitter<'_, '_> {
             },
             Iterable::Zip(parts) => {
                 let mut columns = Vec::new();
+                let mut is_fixed = false;
                 for part in parts {
-                    match self.unrolled(part, range)? {
+                    let values = self.unrolled(part, range)?;
+                    is_fixed |= values.is_some();
+                    match values.map_or_else(|| self.counted(part, range), Some) {
                         Some(values) => columns.push(values),
                         None => return Ok(None),
                     }
+                }
+                if !is_fixed {
+                    return Ok(None);
                 }
                 let n = columns.iter().map(Vec::len).min().unwrap_or(0);
                 let row = |at: usize| Sugared::Row(columns.iter().map(|column| column[at].clone()).collect());
@@ -129,6 +138,24 @@ impl Emitter<'_, '_> {
             }
             Iterable::Range(..) | Iterable::Count(_) | Iterable::Items(_) => None,
         })
+    }
+
+    /// The numbers of a range whose bounds are written down.
+    fn counted(&mut self, items: &Iterable, range: TextRange) -> Option<Vec<Sugared>> {
+        let int = |e: &Self, v: &V| if let Some(IValue::Int(n)) = e.known(v) { Some(n) } else { None };
+        let (start, stop, step) = match items {
+            Iterable::Count(n) => (0, int(self, n)?, 1),
+            Iterable::Range(lo, hi, step) => (int(self, lo)?, int(self, hi)?, int(self, step)?),
+            _ => return None,
+        };
+        let values = std::iter::successors(Some(start), |at| at.checked_add(step));
+        let values: Vec<i64> = match step {
+            0 => return None,
+            1.. => values.take_while(|at| *at < stop).take(MAX_COUNTED + 1).collect(),
+            _ => values.take_while(|at| *at > stop).take(MAX_COUNTED + 1).collect(),
+        };
+        (values.len() <= MAX_COUNTED)
+            .then(|| values.into_iter().map(|at| Sugared::Value(self.int(at, range))).collect())
     }
 
     /// How often the loop runs.
@@ -183,7 +210,11 @@ impl Emitter<'_, '_> {
                 Sugared::Value(self.builtin_value("aten::__getitem__", vec![value.clone(), index.clone()], range)?)
             }
             Iterable::Fixed(_) => {
-                return Err(self.unsupported(range, "a tuple zipped with something of unknown length"));
+                return Err(self.error(
+                    range,
+                    "Can not iterate over a module list or tuple with a value that does not have a statically \
+                     determinable length",
+                ));
             }
             Iterable::Enumerate(inner, start) => {
                 let is_zero = matches!(self.known(start), Some(IValue::Int(0)));

@@ -32,12 +32,23 @@ pub(crate) struct Definition {
     pub file: Arc<File>,
     /// The `def` in it.
     pub stmt: StmtId,
+    /// The `def` that declares its types, if it is one of several overloads that share a body.
+    pub declared: Option<StmtId>,
 }
 
 impl Definition {
     /// The function's syntax.
     pub(crate) fn function(&self) -> &ast::Function {
-        match &self.file.stmts[self.stmt].kind {
+        self.def(self.stmt)
+    }
+
+    /// The syntax that its signature is read from.
+    pub(crate) fn declaration(&self) -> &ast::Function {
+        self.def(self.declared.unwrap_or(self.stmt))
+    }
+
+    fn def(&self, stmt: StmtId) -> &ast::Function {
+        match &self.file.stmts[stmt].kind {
             StmtKind::Def(def) => def,
             _ => unreachable!("a definition is made from a `def` only"),
         }
@@ -125,7 +136,7 @@ pub(crate) struct Program<'a> {
     /// Methods that were called through an interface.
     pub interface_calls: IndexMap<(Arc<str>, Arc<str>), ()>,
     /// What is known of modules that were made without an archive, by their classes' qualified names.
-    pub modules: HashMap<Arc<str>, ModuleFacts>,
+    pub modules: IndexMap<Arc<str>, ModuleFacts>,
     signatures: HashMap<Arc<str>, Arc<Signature>>,
     type_depth: usize,
     /// Blocks open in the functions under compilation.
@@ -151,7 +162,7 @@ impl<'a> Program<'a> {
             functions: IndexMap::new(),
             compiling: Vec::new(),
             interface_calls: IndexMap::new(),
-            modules: HashMap::new(),
+            modules: IndexMap::new(),
             signatures: HashMap::new(),
             type_depth: 0,
             depth: 0,
@@ -286,7 +297,7 @@ impl<'a> Program<'a> {
         }
         let found = self.find(name)?;
         Ok(found.and_then(|(file, stmt)| {
-            matches!(file.stmts[stmt].kind, StmtKind::Def(_)).then_some(Definition { file, stmt })
+            matches!(file.stmts[stmt].kind, StmtKind::Def(_)).then_some(Definition { file, stmt, declared: None })
         }))
     }
 
@@ -296,7 +307,16 @@ impl<'a> Program<'a> {
             return Ok(Some(Arc::clone(known)));
         }
         let Some(definition) = self.definition(name)? else { return Ok(None) };
-        let signature = Arc::new(self.read_signature(&definition.file, definition.function(), self_ty)?);
+        let declaration = definition.declaration();
+        if definition.declared.is_some()
+            && declaration.returns.is_none()
+            && declaration.params.iter().all(|param| param.annotation.is_none())
+        {
+            let plain = name.rsplit_once("__").map_or(&**name, |(plain, _)| plain);
+            let text = format!("Must explicitly add type annotations to overloaded functions: {plain}");
+            return Err(Diagnostic::user(text).at(Some(&definition.file.span(declaration.head))));
+        }
+        let signature = Arc::new(self.read_signature(&definition.file, declaration, self_ty)?);
         self.signatures.insert(Arc::clone(name), Arc::clone(&signature));
         Ok(Some(signature))
     }

@@ -258,6 +258,11 @@ impl Emitter<'_, '_> {
         }
     }
 
+    /// Whether a value of one type becomes one of another when it is an argument.
+    pub(crate) fn is_convertible(&self, have: &Type, want: &Type) -> bool {
+        self.can_fit(have, want, Round::Convert)
+    }
+
     /// The value as one of type `want`, by implicit conversion if need be; gives it back if it cannot be one.
     pub(crate) fn convert(
         &mut self,

@@ -210,6 +210,13 @@ impl Program<'_> {
                     if kind == ClassKind::NamedTuple {
                         let ty = self.ty(annotation, file)?;
                         class.attrs.insert(Arc::clone(name), ty);
+                        if let Some(default) = value
+                            && self.kind_of_value(file, default) == "Tensor"
+                        {
+                            let text = "Tensors are not supported as default NamedTuple fields. Their mutability could \
+                                        lead to potential memory aliasing problems";
+                            return Err(Diagnostic::user(text).at(Some(&file.span(default.range))));
+                        }
                         defaults.push(value.clone());
                     }
                 }
@@ -295,7 +302,9 @@ impl Program<'_> {
     /// A word for a value that only Python could compute.
     fn kind_of_value(&self, file: &Arc<File>, value: &ast::Expr) -> &'static str {
         if let ExprKind::Call { callee, .. } = &value.kind
-            && dotted(callee).is_some_and(|path| self.absolute(file, &path).starts_with("torch."))
+            && dotted(callee)
+                .map(|path| self.absolute(file, &path))
+                .is_some_and(|path| path.starts_with("torch.") && path != "torch.device")
         {
             return "Tensor";
         }
@@ -325,14 +334,27 @@ impl Program<'_> {
 
     fn own_methods(&self, parsed: &Arc<ParsedFile>, syntax: &ast::Class) -> IndexMap<Arc<str>, Definition> {
         let mut methods = IndexMap::new();
+        let mut overloads: HashMap<&str, Vec<ast::StmtId>> = HashMap::new();
         for &id in &syntax.body.stmts {
             let StmtKind::Def(def) = &parsed.file.stmts[id].kind else { continue };
             let name = match self.mark(&parsed.file, def) {
+                Mark::Overload => {
+                    overloads.entry(&*def.name.text).or_default().push(id);
+                    continue;
+                }
                 Mark::Getter => format!("__{}_getter", def.name.text).into(),
                 Mark::Setter => format!("__{}_setter", def.name.text).into(),
                 Mark::Plain | Mark::Export | Mark::Ignore | Mark::Unused | Mark::Static => Arc::clone(&def.name.text),
             };
-            methods.insert(name, Definition { file: Arc::clone(&parsed.file), stmt: id });
+            if let Some(declared) = overloads.get(&*def.name.text) {
+                for (at, &declared) in declared.iter().enumerate() {
+                    let file = Arc::clone(&parsed.file);
+                    let definition = Definition { file, stmt: id, declared: Some(declared) };
+                    methods.insert(overload_name(&name, at), definition);
+                }
+                continue;
+            }
+            methods.insert(name, Definition { file: Arc::clone(&parsed.file), stmt: id, declared: None });
         }
         methods
     }
@@ -351,6 +373,7 @@ impl Program<'_> {
                 "torch.jit.export" | "torch.jit.script_method" => Mark::Export,
                 "torch.jit.ignore" => Mark::Ignore,
                 "torch.jit.unused" | "torch.jit._drop" => Mark::Unused,
+                "torch.jit._overload_method" => Mark::Overload,
                 "staticmethod" => Mark::Static,
                 "property" => Mark::Getter,
                 path if path.ends_with(".setter") => Mark::Setter,
@@ -382,13 +405,16 @@ impl Program<'_> {
         let is_entry = |name: &&Arc<str>| {
             declared.methods.get(*name).is_some_and(|definition| {
                 definition.file.dialect == Dialect::Own
+                    || definition.declared.is_some()
                     || &***name == "forward" && self.mark(&definition.file, definition.function()) == Mark::Plain
                     || self.mark(&definition.file, definition.function()) == Mark::Export
             })
         };
         let mut names: Vec<Arc<str>> = declared.class.methods.iter().filter(is_entry).cloned().collect();
         let mut rest: Vec<&Arc<str>> = declared.methods.keys().filter(is_entry).collect();
-        rest.sort();
+        // Overloads come first, then `forward`, then what is exported.
+        let is_plain = |name: &str| declared.methods.get(name).is_some_and(|definition| definition.declared.is_none());
+        rest.sort_by_key(|name| (is_plain(name), &***name != "forward", Arc::clone(name)));
         for name in rest {
             if !names.contains(name) {
                 names.push(Arc::clone(name));
@@ -406,6 +432,7 @@ pub(crate) enum Mark {
     Ignore,
     Unused,
     Static,
+    Overload,
     Getter,
     Setter,
 }
@@ -414,6 +441,11 @@ pub(crate) enum Mark {
 pub(crate) fn demangled(name: &str) -> String {
     let parts = name.split('.').filter(|part| !part.starts_with("___torch_mangle_"));
     parts.collect::<Vec<_>>().join(".")
+}
+
+/// The name of a method's overload.
+pub(crate) fn overload_name(method: &str, at: usize) -> Arc<str> {
+    format!("{method}__{at}").into()
 }
 
 fn empty_class(name: &Arc<str>, kind: ClassKind) -> Class {

@@ -4,6 +4,7 @@
 //! cannot be there needs no types that fit.
 
 use super::classes;
+use super::construct::ModuleFacts;
 use super::function::Emitter;
 use super::names::Item;
 use super::ssa::{Binding, V};
@@ -133,19 +134,20 @@ impl Emitter<'_, '_> {
                             Sugared::Item(Item::Class(class)) => class,
                             other => self.value_of(other, args[0].value.range)?.ty,
                         };
-                        let has = match (&object, &args[1].value.kind) {
-                            (Type::Class(class), ExprKind::Str(attr)) => {
-                                let attr = classes::string(attr);
+                        let ExprKind::Str(attr) = &args[1].value.kind else {
+                            let text = "hasattr's second argument must be a string literal";
+                            return Err(self.error(args[1].value.range, text));
+                        };
+                        let attr = classes::string(attr);
+                        let has = match &object {
+                            Type::Class(class) => {
+                                let is_function = |facts: &ModuleFacts| facts.functions.contains_key(&attr);
                                 self.program.classes.get(class).is_some_and(|c| {
-                                    c.class.attrs.contains_key(&attr)
-                                        || c.class.constants.contains_key(&attr)
-                                        || c.methods.contains_key(&attr)
-                                })
+                                    c.class.attrs.contains_key(&attr) || c.class.constants.contains_key(&attr)
+                                }) || self.has_method(class, &attr)
+                                    || self.program.modules.get(class).is_some_and(is_function)
                             }
-                            (Type::NamedTuple(named), ExprKind::Str(attr)) => {
-                                let attr = classes::string(attr);
-                                named.fields.iter().any(|(field, _)| *field == attr)
-                            }
+                            Type::NamedTuple(named) => named.fields.iter().any(|(field, _)| *field == attr),
                             _ => {
                                 return Err(
                                     self.error(range, "hasattr's first argument must be an object or NamedTuple")

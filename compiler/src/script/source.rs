@@ -126,7 +126,21 @@ fn compile_here(text: &Text, name: Option<&str>, archive: &Archive, evaluate: Ev
                 }
             }
             compile_interfaces(&mut program)?;
+            name_methods(&mut program);
             finished(program, root)
+        }
+    }
+}
+
+/// Lets classes that were made without an archive say which of their methods are compiled.
+fn name_methods(program: &mut Program<'_>) {
+    for class in program.modules.keys() {
+        let own = |name: &Arc<str>| {
+            let (owner, method) = name.rsplit_once('.')?;
+            (*owner == **class).then(|| Arc::from(method))
+        };
+        if let Some(declared) = program.classes.get_mut(class) {
+            declared.class.methods = program.functions.keys().filter_map(own).collect();
         }
     }
 }

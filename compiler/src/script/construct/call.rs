@@ -200,7 +200,7 @@ impl Interpreter<'_, '_> {
                 _ => false,
             });
             if let Some(&stmt) = last {
-                return Ok(Some((Arc::clone(class), Definition { file: Arc::clone(&file), stmt })));
+                return Ok(Some((Arc::clone(class), Definition { file: Arc::clone(&file), stmt, declared: None })));
             }
         }
         Ok(None)

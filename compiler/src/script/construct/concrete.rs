@@ -173,11 +173,6 @@ impl Interpreter<'_, '_> {
         self.program.items.insert(Arc::clone(&name), Item::Class(Type::Class(Arc::clone(&name))));
         self.program.modules.insert(Arc::clone(&name), concrete.facts.clone());
         self.program.methods_from_text(&name)?;
-        if let Some(declared) = self.program.classes.get_mut(&name) {
-            let mut methods: Vec<Arc<str>> = declared.methods.keys().cloned().collect();
-            methods.sort();
-            declared.class.methods = methods;
-        }
         self.types.known.entry(Arc::clone(python)).or_default().push((concrete, Arc::clone(&name)));
         Ok(name)
     }

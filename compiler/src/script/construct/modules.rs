@@ -502,7 +502,10 @@ impl Interpreter<'_, '_> {
                     && def.name.text == *name
                     && self.program.mark(&file, def) == Mark::Setter
                 {
-                    return Ok(Some((owner, crate::script::names::Definition { file: Arc::clone(&file), stmt: id })));
+                    return Ok(Some((
+                        owner,
+                        crate::script::names::Definition { file: Arc::clone(&file), stmt: id, declared: None },
+                    )));
                 }
             }
         }

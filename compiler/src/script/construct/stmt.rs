@@ -147,7 +147,7 @@ impl Interpreter<'_, '_> {
             }
             StmtKind::Def(def) => {
                 if !frame.is_global {
-                    let definition = Definition { file: Arc::clone(&file), stmt: id };
+                    let definition = Definition { file: Arc::clone(&file), stmt: id, declared: None };
                     let closure = Closure { definition, names: frame.locals.clone(), class: frame.class.clone() };
                     frame.locals.insert(Arc::clone(&def.name.text), Value::Closure(Arc::new(closure)));
                 }
