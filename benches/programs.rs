@@ -82,7 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn compiled(name: &str, n: i64, twin: Twin) -> Result<f64, Box<dyn Error>> {
     let text = include_str!("programs.py").to_owned();
     let source = Arc::new(Source { name: "programs.py".into(), text, origins: Vec::new() });
-    let text = Text { source, dialect: Dialect::Python, module: "__torch__".into(), imports: None };
+    let text = Text { source, dialect: Dialect::Python, module: "__torch__".into(), imports: None, seed: None };
     let module = Module::of_ir(driver::script(&text, Some(name), None)?, Backend::Llvm);
     let args: [&dyn ToValue; 1] = [&n];
     let answer = match module.forward(&args)? {

@@ -13,9 +13,9 @@ use crate::library::Library;
 use crate::link::metadata::Facts;
 use crate::loops::Program;
 use crate::lower::{self, Request};
-use crate::passes::{evaluate, pipeline};
+use crate::passes::{evaluate, freeze_module, infer, pipeline};
 use crate::schedule::{self, ScheduleTarget};
-use crate::script::Text;
+use crate::script::{Machine, Text};
 use crate::source::Source;
 use crate::syntax::Dialect;
 use crate::{link, loops, script};
@@ -69,9 +69,18 @@ pub struct TextOptions {
     pub is_unit: bool,
 }
 
+/// What runs module-level code of texts.
+const MACHINE: Machine = Machine { evaluate: evaluate::call, infer: infer::run, freeze };
+
+/// Freezes a module that was just compiled.
+fn freeze(mut module: Module, preserved: &[Arc<str>]) -> Result<Module> {
+    pipeline::scripted(&mut module)?;
+    freeze_module::run(&module, preserved)
+}
+
 /// Compiles a text to graphs.
 pub fn script(text: &Text, entry: Option<&str>, attributes: Option<&Archive>) -> Result<Module> {
-    let mut module = script::compile_text(text, entry, attributes, evaluate::call)?;
+    let mut module = script::compile_text(text, entry, attributes, MACHINE)?;
     pipeline::scripted(&mut module)?;
     Ok(module)
 }
@@ -90,7 +99,7 @@ pub fn open(path: &Path, options: &TextOptions) -> Result<(Archive, Module)> {
     let attributes = options.attributes.as_deref().map(archive::open).transpose()?;
     let dialect = if options.is_unit { Dialect::Own } else { Dialect::Python };
     let root = attributes.as_ref().map(|archive| archive.root.class.as_ref());
-    let text = Text { source, dialect, module: script::module_of(root), imports: None };
+    let text = Text { source, dialect, module: script::module_of(root), imports: None, seed: None };
     let module = script(&text, options.entry.as_deref(), attributes.as_ref())?;
     let archive = attributes.unwrap_or_else(|| script::empty_archive(path));
     Ok((archive, module))

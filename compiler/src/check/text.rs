@@ -12,12 +12,17 @@ use crate::syntax::Dialect;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+/// The seed that was set before files that run as a whole were recorded.
+const RECORDED_SEED: u64 = 3;
+
 /// What the description beside a source says.
 struct Facts {
     /// What is compiled; nothing where the text as a whole is.
     entry: Option<String>,
     is_unit: bool,
     is_module: bool,
+    /// What the generator was seeded with before the file ran, if it was recorded by running the whole of it.
+    seed: Option<u64>,
     raises: bool,
     regex: String,
     message: String,
@@ -34,6 +39,7 @@ impl Facts {
             entry: text("entry"),
             is_unit: json["kind"] == "functions",
             is_module: json["kind"] == "module",
+            seed: json["file"].is_string().then_some(RECORDED_SEED),
             raises: json["raises"].is_string(),
             regex: text("regex").unwrap_or_default(),
             message: text("message").unwrap_or_default(),
@@ -101,6 +107,7 @@ fn compile(source: Bytes, facts: &Facts, model: Option<Bytes>, name: &str) -> Re
         imports: facts.is_unit.then(|| source(imports)),
         dialect: if facts.is_unit { Dialect::Own } else { Dialect::Python },
         module: recorded_module(facts).unwrap_or_else(|| script::module_of(root)),
+        seed: facts.seed,
     };
     driver::script(&text, facts.entry.as_deref(), attributes.as_ref())
 }

@@ -30,6 +30,8 @@ pub struct Function {
     pub graph: Graph,
     /// Where it is written.
     pub span: Option<Span>,
+    /// Whether it was recorded while Python ran: its graph stays as it was recorded.
+    pub is_traced: bool,
 }
 
 /// What a class statement declares.

@@ -204,7 +204,10 @@ fn print(graph: &str) -> Code {
         Argument { name, ty: value.ty.clone(), default: None }
     });
     let params = params.collect();
-    code(&Function { name: "__torch__.f".into(), params, result: Type::tensor(), graph, span: None }, &Facts)
+    code(
+        &Function { name: "__torch__.f".into(), params, result: Type::tensor(), graph, span: None, is_traced: false },
+        &Facts,
+    )
 }
 
 fn check_code(graph: &str, expected: &str) {
@@ -377,6 +380,7 @@ fn code_of_deep_and_long_graphs_needs_no_stack() {
     (0..3000).for_each(|_| text.push_str("-> ()\nblock1():\n-> ()\n"));
     text.push_str("return (%c)\n");
     let graph: Graph = text.parse().unwrap();
-    let function = Function { name: "f".into(), params: Vec::new(), result: Type::Bool, graph, span: None };
+    let function =
+        Function { name: "f".into(), params: Vec::new(), result: Type::Bool, graph, span: None, is_traced: false };
     assert!(code(&function, &Facts).text.contains("else:"));
 }

@@ -68,7 +68,7 @@ impl Computation {
         };
         let name: Arc<str> = format!("{CLASS}.forward").into();
         let params = vec![Argument { name: "self".into(), ty: Type::Class(CLASS.into()), default: None }];
-        let function = Function { name: name.clone(), params, result, graph: self.graph, span: None };
+        let function = Function { name: name.clone(), params, result, graph: self.graph, span: None, is_traced: false };
         let module = Module {
             classes: IndexMap::from([(Arc::from(CLASS), class)]),
             functions: IndexMap::from([(name, function)]),

@@ -13,6 +13,8 @@ pub mod eliminate_dead_code;
 pub mod evaluate;
 pub mod fold_convolutions;
 pub mod freeze_attributes;
+pub mod freeze_module;
+pub mod infer;
 pub mod inline;
 pub mod lower_simple_tuples;
 pub mod peephole;

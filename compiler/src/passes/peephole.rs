@@ -1,6 +1,9 @@
 //! Small rewrites that look at a node and what defines its operands: neutral elements, casts to the same type, parts of
 //! literals, questions whose answer is in a type.
 //!
+//! As in PyTorch, a convolution is taken to give a batch, so a check of its rank is gone: what is wrong there is an input
+//! without a batch.
+//!
 //! Parts of lists are only taken where nothing in the graph changes lists. Dead nodes are left for
 //! [`eliminate_dead_code`](super::eliminate_dead_code).
 
@@ -15,8 +18,8 @@ use std::collections::HashMap;
 enum New {
     /// These values, one for each output.
     Values(Vec<ValueId>),
-    /// A constant.
-    Constant(IValue, Type),
+    /// Constants, one for each output.
+    Constants(Vec<(IValue, Type)>),
 }
 
 /// Rewrites every node once, operands first.
@@ -24,8 +27,7 @@ pub fn run(graph: &mut Graph) -> Changed {
     rewrite_all(graph, false)
 }
 
-/// The rewrites that PyTorch does before it inlines: tuples stay, and a convolution is taken to give a batch. For printing,
-/// as that is wrong of an input without a batch.
+/// The rewrites that PyTorch does before it inlines: tuples stay.
 pub fn run_as_inlined(graph: &mut Graph) -> Changed {
     rewrite_all(graph, true)
 }
@@ -35,7 +37,7 @@ fn rewrite_all(graph: &mut Graph, as_inlined: bool) -> Changed {
     let mut new: HashMap<ValueId, ValueId> = HashMap::new();
     let uses = edit::use_counts(graph);
     let mut repeats_condition = false;
-    let mut removed: Vec<(BlockId, NodeId, Option<NodeId>)> = Vec::new();
+    let mut removed: Vec<(BlockId, NodeId, Vec<NodeId>)> = Vec::new();
     for (block, id) in graph.nodes_in_order() {
         for input in &mut graph.nodes[id].inputs {
             while let Some(&other) = new.get(input) {
@@ -55,20 +57,24 @@ fn rewrite_all(graph: &mut Graph, as_inlined: bool) -> Changed {
             None => {}
             Some(New::Values(values)) => {
                 new.extend(outputs.into_iter().zip(values));
-                removed.push((block, id, None));
+                removed.push((block, id, Vec::new()));
             }
-            Some(New::Constant(value, ty)) => {
-                let name = graph.values[outputs[0]].name.clone();
-                let constant = edit::create_constant(graph, value, ty, name);
-                new.insert(outputs[0], graph.nodes[constant].outputs[0]);
-                removed.push((block, id, Some(constant)));
+            Some(New::Constants(values)) => {
+                let mut constants = Vec::with_capacity(values.len());
+                for (output, (value, ty)) in outputs.into_iter().zip(values) {
+                    let name = graph.values[output].name.clone();
+                    let constant = edit::create_constant(graph, value, ty, name);
+                    new.insert(output, graph.nodes[constant].outputs[0]);
+                    constants.push(constant);
+                }
+                removed.push((block, id, constants));
             }
         }
     }
     edit::substitute(graph, &new);
     let changed = repeats_condition || !removed.is_empty();
-    for (block, id, constant) in removed {
-        edit::replace_node(graph, block, id, constant.into_iter().collect());
+    for (block, id, constants) in removed {
+        edit::replace_node(graph, block, id, constants);
     }
     changed
 }
@@ -93,8 +99,9 @@ fn rewrite(graph: &Graph, node: &Node, writes: Writes, as_inlined: bool) -> Opti
         |at: usize, n: i64| matches!(input(at).and_then(|v| graph.constant(v)), Some(IValue::Int(x)) if x == n);
     let first = input(0)?;
     let same = || Some(New::Values(vec![first]));
-    let bool = |value: bool| Some(New::Constant(IValue::Bool(value), Type::Bool));
-    let int = |value: i64| Some(New::Constant(IValue::Int(value), Type::Int));
+    let constant = |value: IValue, ty: Type| Some(New::Constants(vec![(value, ty)]));
+    let bool = |value: bool| constant(IValue::Bool(value), Type::Bool);
+    let int = |value: i64| constant(IValue::Int(value), Type::Int);
     let literal = |value: ValueId| made_by(value, "prim::ListConstruct").filter(|_| !writes.containers);
     match &*node.op.name {
         "aten::add" | "aten::sub" if node.inputs.len() == 3 && is_int(1, 0) => {
@@ -116,7 +123,7 @@ fn rewrite(graph: &Graph, node: &Node, writes: Writes, as_inlined: bool) -> Opti
                 _ => bool(is_not),
             }
         }
-        "prim::GetAttr" if *ty(node.outputs[0]) == Type::None => Some(New::Constant(IValue::None, Type::None)),
+        "prim::GetAttr" if *ty(node.outputs[0]) == Type::None => constant(IValue::None, Type::None),
         "prim::unchecked_cast" if ty(first) == ty(node.outputs[0]) => same(),
         "aten::_unwrap_optional" | "prim::unchecked_unwrap_optional" => {
             (!matches!(ty(first), Type::Optional(_) | Type::None)).then(same)?
@@ -142,6 +149,11 @@ fn rewrite(graph: &Graph, node: &Node, writes: Writes, as_inlined: bool) -> Opti
             (items.len() == node.outputs.len()).then_some(New::Values(items))
         }
         "prim::TupleUnpack" | "prim::TupleIndex" if as_inlined => None,
+        "prim::TupleUnpack" if graph.constant(first).is_some() => {
+            let Some(IValue::Tuple(items)) = graph.constant(first) else { return None };
+            let constants = items.iter().map(|item| Some((item.clone(), edit::plain_type(item)?)));
+            (items.len() == node.outputs.len()).then_some(New::Constants(constants.collect::<Option<_>>()?))
+        }
         "prim::TupleUnpack" => {
             let items = made_by(first, "prim::TupleConstruct")?.inputs.clone();
             (items.len() == node.outputs.len()).then_some(New::Values(items))
@@ -151,7 +163,7 @@ fn rewrite(graph: &Graph, node: &Node, writes: Writes, as_inlined: bool) -> Opti
             let Some(IValue::Int(index)) = graph.constant(input(1)?) else { return None };
             Some(New::Values(vec![*items.get(position(index, items.len())?)?]))
         }
-        "aten::dim" if as_inlined && n_convolved_dims(graph, first).is_some() => int(n_convolved_dims(graph, first)?),
+        "aten::dim" if n_convolved_dims(graph, first).is_some() => int(n_convolved_dims(graph, first)?),
         "aten::dim" => {
             let Type::Tensor(TensorType { sizes: Some(sizes), .. }) = ty(first) else { return None };
             int(i64::try_from(sizes.len()).ok()?)
@@ -162,7 +174,7 @@ fn rewrite(graph: &Graph, node: &Node, writes: Writes, as_inlined: bool) -> Opti
                 None => {
                     let sizes = sizes.iter().map(|size| size.map(IValue::Int)).collect::<Option<Vec<_>>>()?;
                     (!writes.containers).then_some(())?;
-                    Some(New::Constant(IValue::List(Some(Type::Int), sizes.into()), Type::list(Type::Int)))
+                    constant(IValue::List(Some(Type::Int), sizes.into()), Type::list(Type::Int))
                 }
                 Some(dim) => {
                     let Some(IValue::Int(dim)) = graph.constant(dim) else { return None };
@@ -176,7 +188,7 @@ fn rewrite(graph: &Graph, node: &Node, writes: Writes, as_inlined: bool) -> Opti
         }
         "prim::device" => {
             let Type::Tensor(TensorType { device: Some(device), .. }) = ty(first) else { return None };
-            Some(New::Constant(IValue::Device(device.clone()), Type::Device))
+            constant(IValue::Device(device.clone()), Type::Device)
         }
         "prim::is_cuda" => {
             let Type::Tensor(TensorType { device: Some(device), .. }) = ty(first) else { return None };

@@ -10,6 +10,7 @@ use super::{
 use crate::diag::{self, Diagnostic, Result};
 use crate::ir::{Function, Graph, Module, verify};
 use crate::types::IValue;
+use std::sync::Arc;
 
 /// Most rounds of rewriting until nothing changes; a graph that still changes then is left as it is.
 const MAX_ROUNDS: usize = 16;
@@ -63,20 +64,36 @@ fn without_calls(module: &Module, mut graph: Graph) -> Graph {
 /// # Errors
 /// User errors if there is no such method, or the module is in training mode.
 pub fn frozen(module: &Module, method: &str) -> Result<Graph> {
-    on_large_stack(|| freeze_method(module, method))
+    let mut graphs = frozen_methods(module, &[method.into()])?;
+    graphs.pop().ok_or_else(|| Diagnostic::internal("a frozen method is lost"))
 }
 
-fn freeze_method(module: &Module, method: &str) -> Result<Graph> {
+/// The graphs of methods that all stay callable, see [`frozen`].
+///
+/// # Errors
+/// As for [`frozen`].
+pub fn frozen_methods(module: &Module, methods: &[Arc<str>]) -> Result<Vec<Graph>> {
+    on_large_stack(|| freeze_methods(module, methods))
+}
+
+fn freeze_methods(module: &Module, methods: &[Arc<str>]) -> Result<Vec<Graph>> {
     if matches!(module.root.attrs.get("training"), Some(IValue::Bool(true))) {
         return Err(Diagnostic::user(
             "Freezing is currently only implemented for modules in eval mode. Please call .eval() on your module before \
              freezing.",
         ));
     }
-    let mut graph = without_calls(module, method_function(module, method)?.graph.clone());
+    let graph = |method: &Arc<str>| Ok(without_calls(module, method_function(module, method)?.graph.clone()));
+    let graphs = methods.iter().map(graph).collect::<Result<Vec<_>>>()?;
     let mut written = freeze_attributes::Written::default();
-    written.add(&graph, &module.root);
-    checked("freeze_attributes", &mut graph, |g| freeze_attributes::run(g, &module.root, &written));
+    for graph in &graphs {
+        written.add(graph, &module.root);
+    }
+    Ok(graphs.into_iter().map(|graph| freeze_graph(module, graph, &written)).collect())
+}
+
+fn freeze_graph(module: &Module, mut graph: Graph, written: &freeze_attributes::Written) -> Graph {
+    checked("freeze_attributes", &mut graph, |g| freeze_attributes::run(g, &module.root, written));
     simplify(&mut graph);
     // Needs the constant `train` flags; before the folds, as it may stand between a convolution and what follows.
     checked("remove_dropout", &mut graph, remove_dropout::run);
@@ -90,15 +107,20 @@ fn freeze_method(module: &Module, method: &str) -> Result<Graph> {
     // Last, as everything before leaves constants where it made them.
     checked("constant_pooling", &mut graph, constant_pooling::run);
     checked("eliminate_dead_code", &mut graph, eliminate_dead_code::run);
-    Ok(graph)
+    graph
 }
 
 /// The functions of a module that was compiled from text, as PyTorch's compiler leaves them: what constants decide is
-/// decided, what nobody uses is gone, and constants stand first, each once.
+/// decided, what nobody uses is gone, and constants stand first, each once. Traced functions stay as they were recorded.
 pub fn scripted(module: &mut Module) -> Result<()> {
     on_large_stack(|| {
         for function in module.functions.values_mut() {
             let graph = &mut function.graph;
+            if function.is_traced {
+                // What ran is not computed when compiling; sizes that nobody uses are gone.
+                checked("eliminate_dead_code", graph, eliminate_dead_code::run_as_scripted);
+                continue;
+            }
             // To the top, where equal ones in two branches are seen to be one.
             checked("constant_pooling", graph, constant_pooling::run);
             // Before folding, as tuples hide what is constant.

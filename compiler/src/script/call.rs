@@ -219,10 +219,11 @@ impl Emitter<'_, '_> {
 
     /// The result type of a method, which is compiled; `None` if the class does not have it.
     pub(crate) fn method_result(&mut self, class: &Arc<str>, method: &str, range: TextRange) -> Result<Option<Type>> {
-        if !self.program.classes.get(class).is_some_and(|c| c.methods.contains_key(method)) {
+        let full: Arc<str> = format!("{class}.{method}").into();
+        let is_written = self.program.classes.get(class).is_some_and(|c| c.methods.contains_key(method));
+        if !is_written && !self.program.functions.get(&full).is_some_and(|function| function.is_traced) {
             return Ok(None);
         }
-        let full: Arc<str> = format!("{class}.{method}").into();
         let (ty, span) = (Type::Class(Arc::clone(class)), self.span(range));
         self.program.compile_function(&full, Some(&ty), Some(&span)).map_err(|e| called_from(e, &full, &self.name))?;
         Ok(self.program.functions.get(&full).map(|f| f.result.clone()))
@@ -349,7 +350,7 @@ impl Emitter<'_, '_> {
             .zip(defaults)
             .map(|((name, ty), default)| Param { name: Arc::clone(name), ty: ty.clone(), default })
             .collect();
-        let signature = Signature { file: Arc::clone(&self.file), params: Vec::new(), result: None };
+        let signature = Signature { file: Some(Arc::clone(&self.file)), params: Vec::new(), result: None };
         let args = self.fit(&signature, &params, positional, named, range)?;
         let inputs: Vec<&V> = args.iter().collect();
         Ok(Sugared::Value(self.prim("prim::TupleConstruct", &inputs, Type::NamedTuple(Arc::clone(ty)), range)))
@@ -391,7 +392,8 @@ impl Emitter<'_, '_> {
             let value = match (value, &param.default) {
                 (Some(value), _) => value,
                 (None, Some(default)) => {
-                    let outside = std::mem::replace(&mut self.file, Arc::clone(&signature.file));
+                    let file = signature.file.clone().unwrap_or_else(|| Arc::clone(&self.file));
+                    let outside = std::mem::replace(&mut self.file, file);
                     let value = self.default_value(default, &param.ty);
                     self.file = outside;
                     self.constant(value?, param.ty.clone(), range)

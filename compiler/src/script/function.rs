@@ -125,7 +125,7 @@ impl Program<'_> {
         let result = emitter.body(&def.body, blamed_head(def))?;
         let graph = emitter.finish();
         let span = Some(definition.file.span(def.head));
-        Ok(Function { name: Arc::clone(name), params, result, graph, span })
+        Ok(Function { name: Arc::clone(name), params, result, graph, span, is_traced: false })
     }
 }
 

@@ -43,10 +43,11 @@ mod sugar;
 mod tests;
 #[cfg(test)]
 mod text_tests;
+mod trace;
 mod typing;
 mod upgrade;
 
-pub use construct::Evaluate;
+pub use construct::{Evaluate, Machine};
 pub use source::{FUNCTION_MODULE, Text, compile_text, empty_archive, module_of};
 
 use crate::archive::Archive;

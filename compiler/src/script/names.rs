@@ -7,7 +7,7 @@ use super::library;
 use super::typing::{self, Classes};
 use crate::archive::Archive;
 use crate::diag::{Diagnostic, Result};
-use crate::ir::{Class, ClassKind, Function};
+use crate::ir::{Argument, Class, ClassKind, Function};
 use crate::source::{Source, Span};
 use crate::syntax::ast::{self, ExprKind, File, StmtId, StmtKind, TextRange};
 use crate::syntax::{Dialect, parse_dialect};
@@ -69,8 +69,8 @@ pub(crate) struct Param {
 /// What a caller must know of a function.
 #[derive(Clone)]
 pub(crate) struct Signature {
-    /// Where it is written, for the spans of defaults.
-    pub file: Arc<File>,
+    /// Where it is written, for the spans of defaults; none of traced functions, which have no defaults.
+    pub file: Option<Arc<File>>,
     /// Parameters, `self` included.
     pub params: Vec<Param>,
     /// The annotated result.
@@ -137,6 +137,8 @@ pub(crate) struct Program<'a> {
     pub interface_calls: IndexMap<(Arc<str>, Arc<str>), ()>,
     /// What is known of modules that were made without an archive, by their classes' qualified names.
     pub modules: IndexMap<Arc<str>, ModuleFacts>,
+    /// Functions that variables of the text hold.
+    pub given: HashMap<Arc<str>, Arc<str>>,
     signatures: HashMap<Arc<str>, Arc<Signature>>,
     type_depth: usize,
     /// Blocks open in the functions under compilation.
@@ -163,6 +165,7 @@ impl<'a> Program<'a> {
             compiling: Vec::new(),
             interface_calls: IndexMap::new(),
             modules: IndexMap::new(),
+            given: HashMap::new(),
             signatures: HashMap::new(),
             type_depth: 0,
             depth: 0,
@@ -306,6 +309,15 @@ impl<'a> Program<'a> {
         if let Some(known) = self.signatures.get(name) {
             return Ok(Some(Arc::clone(known)));
         }
+        if let Some(traced) = self.functions.get(name).filter(|function| function.is_traced) {
+            let param = |argument: &Argument| Param {
+                name: Arc::clone(&argument.name),
+                ty: argument.ty.clone(),
+                default: None,
+            };
+            let params = traced.params.iter().map(param).collect();
+            return Ok(Some(Arc::new(Signature { file: None, params, result: Some(traced.result.clone()) })));
+        }
         let Some(definition) = self.definition(name)? else { return Ok(None) };
         let declaration = definition.declaration();
         if definition.declared.is_some()
@@ -344,7 +356,7 @@ impl<'a> Program<'a> {
             params.push(Param { name: Arc::clone(&param.name.text), ty, default: param.default.clone() });
         }
         let result = def.returns.as_ref().map(|ty| self.ty(ty, file)).transpose()?;
-        Ok(Signature { file: Arc::clone(file), params, result })
+        Ok(Signature { file: Some(Arc::clone(file)), params, result })
     }
 
     /// The type an annotation means.

@@ -61,6 +61,9 @@ impl Program<'_> {
 
     /// `Point = namedtuple("Point", ["x"])` and the like.
     pub(crate) fn item_of_value(&mut self, parsed: &Arc<ParsedFile>, name: &str) -> Result<Option<Item>> {
+        if let Some(function) = self.given.get(name) {
+            return Ok(Some(Item::Function(Arc::clone(function))));
+        }
         let Some(&id) = parsed.values.get(name) else { return Ok(None) };
         let StmtKind::Assign { value, .. } = &parsed.file.stmts[id].kind else { return Ok(None) };
         let file = Arc::clone(&parsed.file);

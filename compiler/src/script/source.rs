@@ -1,6 +1,6 @@
 //! Programs from text: a function or a module class of a source file becomes a module like those of archives.
 
-use super::construct::{self, Evaluate};
+use super::construct::{Interpreter, Machine, Value};
 use super::function::Emitter;
 use super::names::{self, Item, Program, dotted};
 use super::{classes, compile_interfaces, finished, library, on_large_stack, python};
@@ -10,7 +10,7 @@ use crate::ir::{Argument, Class, ClassKind, Function, Module, ValueDef};
 use crate::source::Source;
 use crate::syntax::Dialect;
 use crate::syntax::ast::{self, ExprKind, StmtKind};
-use crate::types::{Object, Type};
+use crate::types::{IValue, Object, Type};
 use indexmap::IndexMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,12 +29,15 @@ pub struct Text {
     pub module: Arc<str>,
     /// Import statements of the Python file around a text of `CompilationUnit`, whose names it may use.
     pub imports: Option<Arc<Source>>,
+    /// Seed of the generator that module-level code draws from; PyTorch's own without one.
+    pub seed: Option<u64>,
 }
 
 /// Compiles what `entry` names in the text: a function, a module class, or a variable that holds one of them scripted.
-/// Without `entry` it is the last function or module class of the text; of what `CompilationUnit` takes, all is compiled.
+/// Without `entry` it is the last function or module class of the text, or variable that holds one traced; of what `CompilationUnit` takes, all is compiled.
 /// The values of a module's attributes are those of `attributes`, an archive whose classes have the names of the text's, or
-/// what the text's own constructors make; tensors in them are computed by `evaluate`.
+/// what the text's own constructors make; `machine` computes tensors. A variable that holds a traced, frozen or loaded function or
+/// module is made by running the text's top level.
 ///
 /// # Errors
 /// User errors in PyTorch's words with their place; unsupported for what cannot be compiled yet.
@@ -42,10 +45,10 @@ pub fn compile_text(
     text: &Text,
     entry: Option<&str>,
     attributes: Option<&Archive>,
-    evaluate: Evaluate,
+    machine: Machine,
 ) -> Result<Module> {
     let empty = empty_archive(Path::new(&text.source.name));
-    on_large_stack(|| compile_here(text, entry, attributes.unwrap_or(&empty), evaluate))
+    on_large_stack(|| compile_here(text, entry, attributes.unwrap_or(&empty), machine))
 }
 
 /// An archive that holds nothing but a place for a function.
@@ -63,7 +66,9 @@ pub fn empty_archive(path: &Path) -> Archive {
 
 /// What the qualified names of a text begin with whose module classes are those of an archive with this root class.
 pub fn module_of(root: Option<&str>) -> Arc<str> {
-    let plain = root.filter(|class| *class != FUNCTION_MODULE).map(python::demangled);
+    // A layer of the library stands for a module that the text makes of layers alone.
+    let is_own = |class: &&str| *class != FUNCTION_MODULE && !class.starts_with("__torch__.torch.");
+    let plain = root.filter(is_own).map(python::demangled);
     plain
         .and_then(|class| class.rsplit_once('.').map(|(module, _)| module.into()))
         .unwrap_or_else(|| "__torch__".into())
@@ -73,18 +78,15 @@ pub fn module_of(root: Option<&str>) -> Arc<str> {
 enum Entry {
     Function(Arc<str>),
     Module(Arc<str>),
+    /// Only running the text says what this variable holds.
+    Python(Arc<str>),
 }
 
-fn compile_here(text: &Text, name: Option<&str>, archive: &Archive, evaluate: Evaluate) -> Result<Module> {
-    let mut program = Program::new(archive);
-    program.add_text(&text.module, Arc::clone(&text.source), text.dialect, text.imports.clone());
-    library::add_to(&mut program);
+fn compile_here(text: &Text, name: Option<&str>, archive: &Archive, machine: Machine) -> Result<Module> {
     let has_archive = *archive.root.class != *FUNCTION_MODULE;
-    if !has_archive {
-        program.add_layers();
-    }
-    let parsed =
-        program.file(&text.module)?.ok_or_else(|| Diagnostic::internal("a text that was given is not found"))?;
+    let mut program = program_of(text, archive, !has_archive);
+    let parsed = parsed_text(&mut program, text)?;
+    let runs = uses_tracing(&parsed);
     let entry = match name {
         Some(name) => find_entry(&mut program, &parsed, name, 0)?,
         None => {
@@ -94,37 +96,91 @@ fn compile_here(text: &Text, name: Option<&str>, archive: &Archive, evaluate: Ev
             last_entry(&program, &parsed)?
         }
     };
-    match entry {
-        Entry::Function(name) => {
-            program.compile_function(&name, None, None)?;
+    match (entry, name) {
+        (Entry::Module(_), _) if has_archive && !runs => {
+            let root = Arc::clone(&archive.root);
+            compile_classes(&mut program, &root, super::classes_of(&root), &text.module)?;
             compile_interfaces(&mut program)?;
-            let root = Arc::new(Object { class: FUNCTION_MODULE.into(), attrs: IndexMap::new() });
-            let mut module = finished(program, root)?;
-            wrap(&mut module, &name)?;
+            finished(program, root)
+        }
+        (Entry::Function(name), _) if !runs => compile_entry(program, &name),
+        (entry, name) => {
+            // What runs makes all values itself; those of an archive take their place afterwards.
+            let empty = empty_archive(&archive.path);
+            let mut program = program_of(text, &empty, true);
+            let parsed = parsed_text(&mut program, text)?;
+            let mut module = run(program, text, &parsed, &entry, name, machine)?;
+            if has_archive {
+                module.root = with_values(&module.root, &archive.root);
+            }
             Ok(module)
         }
-        Entry::Module(class) => {
-            let root = if has_archive {
-                Arc::clone(&archive.root)
-            } else {
-                construct::root(&mut program, evaluate, &parsed, name, &class)?
-            };
-            classes::check_objects(&mut program, &root)?;
-            let mut classes = super::classes_of(&root);
-            if !has_archive {
-                // As in PyTorch: what a module holds is compiled before it.
-                classes.reverse();
-            }
-            for class in classes {
-                for method in program.entry_methods(&class) {
-                    if class == root.class || python::demangled(&class).starts_with(&*text.module) {
-                        program.compile_method(&class, &method)?;
-                    }
-                }
-                if program.classes.get(&class).is_some_and(|c| c.methods.contains_key("__setstate__")) {
-                    program.compile_method(&class, &"__setstate__".into())?;
-                }
-            }
+    }
+}
+
+fn program_of<'a>(text: &Text, archive: &'a Archive, has_layers: bool) -> Program<'a> {
+    let mut program = Program::new(archive);
+    program.add_text(&text.module, Arc::clone(&text.source), text.dialect, text.imports.clone());
+    library::add_to(&mut program);
+    if has_layers {
+        program.add_layers();
+    }
+    program
+}
+
+fn parsed_text(program: &mut Program<'_>, text: &Text) -> Result<Arc<names::ParsedFile>> {
+    program.file(&text.module)?.ok_or_else(|| Diagnostic::internal("a text that was given is not found"))
+}
+
+/// Whether the text traces anything, so that what its functions call may only be known by running it.
+fn uses_tracing(parsed: &names::ParsedFile) -> bool {
+    let is_trace = |path: &Arc<str>| matches!(&**path, "torch.jit.trace" | "torch.jit.trace_module");
+    parsed.imports.values().any(is_trace) || parsed.file.source.text.contains("jit.trace")
+}
+
+fn compile_entry(mut program: Program<'_>, name: &Arc<str>) -> Result<Module> {
+    program.compile_function(name, None, None)?;
+    compile_interfaces(&mut program)?;
+    let root = Arc::new(Object { class: FUNCTION_MODULE.into(), attrs: IndexMap::new() });
+    let mut module = finished(program, root)?;
+    wrap(&mut module, name)?;
+    Ok(module)
+}
+
+/// Runs the text's top level and compiles what the entry is then.
+fn run(
+    mut program: Program<'_>,
+    text: &Text,
+    parsed: &Arc<names::ParsedFile>,
+    entry: &Entry,
+    name: Option<&str>,
+    machine: Machine,
+) -> Result<Module> {
+    let mut interpreter = Interpreter::new(&mut program, machine);
+    if let Some(seed) = text.seed {
+        interpreter.generator = aot_runtime::random::Generator::new(seed);
+    }
+    interpreter.run_file(parsed);
+    let made = if name.is_none() { interpreter.last_compiled(parsed) } else { None };
+    let value = match (entry, name) {
+        _ if made.is_some() => made.unwrap_or(Value::None),
+        (Entry::Function(function), _) => Value::Compiled(Arc::clone(function)),
+        (_, Some(name)) => interpreter.entry(parsed, name)?,
+        (Entry::Module(class) | Entry::Python(class), None) => match interpreter.last_instance(parsed) {
+            Some(value) => value,
+            None => interpreter.entry(parsed, class.rsplit('.').next().unwrap_or(class))?,
+        },
+    };
+    match value {
+        Value::Module(module) => Ok((*module).clone()),
+        Value::Compiled(function) | Value::Function(function) => {
+            interpreter.give_functions(parsed);
+            compile_entry(program, &function)
+        }
+        value => {
+            let root = interpreter.finish(&value)?;
+            interpreter.give_functions(parsed);
+            compile_object(&mut program, &root)?;
             compile_interfaces(&mut program)?;
             name_methods(&mut program);
             finished(program, root)
@@ -143,6 +199,45 @@ fn name_methods(program: &mut Program<'_>) {
             declared.class.methods = program.functions.keys().filter_map(own).collect();
         }
     }
+}
+
+/// Compiles the methods of an object that was made here, and of those it holds.
+pub(crate) fn compile_object(program: &mut Program<'_>, root: &Arc<Object>) -> Result<()> {
+    let mut classes = super::classes_of(root);
+    // As in PyTorch: what a module holds is compiled before it.
+    classes.reverse();
+    let module = root.class.rsplit_once('.').map_or("", |(module, _)| module);
+    compile_classes(program, root, classes, &python::demangled(module))
+}
+
+fn compile_classes(program: &mut Program<'_>, root: &Arc<Object>, classes: Vec<Arc<str>>, module: &str) -> Result<()> {
+    classes::check_objects(program, root)?;
+    for class in classes {
+        for method in program.entry_methods(&class) {
+            if class == root.class || python::demangled(&class).starts_with(module) {
+                program.compile_method(&class, &method)?;
+            }
+        }
+        if program.classes.get(&class).is_some_and(|c| c.methods.contains_key("__setstate__")) {
+            program.compile_method(&class, &"__setstate__".into())?;
+        }
+    }
+    Ok(())
+}
+
+/// The object with the tensors of another one wherever both have one of the same type and shape.
+fn with_values(object: &Arc<Object>, other: &Arc<Object>) -> Arc<Object> {
+    let value = |name: &Arc<str>, value: &IValue| match (value, other.attrs.get(name)) {
+        (IValue::Object(own), Some(IValue::Object(other))) => IValue::Object(with_values(own, other)),
+        (IValue::Tensor(own), Some(IValue::Tensor(other)))
+            if own.dtype() == other.dtype() && own.sizes() == other.sizes() =>
+        {
+            IValue::Tensor(Arc::clone(other))
+        }
+        (own, _) => own.clone(),
+    };
+    let attrs = object.attrs.iter().map(|(name, own)| (Arc::clone(name), value(name, own))).collect();
+    Arc::new(Object { class: Arc::clone(&object.class), attrs })
 }
 
 /// Compiles every function of the text, as `CompilationUnit` does.
@@ -175,10 +270,7 @@ fn find_entry(program: &mut Program<'_>, parsed: &Arc<names::ParsedFile>, name: 
     if let Some(Item::Function(function)) = program.item_of_value(parsed, name)? {
         return Ok(Entry::Function(function));
     }
-    scripted(program, parsed, value, depth).unwrap_or_else(|| {
-        Err(Diagnostic::unsupported(format!("'{name}' is made by running Python"))
-            .at(Some(&parsed.file.span(value.range))))
-    })
+    scripted(program, parsed, value, depth).unwrap_or_else(|| Ok(Entry::Python(name.into())))
 }
 
 /// What `torch.jit.script(f)`, `torch.jit.script(M())` or `M()` compiles.

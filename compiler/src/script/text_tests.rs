@@ -1,19 +1,26 @@
 //! Small Python texts in, printed code and diagnostics out.
 
-use super::{Text, compile_text};
+use super::{Machine, Text, compile_text};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{self, Module};
 use crate::ops::facts::PrinterFacts;
 use crate::source::Source;
 use crate::syntax::Dialect;
-use crate::types::IValue;
+use crate::types::{IValue, Type};
 use aot_runtime::random::Generator;
 use std::sync::Arc;
 
 fn compile(text: &str, entry: &str, dialect: Dialect) -> Result<Module> {
     let source = Arc::new(Source { name: "test.py".into(), text: text.into(), origins: Vec::new() });
-    compile_text(&Text { source, dialect, module: "__torch__".into(), imports: None }, Some(entry), None, no_tensors)
+    compile_text(
+        &Text { source, dialect, module: "__torch__".into(), imports: None, seed: None },
+        Some(entry),
+        None,
+        NOTHING,
+    )
 }
+
+const NOTHING: Machine = Machine { evaluate: no_tensors, infer: |_, _| Ok(Type::Any), freeze: |module, _| Ok(module) };
 
 fn no_tensors(_: &Module, _: &[IValue], _: &mut Generator) -> Result<IValue> {
     Err(Diagnostic::unsupported("tensors in these tests"))

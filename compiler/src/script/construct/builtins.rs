@@ -17,6 +17,7 @@ impl Interpreter<'_, '_> {
         if let Some(Value::Unknown(why)) = args.iter().find(|arg| matches!(arg, Value::Unknown(_))) {
             return Err(Box::new((**why).clone()));
         }
+        let args = if name == "range" { self.plain_numbers(&args)? } else { args };
         let list = |this: &mut Self, items: Vec<Value>| Value::Ref(this.heap.push(Cell::List(items)));
         Ok(match (name, args.as_slice()) {
             ("len", [one]) => Value::Int(self.len(frame, one, range)? as i64),

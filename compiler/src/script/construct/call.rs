@@ -100,6 +100,10 @@ impl Interpreter<'_, '_> {
                 self.call_path(frame, &path, args, named, range)
             }
             Value::Class(class) => self.instantiate(frame, class, args, named, range),
+            Value::Function(name) if self.is_tracing() && self.is_compiled_function(name)? => {
+                self.trace_compiled(frame, name, None, args, named, range)
+            }
+            Value::Compiled(name) => self.call_compiled(frame, name, args, named, range),
             Value::Function(name) => match self.program.definition(name)? {
                 Some(definition) => self.run(frame, &definition, None, None, args, named, range),
                 None => Err(self.refused(frame, &callee, "a call", range)),
@@ -112,6 +116,9 @@ impl Interpreter<'_, '_> {
             Value::Method(object, name) => {
                 let (object, name) = (Arc::clone(object), Arc::clone(name));
                 self.call_method(frame, &object, &name, args, named, range)
+            }
+            Value::Ref(at) if self.is_tracing() && self.is_module(&callee) => {
+                self.trace_module_call(frame, *at, args, named, range)
             }
             Value::Ref(at) if matches!(self.heap[*at], Cell::Instance(_)) => {
                 let name = if self.is_module(&callee) { "forward" } else { "__call__" };
@@ -137,7 +144,7 @@ impl Interpreter<'_, '_> {
         self.call_method(frame, object, &name.into(), args, Vec::new(), range)
     }
 
-    fn call_method(
+    pub(crate) fn call_method(
         &mut self,
         frame: &mut Frame,
         object: &Value,
@@ -159,7 +166,7 @@ impl Interpreter<'_, '_> {
                 }
             }
             Value::Ref(at) => match &self.heap[*at] {
-                Cell::Tensor(_) => self.tensor_method(frame, object, name, args, named, range),
+                Cell::Tensor(_) | Cell::Traced(_) => self.tensor_method(frame, object, name, args, named, range),
                 Cell::Instance(instance) => {
                     let classes = self.program.mro(&Arc::clone(&instance.class))?;
                     match self.find_method(&classes, name)? {
@@ -389,6 +396,9 @@ impl Interpreter<'_, '_> {
         if let Some(name) = path.strip_prefix("builtins.") {
             return self.builtin(frame, name, args, range);
         }
+        if let Some(made) = self.jit(frame, path, &args, &named, range)? {
+            return Ok(made);
+        }
         if let (true, Some(first)) = (TRANSPARENT.contains(&path), args.first()) {
             return Ok(first.clone());
         }
@@ -416,9 +426,7 @@ impl Interpreter<'_, '_> {
             ("torch.device", [Value::Device(_)]) => Ok(args[0].clone()),
             ("torch.is_tensor", [value]) => Ok(Value::Bool(self.is_tensor(value))),
             ("torch.get_default_dtype", []) => Ok(Value::Path("torch.float32".into())),
-            ("torch.jit.is_scripting" | "torch.jit.is_tracing" | "torch.cuda.is_available", []) => {
-                Ok(Value::Bool(false))
-            }
+            ("torch.jit.is_scripting" | "torch.cuda.is_available", []) => Ok(Value::Bool(false)),
             ("collections.OrderedDict", []) => Ok(Value::Ref(self.heap.push(Cell::Dict(Vec::new())))),
             ("collections.OrderedDict", [source]) => self.builtin(frame, "dict", vec![source.clone()], range),
             ("copy.deepcopy" | "copy.copy", [value]) => self.copied(frame, value, path == "copy.deepcopy", range),
@@ -528,7 +536,7 @@ impl Interpreter<'_, '_> {
                         }
                         Cell::Instance(instance)
                     }
-                    elements @ Cell::Elements(_) => elements,
+                    other @ (Cell::Elements(_) | Cell::Traced(_)) => other,
                 };
                 self.heap[copy] = cell;
                 Value::Ref(copy)

@@ -80,6 +80,19 @@ pub(crate) struct Store {
     n_mangled: usize,
 }
 
+impl Store {
+    /// Makes a module one of this class.
+    pub(crate) fn set_class(&mut self, at: Ref, class: &Arc<str>) {
+        self.classes.insert(at, Arc::clone(class));
+    }
+
+    /// The next number that tells names apart.
+    pub(crate) fn next_mangle(&mut self) -> usize {
+        self.n_mangled += 1;
+        self.n_mangled - 1
+    }
+}
+
 /// A qualified name's last part.
 pub(crate) fn plain_name(class: &str) -> &str {
     class.rsplit('.').next().unwrap_or(class)
@@ -149,8 +162,7 @@ impl Interpreter<'_, '_> {
         let is_taken = self.types.known.contains_key(python);
         let name: Arc<str> = match python.rsplit_once('.') {
             Some((module, base)) if is_taken => {
-                let number = self.types.n_mangled;
-                self.types.n_mangled += 1;
+                let number = self.types.next_mangle();
                 format!("{module}.___torch_mangle_{number}.{base}").into()
             }
             _ => Arc::clone(python),
@@ -278,7 +290,9 @@ impl Interpreter<'_, '_> {
         made: &mut Concrete,
     ) -> Result<()> {
         let function = match item {
-            Value::Function(function) => Some(FunctionAttribute::Text(Arc::clone(function))),
+            Value::Function(function) | Value::Compiled(function) => {
+                Some(FunctionAttribute::Text(Arc::clone(function)))
+            }
             Value::Path(path) if value::type_name(item, &self.heap) == "builtin_function_or_method" => {
                 Some(FunctionAttribute::Library(Arc::clone(path)))
             }

@@ -41,6 +41,7 @@ impl Interpreter<'_, '_> {
             Value::Ref(at) => match &self.heap[*at] {
                 Cell::List(items) | Cell::Set(items) => items.clone(),
                 Cell::Dict(entries) => entries.iter().map(|(key, _)| key.clone()).collect(),
+                Cell::Tensor(_) | Cell::Traced(_) if self.is_tracing() => return self.trace_rows(frame, value, range),
                 Cell::Tensor(_) => {
                     let rows = self.tensor_method(frame, value, "unbind", Vec::new(), Vec::new(), range)?;
                     return self.items(frame, &rows, range);
@@ -49,7 +50,9 @@ impl Interpreter<'_, '_> {
                     Some(items) => items,
                     None => return Err(self.refused(frame, value, "iteration", range)),
                 },
-                Cell::Attribute(..) | Cell::Elements(_) => return Err(self.refused(frame, value, "iteration", range)),
+                Cell::Attribute(..) | Cell::Elements(_) | Cell::Traced(_) => {
+                    return Err(self.refused(frame, value, "iteration", range));
+                }
             },
             Value::Unknown(why) => return Err(Box::new((**why).clone())),
             other => {
@@ -72,6 +75,10 @@ impl Interpreter<'_, '_> {
                             .ok_or_else(|| self.refused(frame, value, "len()", range))
                     }
                 },
+                Cell::Tensor(_) | Cell::Traced(_) if self.is_tracing() => {
+                    let n = self.trace_len(frame, value, range)?;
+                    Ok(usize::try_from(n).unwrap_or(0))
+                }
                 Cell::Tensor(_) => {
                     let size = self.tensor_method(frame, value, "size", vec![Value::Int(0)], Vec::new(), range)?;
                     Ok(size.as_int().and_then(|n| usize::try_from(n).ok()).unwrap_or(0))
@@ -173,7 +180,7 @@ impl Interpreter<'_, '_> {
                     found.map(|(_, item)| item.clone()).ok_or_else(missing)
                 }
                 Cell::Instance(_) => self.container_item(frame, *at, key, range),
-                Cell::Set(_) | Cell::Tensor(_) | Cell::Attribute(..) | Cell::Elements(_) => {
+                Cell::Set(_) | Cell::Tensor(_) | Cell::Traced(_) | Cell::Attribute(..) | Cell::Elements(_) => {
                     Err(self.refused(frame, container, "a subscript", range))
                 }
             },

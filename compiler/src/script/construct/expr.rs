@@ -283,6 +283,9 @@ impl Interpreter<'_, '_> {
     /// What a dotted path of a library means: a number, a class or function of the compiler's own texts, or the path itself.
     pub(crate) fn load_path(&mut self, _frame: &Frame, path: &str) -> Result<Value> {
         use std::f64::consts;
+        if let Some(traced) = self.traced_path(path)? {
+            return Ok(traced);
+        }
         Ok(match path {
             "math.pi" | "torch.pi" => Value::Float(consts::PI),
             "math.e" | "torch.e" => Value::Float(consts::E),
@@ -329,7 +332,7 @@ impl Interpreter<'_, '_> {
             },
             Value::Super(..) | Value::Str(_) => Ok(method()),
             Value::Ref(at) => match &self.heap[*at] {
-                Cell::Tensor(_) => self.tensor_attribute(frame, object, name, range),
+                Cell::Tensor(_) | Cell::Traced(_) => self.tensor_attribute(frame, object, name, range),
                 Cell::Instance(_) => self.instance_attribute(frame, *at, name, range),
                 Cell::List(_) | Cell::Dict(_) | Cell::Set(_) => Ok(method()),
                 Cell::Attribute(inner, _) if &**name == "value" => Ok(inner.clone()),
@@ -339,7 +342,7 @@ impl Interpreter<'_, '_> {
             Value::Device(text) if &**name == "type" => Ok(Value::str(text.split(':').next().unwrap_or(text))),
             Value::Complex(re, _) if &**name == "real" => Ok(Value::Float(*re)),
             Value::Complex(_, im) if &**name == "imag" => Ok(Value::Float(*im)),
-            Value::Method(..) | Value::Function(_) | Value::Closure(_) => {
+            Value::Method(..) | Value::Function(_) | Value::Compiled(_) | Value::Module(_) | Value::Closure(_) => {
                 Err(self.refused(frame, object, "an attribute", range))
             }
             Value::None

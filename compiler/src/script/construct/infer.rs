@@ -59,7 +59,7 @@ impl Interpreter<'_, '_> {
             },
             Value::Unknown(why) => return Ok(Err(Missing::Unknown(Arc::clone(why)))),
             Value::Ref(at) => match self.heap[*at].clone() {
-                Cell::Tensor(_) | Cell::Elements(_) => Type::tensor(),
+                Cell::Tensor(_) | Cell::Traced(_) | Cell::Elements(_) => Type::tensor(),
                 Cell::Attribute(_, ty) => ty,
                 Cell::List(items) => {
                     let Some((first, rest)) = items.split_first() else {
@@ -98,6 +98,8 @@ impl Interpreter<'_, '_> {
             | Value::Path(_)
             | Value::Class(_)
             | Value::Function(_)
+            | Value::Compiled(_)
+            | Value::Module(_)
             | Value::Closure(_)
             | Value::Method(..)
             | Value::Super(..) => return unfit(self),

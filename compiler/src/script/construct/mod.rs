@@ -28,19 +28,32 @@ mod value;
 pub(crate) use concrete::{FunctionAttribute, Missing, ModuleFacts};
 
 use super::names::{ParsedFile, Program};
+use super::trace::Tracer;
 use crate::diag::{Diagnostic, Result};
 use crate::ir::Module;
 use crate::source::Span;
 use crate::syntax::ast::{self, Expr, ExprKind, File, StmtKind, TextRange};
-use crate::types::{IValue, Object};
+use crate::types::{IValue, Object, Type};
 use aot_runtime::random::Generator;
-use std::collections::HashMap;
+pub(crate) use call::Named;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-pub(crate) use value::{Cell, Heap, Ref, Value};
+pub(crate) use value::{Cell, Heap, Ref, TracedTensor, Value, type_name};
 
 /// Runs `forward` of a module without state on arguments, drawing random numbers from a generator: what stands below this
 /// layer cannot do so itself.
 pub type Evaluate = fn(&Module, &[IValue], &mut Generator) -> Result<IValue>;
+
+/// What running Python needs of the layers above.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Runs a computation.
+    pub evaluate: Evaluate,
+    /// The type of what `forward` of a module gives for tensors of these types; a list of known length is a tuple.
+    pub infer: fn(&Module, &[Type]) -> Result<Type>,
+    /// Freezes a module that was just compiled; what is named stays.
+    pub freeze: fn(Module, &[Arc<str>]) -> Result<Module>,
+}
 
 /// Most statements and expressions that run before a text is taken to loop.
 const MAX_STEPS: usize = 5_000_000;
@@ -51,7 +64,13 @@ const MAX_CALLS: usize = 200;
 /// Runs module-level statements and constructors.
 pub(crate) struct Interpreter<'p, 'a> {
     pub program: &'p mut Program<'a>,
-    pub evaluate: Evaluate,
+    pub machine: Machine,
+    /// The trace under way.
+    pub tracer: Option<Box<Tracer>>,
+    /// Modules that are compiled: scripted or traced ones.
+    pub compiled: HashSet<Ref>,
+    /// Models that were saved, by their paths.
+    pub saved: HashMap<Arc<str>, Value>,
     pub heap: Heap,
     pub generator: Generator,
     /// Values of top-level names by module and name.
@@ -60,27 +79,7 @@ pub(crate) struct Interpreter<'p, 'a> {
     pending: Vec<(Arc<str>, Arc<str>)>,
     n_steps: usize,
     depth: usize,
-    types: concrete::Store,
-}
-
-/// The root object of a text's module: the value of a variable, or an instance of a class, made by running the text.
-pub(crate) fn root(
-    program: &mut Program<'_>,
-    evaluate: Evaluate,
-    parsed: &Arc<ParsedFile>,
-    name: Option<&str>,
-    class: &str,
-) -> Result<Arc<Object>> {
-    let mut interpreter = Interpreter::new(program, evaluate);
-    interpreter.run_file(parsed);
-    let value = match name {
-        Some(name) => interpreter.entry(parsed, name)?,
-        None => match interpreter.last_instance(parsed) {
-            Some(value) => value,
-            None => interpreter.entry(parsed, concrete::plain_name(class))?,
-        },
-    };
-    interpreter.finish(&value)
+    pub types: concrete::Store,
 }
 
 /// What names mean where a statement runs.
@@ -103,6 +102,17 @@ pub(crate) enum Flow {
 }
 
 impl Frame {
+    /// The same place without variables, for what runs in Python functions of libraries.
+    pub(crate) fn nameless(&self) -> Self {
+        Self {
+            file: Arc::clone(&self.file),
+            parsed: Arc::clone(&self.parsed),
+            locals: indexmap::IndexMap::new(),
+            class: None,
+            is_global: false,
+        }
+    }
+
     pub(crate) fn span(&self, range: TextRange) -> Span {
         self.file.span(range)
     }
@@ -119,10 +129,13 @@ impl Frame {
 }
 
 impl<'p, 'a> Interpreter<'p, 'a> {
-    pub(crate) fn new(program: &'p mut Program<'a>, evaluate: Evaluate) -> Self {
+    pub(crate) fn new(program: &'p mut Program<'a>, machine: Machine) -> Self {
         Self {
             program,
-            evaluate,
+            machine,
+            tracer: None,
+            compiled: HashSet::new(),
+            saved: HashMap::new(),
             heap: Heap::new(),
             generator: Generator::default(),
             globals: HashMap::new(),
@@ -221,6 +234,19 @@ impl<'p, 'a> Interpreter<'p, 'a> {
         })
     }
 
+    /// The last variable of the top level that holds something compiled, or that could not be made, unless a function or class comes after it.
+    pub(crate) fn last_compiled(&self, parsed: &ParsedFile) -> Option<Value> {
+        let (name, at) = parsed.values.iter().max_by_key(|(_, id)| **id)?;
+        let is_last = parsed.items.values().all(|id| id < at);
+        let value = self.global(parsed, name).filter(|_| is_last)?;
+        let is_compiled = match &value {
+            Value::Compiled(_) | Value::Module(_) | Value::Unknown(_) => true,
+            Value::Ref(at) => self.is_compiled_module(*at),
+            _ => false,
+        };
+        is_compiled.then_some(value)
+    }
+
     /// Declares the class of a module and of everything it holds, and gives it as an object.
     pub(crate) fn finish(&mut self, value: &Value) -> Result<Arc<Object>> {
         match value {
@@ -230,6 +256,15 @@ impl<'p, 'a> Interpreter<'p, 'a> {
                 Err(Diagnostic::user(format!("a module is expected, found a {}", value::type_name(other, &self.heap))))
             }
         }
+    }
+
+    /// Lets compiled code of a text call what its variables hold: functions that are compiled already.
+    pub(crate) fn give_functions(&mut self, parsed: &ParsedFile) {
+        let function = |name: &Arc<str>| match self.global(parsed, name) {
+            Some(Value::Compiled(function)) => Some((Arc::clone(name), function)),
+            _ => None,
+        };
+        self.program.given = parsed.values.keys().filter_map(function).collect();
     }
 
     /// Counts a step.

@@ -286,6 +286,7 @@ impl Interpreter<'_, '_> {
             Value::Ref(at) => match &self.heap[*at] {
                 Cell::List(items) | Cell::Set(items) => !items.is_empty(),
                 Cell::Dict(entries) => !entries.is_empty(),
+                Cell::Tensor(_) | Cell::Traced(_) if self.is_tracing() => self.trace_truth(frame, value, range)?,
                 Cell::Tensor(_) => match self.tensor_method(frame, value, "item", Vec::new(), Vec::new(), range)? {
                     Value::Ref(_) => true,
                     plain => self.truth(frame, &plain, range)?,
@@ -294,7 +295,7 @@ impl Interpreter<'_, '_> {
                     Some(n) => n > 0,
                     None => true,
                 },
-                Cell::Instance(_) | Cell::Attribute(..) | Cell::Elements(_) => true,
+                Cell::Instance(_) | Cell::Attribute(..) | Cell::Elements(_) | Cell::Traced(_) => true,
             },
             Value::Ellipsis
             | Value::Device(_)
@@ -302,6 +303,8 @@ impl Interpreter<'_, '_> {
             | Value::Path(_)
             | Value::Class(_)
             | Value::Function(_)
+            | Value::Compiled(_)
+            | Value::Module(_)
             | Value::Closure(_)
             | Value::Method(..)
             | Value::Super(..) => true,

@@ -65,7 +65,7 @@ impl Interpreter<'_, '_> {
     }
 
     pub(crate) fn is_tensor(&self, value: &Value) -> bool {
-        self.tensor_cell(value).is_some()
+        matches!(value, Value::Ref(at) if matches!(self.heap[*at], Cell::Tensor(_) | Cell::Traced(_)))
     }
 
     /// The elements of a tensor.
@@ -94,12 +94,15 @@ impl Interpreter<'_, '_> {
     /// `lhs op rhs` where one of them is a tensor.
     pub(crate) fn tensor_binary(
         &mut self,
-        frame: &Frame,
+        frame: &mut Frame,
         op: BinaryOp,
         lhs: &Value,
         rhs: &Value,
         range: TextRange,
     ) -> Result<Value> {
+        if self.is_tracing() {
+            return self.trace_binary(frame, op, lhs, rhs, range);
+        }
         let mut operands = Operands::default();
         let lhs = Box::new(self.operand(frame, &mut operands, lhs, range)?);
         let rhs = Box::new(self.operand(frame, &mut operands, rhs, range)?);
@@ -108,11 +111,14 @@ impl Interpreter<'_, '_> {
 
     pub(crate) fn tensor_unary(
         &mut self,
-        frame: &Frame,
+        frame: &mut Frame,
         op: UnaryOp,
         operand: &Value,
         range: TextRange,
     ) -> Result<Value> {
+        if self.is_tracing() {
+            return self.trace_unary(frame, op, operand, range);
+        }
         let mut operands = Operands::default();
         let operand = Box::new(self.operand(frame, &mut operands, operand, range)?);
         self.computed(frame, operands, Expr { kind: ExprKind::Unary { op, operand }, range })
@@ -127,6 +133,9 @@ impl Interpreter<'_, '_> {
         value: &Value,
         range: TextRange,
     ) -> Result<Value> {
+        if self.is_tracing() {
+            return self.trace_augmented(frame, op, tensor, value, range);
+        }
         let method = match op {
             BinaryOp::Add => "add_",
             BinaryOp::Sub => "sub_",
@@ -145,6 +154,9 @@ impl Interpreter<'_, '_> {
         items: &[Expr],
         range: TextRange,
     ) -> Result<Value> {
+        if self.is_tracing() {
+            return self.trace_elements(frame, tensor, items, range);
+        }
         let mut operands = Operands::default();
         let value = Box::new(self.operand(frame, &mut operands, tensor, range)?);
         let items = self.subscript(frame, &mut operands, items)?;
@@ -183,6 +195,9 @@ impl Interpreter<'_, '_> {
         value: &Value,
         range: TextRange,
     ) -> Result<()> {
+        if self.is_tracing() {
+            return self.trace_set_elements(frame, tensor, items, value, range);
+        }
         let cell = self.writable(frame, tensor, range)?;
         let mut operands = Operands::default();
         let target = self.operand(frame, &mut operands, tensor, range)?;
@@ -233,6 +248,9 @@ impl Interpreter<'_, '_> {
         name: &Arc<str>,
         range: TextRange,
     ) -> Result<Value> {
+        if self.is_tracing() {
+            return self.trace_attribute(frame, tensor, name, range);
+        }
         let Some(cell) = self.tensor_cell(tensor) else { return Ok(Value::None) };
         let data = self.data(cell);
         Ok(match &**name {
@@ -292,6 +310,9 @@ impl Interpreter<'_, '_> {
         named: Named,
         range: TextRange,
     ) -> Result<Value> {
+        if self.is_tracing() {
+            return self.trace_method(frame, tensor, name, &args, &named, range);
+        }
         let Some(cell) = self.tensor_cell(tensor) else { return Err(self.refused(frame, tensor, "a method", range)) };
         let sizes = self.data(cell).sizes().to_vec();
         match (name, args.as_slice()) {
@@ -307,6 +328,7 @@ impl Interpreter<'_, '_> {
                 return Ok(Value::Ref(self.heap.push(Cell::Tensor(cell))));
             }
             ("cpu" | "detach_" | "share_memory_", []) => return Ok(tensor.clone()),
+            ("resize_", _) => return self.resize(frame, tensor, &args, range),
             ("tolist", []) => return Ok(self.to_list(&self.data(cell), &mut 0, 0)),
             ("item", []) => {
                 let data = self.data(cell);
@@ -341,6 +363,25 @@ impl Interpreter<'_, '_> {
         Ok(made)
     }
 
+    /// `tensor.resize_(sizes)`, which keeps as many elements as there are.
+    fn resize(&mut self, frame: &mut Frame, tensor: &Value, args: &[Value], range: TextRange) -> Result<Value> {
+        let cell = self.writable(frame, tensor, range)?;
+        let given = match args {
+            [one @ (Value::Tuple(_) | Value::Ref(_))] => self.items(frame, one, range)?,
+            several => several.to_vec(),
+        };
+        let sizes: Option<Vec<i64>> = given.iter().map(Value::as_int).collect();
+        let data = self.data(cell);
+        let made = sizes.and_then(|sizes| {
+            let n_elements = sizes.iter().try_fold(1_usize, |n, &size| n.checked_mul(usize::try_from(size).ok()?))?;
+            let bytes = data.contiguous_bytes().get(..n_elements.checked_mul(data.dtype().size_bytes())?)?.to_vec();
+            TensorData::from_bytes(data.dtype(), &sizes, bytes).ok()
+        });
+        let made = made.ok_or_else(|| frame.unsupported(range, "a tensor that grows outside of compiled code"))?;
+        self.heap[cell.elements] = Cell::Elements(Arc::new(made));
+        Ok(tensor.clone())
+    }
+
     /// Casts the elements, if they are floats, and keeps the tensor.
     pub(crate) fn cast_in_place(
         &mut self,
@@ -370,6 +411,9 @@ impl Interpreter<'_, '_> {
         mut named: Named,
         range: TextRange,
     ) -> Result<Value> {
+        if self.is_tracing() {
+            return self.trace_path(frame, path, &args, &named, range);
+        }
         let requires_grad = named.iter().position(|(name, _)| &**name == "requires_grad").map(|at| named.remove(at).1);
         if let (Some(name), [first, rest @ ..]) =
             (path.strip_prefix("torch.").filter(|name| VIEWS.contains(name)), args.as_slice())
@@ -465,7 +509,12 @@ impl Interpreter<'_, '_> {
                     });
                     ExprKind::Name(name)
                 }
-                Cell::Dict(_) | Cell::Set(_) | Cell::Elements(_) | Cell::Instance(_) | Cell::Attribute(..) => {
+                Cell::Dict(_)
+                | Cell::Set(_)
+                | Cell::Traced(_)
+                | Cell::Elements(_)
+                | Cell::Instance(_)
+                | Cell::Attribute(..) => {
                     return Err(self.refused(frame, value, "an operator", range));
                 }
             },
@@ -474,6 +523,8 @@ impl Interpreter<'_, '_> {
             | Value::Path(_)
             | Value::Class(_)
             | Value::Function(_)
+            | Value::Compiled(_)
+            | Value::Module(_)
             | Value::Closure(_)
             | Value::Method(..)
             | Value::Super(..)
@@ -516,7 +567,7 @@ impl Interpreter<'_, '_> {
     fn run_small(&mut self, frame: &Frame, operands: Operands, before: Vec<StmtKind>, result: Expr) -> Result<IValue> {
         let range = result.range;
         let made = self.compiled(frame, &operands, before, result);
-        let made = made.and_then(|module| (self.evaluate)(&module, &operands.values, &mut self.generator));
+        let made = made.and_then(|module| (self.machine.evaluate)(&module, &operands.values, &mut self.generator));
         made.map_err(|error| {
             // What PyTorch raises when it runs the operator is the user's error; what does not compile may be right in Python.
             if error.blame == Blame::User && error.exception.is_some() {

@@ -47,6 +47,8 @@ impl Interpreter<'_, '_> {
             Value::Path(path) => path.to_string(),
             Value::Class(name) => format!("<class '{}'>", name.replace("__torch__", "__main__")),
             Value::Function(name) => format!("<function {}>", name.rsplit('.').next().unwrap_or(name)),
+            Value::Compiled(name) => format!("<torch.jit.ScriptFunction {}>", name.rsplit('.').next().unwrap_or(name)),
+            Value::Module(_) => "<RecursiveScriptModule>".into(),
             Value::Closure(_) => "<function>".into(),
             Value::Method(..) => "<bound method>".into(),
             Value::Super(..) => "<super>".into(),
@@ -60,7 +62,7 @@ impl Interpreter<'_, '_> {
                         |(k, v): &(Value, Value)| format!("{}: {}", self.repr(k, depth + 1), self.repr(v, depth + 1));
                     format!("{{{}}}", entries.iter().map(entry).collect::<Vec<_>>().join(", "))
                 }
-                Cell::Tensor(_) | Cell::Elements(_) => "tensor(...)".into(),
+                Cell::Tensor(_) | Cell::Traced(_) | Cell::Elements(_) => "tensor(...)".into(),
                 Cell::Instance(instance) => {
                     format!("<{} object>", instance.class.replace("__torch__", "__main__"))
                 }

@@ -2,8 +2,9 @@
 
 use crate::diag::Diagnostic;
 use crate::index::{IndexVec, ids};
+use crate::ir::Module;
 use crate::script::names::Definition;
-use crate::types::{TensorData, Type};
+use crate::types::{DType, TensorData, Type};
 use indexmap::IndexMap;
 use std::sync::Arc;
 
@@ -37,6 +38,10 @@ pub(crate) enum Value {
     Class(Arc<str>),
     /// A function at the top level of a text, by its qualified name.
     Function(Arc<str>),
+    /// A compiled function of the program, by its qualified name.
+    Compiled(Arc<str>),
+    /// A compiled module that is no object of Python: a frozen or a loaded one.
+    Module(Arc<Module>),
     /// A function written inside another one, with the names it was made among.
     Closure(Arc<Closure>),
     /// `object.name` of something that is called.
@@ -67,9 +72,18 @@ pub(crate) enum Cell {
     /// Elements that several tensors may share.
     Elements(Arc<TensorData>),
     Tensor(TensorCell),
+    /// A tensor that exists only in a trace.
+    Traced(TracedTensor),
     Instance(Instance),
     /// `torch.jit.Attribute(value, type)`.
     Attribute(Value, Type),
+}
+
+/// What is known of a tensor under trace.
+#[derive(Clone, Debug)]
+pub(crate) struct TracedTensor {
+    pub dtype: DType,
+    pub sizes: Vec<i64>,
 }
 
 /// A tensor.
@@ -242,6 +256,8 @@ pub(crate) fn type_name(value: &Value, heap: &Heap) -> String {
         Value::Path(_) => "module".into(),
         Value::Class(_) => "type".into(),
         Value::Function(_) | Value::Closure(_) => "function".into(),
+        Value::Compiled(_) => "ScriptFunction".into(),
+        Value::Module(_) => "RecursiveScriptModule".into(),
         Value::Method(..) => "method".into(),
         Value::Super(..) => "super".into(),
         Value::Unknown(_) => "object".into(),
@@ -250,7 +266,7 @@ pub(crate) fn type_name(value: &Value, heap: &Heap) -> String {
             Cell::Dict(_) => "dict".into(),
             Cell::Set(_) => "set".into(),
             Cell::Tensor(tensor) if tensor.is_parameter => "Parameter".into(),
-            Cell::Tensor(_) | Cell::Elements(_) => "Tensor".into(),
+            Cell::Tensor(_) | Cell::Traced(_) | Cell::Elements(_) => "Tensor".into(),
             Cell::Instance(instance) => last(&instance.class),
             Cell::Attribute(..) => "Attribute".into(),
         },
