@@ -20,7 +20,7 @@ pub(crate) const MODULES: &str = "__torch__.torch.nn.modules.";
 const INIT: &str = "__torch__.torch.nn.init";
 
 /// The texts by the module they are in.
-const TEXTS: [(&str, &str); 11] = [
+const TEXTS: [(&str, &str); 12] = [
     ("activation", include_str!("layers/activation.py")),
     ("batchnorm", include_str!("layers/batchnorm.py")),
     ("container", include_str!("layers/container.py")),
@@ -31,6 +31,7 @@ const TEXTS: [(&str, &str); 11] = [
     ("loss", include_str!("layers/loss.py")),
     ("normalization", include_str!("layers/normalization.py")),
     ("pooling", include_str!("layers/pooling.py")),
+    ("rnn", include_str!("layers/rnn.py")),
     ("sparse", include_str!("layers/sparse.py")),
 ];
 

@@ -125,3 +125,69 @@ def embedding(input: Tensor, weight: Tensor, padding_idx: Optional[int] = None, 
         if padding < 0:
             padding = weight.size(0) + padding
     return torch.embedding(weight, input, padding, scale_grad_by_freq, sparse)
+
+
+def interpolate(input: Tensor, size: Optional[List[int]] = None, scale_factor: Optional[List[float]] = None,
+                mode: str = "nearest", align_corners: Optional[bool] = None,
+                recompute_scale_factor: Optional[bool] = None, antialias: bool = False) -> Tensor:
+    if mode == "nearest" or mode == "area" or mode == "nearest-exact":
+        if align_corners is not None:
+            raise ValueError("align_corners option can only be set with the interpolating modes: linear | bilinear | bicubic | trilinear")
+        align = False
+    elif align_corners is None:
+        align = False
+    else:
+        align = align_corners
+    dim = input.dim() - 2
+    if size is not None and scale_factor is not None:
+        raise ValueError("only one of size or scale_factor should be defined")
+    output_size: Optional[List[int]] = None
+    scale_factors: Optional[List[float]] = None
+    if size is not None:
+        if len(size) != dim:
+            raise ValueError("Input and output must have the same number of spatial dimensions, but got input with spatial dimensions of {} and output size of {}.".format(input.size()[2:], size))
+        output_size = size
+    elif scale_factor is not None:
+        if len(scale_factor) != dim:
+            raise ValueError("Input and scale_factor must have the same number of spatial dimensions, but got input with spatial dimensions of {} and scale_factor of shape {}.".format(input.size()[2:], scale_factor))
+        scale_factors = scale_factor
+    else:
+        raise ValueError("either size or scale_factor should be defined")
+    if scale_factors is not None and (mode == "area" or (recompute_scale_factor is not None and recompute_scale_factor)):
+        sizes: List[int] = []
+        for i in range(dim):
+            sizes.append(int(float(input.size(i + 2)) * scale_factors[i]))
+        output_size = sizes
+        scale_factors = None
+    if mode == "nearest":
+        if dim == 1:
+            return torch.upsample_nearest1d(input, output_size, scale_factors)
+        if dim == 2:
+            return torch.upsample_nearest2d(input, output_size, scale_factors)
+        return torch.upsample_nearest3d(input, output_size, scale_factors)
+    if mode == "nearest-exact":
+        if dim == 1:
+            return torch._upsample_nearest_exact1d(input, output_size, scale_factors)
+        if dim == 2:
+            return torch._upsample_nearest_exact2d(input, output_size, scale_factors)
+        return torch._upsample_nearest_exact3d(input, output_size, scale_factors)
+    if mode == "area":
+        assert output_size is not None
+        if dim == 1:
+            return torch.adaptive_avg_pool1d(input, output_size)
+        if dim == 2:
+            return torch.adaptive_avg_pool2d(input, output_size)
+        return torch.adaptive_avg_pool3d(input, output_size)
+    if mode == "linear":
+        return torch.upsample_linear1d(input, output_size, align, scale_factors)
+    if mode == "bilinear":
+        if antialias:
+            return torch._upsample_bilinear2d_aa(input, output_size, align, scale_factors)
+        return torch.upsample_bilinear2d(input, output_size, align, scale_factors)
+    if mode == "bicubic":
+        if antialias:
+            return torch._upsample_bicubic2d_aa(input, output_size, align, scale_factors)
+        return torch.upsample_bicubic2d(input, output_size, align, scale_factors)
+    if mode == "trilinear":
+        return torch.upsample_trilinear3d(input, output_size, align, scale_factors)
+    raise NotImplementedError("Input Error: Only 3D, 4D and 5D input Tensors supported (got {}D) for the modes: nearest | linear | bilinear | bicubic | trilinear | area | nearest-exact (got {})".format(input.dim(), mode))

@@ -16,8 +16,19 @@ pub(crate) const FALLBACK: &str = "__torch__.torch.nn.functional.";
 /// The text, in the Python subset.
 const TEXT: &str = include_str!("library.py");
 
+/// Where functions about tracing are.
+const TRACE: &str = "__torch__.torch.jit._trace";
+
+/// The function that tells whether a trace is under way.
+pub(crate) const IS_TRACING: &str = "__torch__.torch.jit._trace.is_tracing";
+
+/// Its text.
+const TRACE_TEXT: &str = "def is_tracing():\n    return False\n";
+
 /// Makes the functions known to texts.
 pub(crate) fn add_to(program: &mut Program<'_>) {
     let source = Source { name: "functional.py".into(), text: TEXT.into(), origins: Vec::new() };
     program.add_text(FALLBACK, Arc::new(source), Dialect::Python, None);
+    let source = Source { name: "_trace.py".into(), text: TRACE_TEXT.into(), origins: Vec::new() };
+    program.add_text(TRACE, Arc::new(source), Dialect::Python, None);
 }

@@ -206,6 +206,10 @@ impl Emitter<'_, '_> {
                 None
             }
             ("torch.nn", "functional") | ("torch._C", "_nn") => return Ok(Sugared::Builtins("torch".into())),
+            ("torch.jit", "is_tracing") if self.is_text() => {
+                let item = self.program.item(super::library::IS_TRACING)?;
+                return item.map(Sugared::Item).ok_or_else(|| self.error(range, "undefined value is_tracing"));
+            }
             ("torch.jit", form_name) => {
                 return match form(form_name.strip_prefix('_').filter(|rest| *rest == "fork").unwrap_or(form_name)) {
                     Some(form) => Ok(Sugared::Form(form)),

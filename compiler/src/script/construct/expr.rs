@@ -4,6 +4,7 @@ use super::{Cell, Frame, Interpreter, Value, value};
 use crate::diag::Result;
 use crate::script::classes;
 use crate::script::names::{Item, ParsedFile};
+use crate::script::trace::field_of;
 use crate::syntax::ast::{self, Expr, ExprKind, StmtKind, TextRange};
 use std::sync::Arc;
 
@@ -320,6 +321,9 @@ impl Interpreter<'_, '_> {
             Value::Class(class) => {
                 let class = Arc::clone(class);
                 self.class_attribute(frame, &class, name, range)
+            }
+            Value::NamedTuple(class, items) if let Some(at) = field_of(class, name) => {
+                items.get(at).cloned().ok_or_else(|| missing(self))
             }
             Value::NamedTuple(class, items) => {
                 let at = self.program.classes.get(class).and_then(|declared| declared.class.attrs.get_index_of(name));

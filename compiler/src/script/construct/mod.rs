@@ -38,6 +38,7 @@ use aot_runtime::random::Generator;
 pub(crate) use call::Named;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+pub(crate) use tensor::element;
 pub(crate) use value::{Cell, Heap, Ref, TracedTensor, Value, type_name};
 
 /// Runs `forward` of a module without state on arguments, drawing random numbers from a generator: what stands below this

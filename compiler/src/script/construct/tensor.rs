@@ -654,7 +654,7 @@ fn path_expr(path: &str, range: TextRange) -> Expr {
 }
 
 /// One element, in row-major order.
-fn element(data: &TensorData, at: usize) -> Value {
+pub(crate) fn element(data: &TensorData, at: usize) -> Value {
     let size = data.dtype().size_bytes();
     let bytes = data.contiguous_bytes();
     let bytes = bytes.get(at * size..(at + 1) * size).unwrap_or(&[]);

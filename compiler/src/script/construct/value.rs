@@ -84,6 +84,8 @@ pub(crate) enum Cell {
 pub(crate) struct TracedTensor {
     pub dtype: DType,
     pub sizes: Vec<i64>,
+    /// Whether elements lie in row-major order, as far as the operator that made it tells.
+    pub is_dense: bool,
 }
 
 /// A tensor.

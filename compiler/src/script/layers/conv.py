@@ -119,3 +119,56 @@ class Conv3d(_ConvNd):
 
     def forward(self, input: Tensor) -> Tensor:
         return self._conv_forward(input, self.weight, self.bias)
+
+
+class _ConvTransposeNd(_ConvNd):
+    def _setup_transposed(self, n, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias,
+                          dilation, padding_mode, device, dtype):
+        if padding_mode != "zeros":
+            raise ValueError('Only "zeros" padding mode is supported for ConvTranspose{}d'.format(n))
+        # The same layer with the roles of its channels exchanged, except for their number in the bias.
+        self._setup(n, out_channels, in_channels, kernel_size, stride, padding, dilation, groups, False, padding_mode, device,
+                    dtype)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.transposed = True
+        self.output_padding = _ntuple(output_padding, n)
+        if bias:
+            self.bias = Parameter(torch.empty(out_channels, device=device, dtype=dtype))
+            fan_in = (out_channels // groups) * math.prod(self.kernel_size)
+            if fan_in != 0:
+                bound = 1 / math.sqrt(fan_in)
+                init.uniform_(self.bias, -bound, bound)
+
+
+class ConvTranspose1d(_ConvTransposeNd):
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
+                 dilation=1, padding_mode="zeros", device=None, dtype=None):
+        self._setup_transposed(1, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias,
+                               dilation, padding_mode, device, dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv_transpose1d(input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
+                                  self.dilation)
+
+
+class ConvTranspose2d(_ConvTransposeNd):
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
+                 dilation=1, padding_mode="zeros", device=None, dtype=None):
+        self._setup_transposed(2, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias,
+                               dilation, padding_mode, device, dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv_transpose2d(input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
+                                  self.dilation)
+
+
+class ConvTranspose3d(_ConvTransposeNd):
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1, bias=True,
+                 dilation=1, padding_mode="zeros", device=None, dtype=None):
+        self._setup_transposed(3, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias,
+                               dilation, padding_mode, device, dtype)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv_transpose3d(input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
+                                  self.dilation)

@@ -6,7 +6,7 @@ use super::operators::Input;
 use super::record::Traced;
 use crate::diag::{Blame, Diagnostic, Result};
 use crate::ir::{Argument, Attr, OpName};
-use crate::script::names::{Definition, dotted};
+use crate::script::names::dotted;
 use crate::source::Span;
 use crate::syntax::ast::{ExprKind, TextRange};
 use crate::types::Type;
@@ -47,11 +47,10 @@ impl Interpreter<'_, '_> {
 
     /// Whether a function of a text is compiled where it is defined.
     pub(crate) fn is_compiled_function(&mut self, name: &Arc<str>) -> Result<bool> {
-        let Some(Definition { file, stmt }) = self.program.definition(name)? else { return Ok(false) };
-        let definition = Definition { file: Arc::clone(&file), stmt };
+        let Some(definition) = self.program.definition(name)? else { return Ok(false) };
         let found = definition.function().decorators.iter().any(|decorator| {
             let callee = if let ExprKind::Call { callee, .. } = &decorator.kind { callee } else { decorator };
-            let path = dotted(callee).map(|path| self.program.absolute(&file, &path)).unwrap_or_default();
+            let path = dotted(callee).map(|path| self.program.absolute(&definition.file, &path)).unwrap_or_default();
             matches!(path.as_str(), "torch.jit.script" | "torch.jit.script_if_tracing")
         });
         Ok(found)

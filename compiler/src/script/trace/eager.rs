@@ -4,7 +4,7 @@
 //! wanted seldom, by conditions and conversions; then the graph up to there runs on the example inputs, so views, writes
 //! and random numbers come out as they would one by one.
 
-use crate::diag::{Diagnostic, Result};
+use crate::diag::Result;
 use crate::ir::{Argument, Attr, Class, ClassKind, Function, Graph, Module, OpName, ValueDef, ValueId};
 use crate::ops::schema;
 use crate::script::Machine;
@@ -51,6 +51,11 @@ impl Eager {
     /// A constant.
     pub(crate) fn constant(&mut self, value: IValue, ty: Type) -> ValueId {
         self.graph.append_constant(self.graph.top, value, ty, None)
+    }
+
+    /// Tells what was found out of a value.
+    pub(crate) fn set_type(&mut self, value: ValueId, ty: Type) {
+        self.graph.values[value].ty = ty;
     }
 
     /// A node whose results have these types.
@@ -194,9 +199,4 @@ fn module_of(graph: Graph, around: &Module) -> Module {
     module.functions.insert(name, function);
     module.root = Arc::new(Object { class: CLASS.into(), attrs: IndexMap::new() });
     module
-}
-
-/// An error for results whose extents only the running program would know.
-pub(crate) fn unknown_extent() -> Box<Diagnostic> {
-    Diagnostic::unsupported("tracing an operator whose result's extents depend on values")
 }

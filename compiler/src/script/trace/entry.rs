@@ -286,7 +286,7 @@ impl Interpreter<'_, '_> {
                 let (dtype, sizes) =
                     self.tensor_facts(*at).ok_or_else(|| Diagnostic::internal("a tensor is expected"))?;
                 let data = self.elements_now(*at)?;
-                let made = self.heap.push(Cell::Traced(TracedTensor { dtype, sizes: sizes.clone() }));
+                let made = self.heap.push(Cell::Traced(TracedTensor { dtype, sizes: sizes.clone(), is_dense: true }));
                 let ty = Type::Tensor(shaped(dtype, &sizes));
                 let Some(tracer) = &mut self.tracer else { return Err(Diagnostic::internal("there is no trace")) };
                 // A copy, as the traced function may write to it.

@@ -283,3 +283,43 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
 
 def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
     return torch.col2im(input, output_size, kernel_size, dilation, padding, stride)
+
+
+def dropout1d(input, p=0.5, training=True, inplace=False):
+    return torch.feature_dropout_(input, p, training) if inplace else torch.feature_dropout(input, p, training)
+
+
+def dropout2d(input, p=0.5, training=True, inplace=False):
+    return torch.feature_dropout_(input, p, training) if inplace else torch.feature_dropout(input, p, training)
+
+
+def dropout3d(input, p=0.5, training=True, inplace=False):
+    return torch.feature_dropout_(input, p, training) if inplace else torch.feature_dropout(input, p, training)
+
+
+def alpha_dropout(input, p=0.5, training=False, inplace=False):
+    return torch.alpha_dropout_(input, p, training) if inplace else torch.alpha_dropout(input, p, training)
+
+
+def norm(input, p="fro", dim=None, keepdim=False, out=None, dtype=None):
+    if dim is None:
+        _dim = None
+    elif isinstance(dim, int):
+        _dim = [dim]
+    else:
+        _dim = dim
+    if isinstance(p, str):
+        if p != "fro":
+            raise RuntimeError("only the Frobenius norm is known by name")
+        return torch.linalg.vector_norm(input, 2, _dim, keepdim, dtype=dtype)
+    _p = 2.0 if p is None else p
+    return torch.linalg.vector_norm(input, _p, _dim, keepdim, dtype=dtype)
+
+
+def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
+    denom = input.norm(p, dim, keepdim=True).clamp_min(eps).expand_as(input)
+    return input / denom
+
+
+def cosine_similarity(x1, x2, dim=1, eps=1e-8):
+    return torch.cosine_similarity(x1, x2, dim, eps)

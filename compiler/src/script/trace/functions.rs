@@ -38,7 +38,14 @@ impl Interpreter<'_, '_> {
         if self.tracer.as_ref().is_none_or(|tracer| tracer.is_paused()) {
             return Ok(None);
         }
-        let Some(name) = path.strip_prefix("torch.nn.functional.") else { return Ok(None) };
+        match path.strip_prefix("torch.nn.functional.").or_else(|| (path == "torch.norm").then_some("norm")) {
+            Some(name) => self.functional(name),
+            None => Ok(None),
+        }
+    }
+
+    /// A function as Python runs it.
+    pub(crate) fn functional(&mut self, name: &str) -> Result<Option<Value>> {
         if self.program.text_module(FUNCTIONAL)?.is_none() {
             add_to(self.program);
         }
@@ -89,6 +96,9 @@ impl Interpreter<'_, '_> {
             ("split" | "numel" | "is_floating_point" | "is_complex", [tensor, rest @ ..]) if self.is_tensor(tensor) => {
                 self.trace_method(frame, &tensor.clone(), name, rest, named, range)
             }
+            ("lstm_cell" | "gru_cell" | "rnn_tanh_cell" | "rnn_relu_cell", [input, hx, weights @ ..]) => {
+                self.cell(frame, name, input, hx, weights, range)
+            }
             ("broadcast_tensors", tensors) => self.broadcast(frame, tensors, range),
             ("Size", [sizes]) => Ok(Value::Tuple(self.items(frame, sizes, range)?.into())),
             _ => {
@@ -117,6 +127,75 @@ impl Interpreter<'_, '_> {
             });
         }
         Ok(Value::Tuple(results.into()))
+    }
+
+    /// A step of a recurrent layer: the operators it consists of are what PyTorch records.
+    fn cell(
+        &mut self,
+        frame: &mut Frame,
+        name: &str,
+        input: &Value,
+        hx: &Value,
+        weights: &[Value],
+        range: TextRange,
+    ) -> Result<Value> {
+        let [w_ih, w_hh, rest @ ..] = weights else {
+            return Err(frame.error(range, format!("TypeError: {name}() misses weights")));
+        };
+        let bias = |at: usize| rest.get(at).cloned().unwrap_or(Value::None);
+        let mut op = |name: &str, args: &[Value]| self.record(frame, name, args, &[], range);
+        let n_chunks = |n: i64| [Value::Int(n), Value::Int(1)];
+        let parts = |value: Value| match value {
+            Value::Tuple(items) => items.to_vec(),
+            one => vec![one],
+        };
+        let hidden = match hx {
+            Value::Tuple(items) => items.to_vec(),
+            one => vec![one.clone()],
+        };
+        let from_input = [input.clone(), w_ih.clone(), bias(0)];
+        let from_hidden = [hidden[0].clone(), w_hh.clone(), bias(1)];
+        if name == "gru_cell" {
+            let [n, dim] = n_chunks(3);
+            let gates = op("linear", &from_input)?;
+            let input_gates = parts(op("unsafe_chunk", &[gates, n.clone(), dim.clone()])?);
+            let gates = op("linear", &from_hidden)?;
+            let hidden_gates = parts(op("unsafe_chunk", &[gates, n, dim])?);
+            let ([i0, i1, i2], [h0, h1, h2]) = (&input_gates[..], &hidden_gates[..]) else {
+                return Err(frame.error(range, "RuntimeError: a GRU has three gates"));
+            };
+            let mut gate = |hidden: &Value, input: &Value| {
+                let sum = op("add_", &[hidden.clone(), input.clone()])?;
+                op("sigmoid_", &[sum])
+            };
+            let (reset, update) = (gate(h0, i0)?, gate(h1, i1)?);
+            let scaled = op("mul_", &[h2.clone(), reset])?;
+            let new = op("add", &[i2.clone(), scaled])?;
+            let new = op("tanh_", &[new])?;
+            let change = op("sub", &[hidden[0].clone(), new.clone()])?;
+            let change = op("mul_", &[change, update])?;
+            return op("add_", &[change, new]);
+        }
+        let (a, b) = (op("linear", &from_hidden)?, op("linear", &from_input)?);
+        let gates = op("add_", &[a, b])?;
+        if name != "lstm_cell" {
+            return op(if name == "rnn_relu_cell" { "relu" } else { "tanh" }, &[gates]);
+        }
+        let [n, dim] = n_chunks(4);
+        let gates = parts(op("unsafe_chunk", &[gates, n, dim])?);
+        let ([input_gate, forget, cell, output], [_, cx]) = (&gates[..], &hidden[..]) else {
+            return Err(frame.error(range, "RuntimeError: an LSTM has four gates and two states"));
+        };
+        let input_gate = op("sigmoid_", std::slice::from_ref(input_gate))?;
+        let forget = op("sigmoid_", std::slice::from_ref(forget))?;
+        let cell = op("tanh_", std::slice::from_ref(cell))?;
+        let output = op("sigmoid_", std::slice::from_ref(output))?;
+        let kept = op("mul", &[forget, cx.clone()])?;
+        let added = op("mul", &[input_gate, cell])?;
+        let cy = op("add_", &[kept, added])?;
+        let shown = op("tanh", std::slice::from_ref(&cy))?;
+        let hy = op("mul", &[output, shown])?;
+        Ok(Value::Tuple([hy, cy].into()))
     }
 
     /// A convolution: `aten::_convolution` is what PyTorch records.

@@ -1,6 +1,6 @@
 //! `tensor[items]` and `tensor[items] = value` under trace: steps along dimensions, then a gather for tensors among the items.
 
-use super::super::construct::{Cell, Frame, Interpreter, Value};
+use super::super::construct::{Cell, Frame, Interpreter, Ref, Value};
 use super::tensors::dtype_value;
 use crate::diag::Result;
 use crate::syntax::ast::{Expr, TextRange};
@@ -37,6 +37,11 @@ impl Interpreter<'_, '_> {
         let items = self.index_items(frame, items)?;
         let (view, indices) = self.steps(frame, tensor, &items, range)?;
         let is_tensor = self.is_tensor(value);
+        if let (false, Some(Value::Ref(index))) = (is_tensor, indices.last())
+            && indices.iter().filter(|index| !matches!(index, Value::None)).count() == 1
+        {
+            return self.fill_at(frame, view, indices.len() - 1, *index, value, range);
+        }
         if !indices.is_empty() {
             let values = if is_tensor { value.clone() } else { self.filled(frame, tensor, value, range)? };
             let indices = Value::Tuple(indices.into());
@@ -52,6 +57,10 @@ impl Interpreter<'_, '_> {
             _ => Vec::new(),
         };
         let (have, want) = (sizes(self, value), sizes(self, &view));
+        if have.is_empty() && !want.is_empty() {
+            self.record(frame, "fill_", &[view, value.clone()], &[], range)?;
+            return Ok(());
+        }
         let value = if have == want {
             value.clone()
         } else {
@@ -61,6 +70,37 @@ impl Interpreter<'_, '_> {
             self.record(frame, "expand", &[plain, list(&want)], &[], range)?
         };
         self.record(frame, "copy_", &[view, value], &[], range)?;
+        Ok(())
+    }
+
+    /// Fills what one tensor says of a dimension with a number: a mask's true places, or numbered slices.
+    fn fill_at(
+        &mut self,
+        frame: &mut Frame,
+        view: Value,
+        dim: usize,
+        index: Ref,
+        value: &Value,
+        range: TextRange,
+    ) -> Result<()> {
+        let rank = |this: &Self, value: &Value| match value {
+            Value::Ref(at) => this.tensor_facts(*at).map_or(0, |(_, sizes)| sizes.len()),
+            _ => 0,
+        };
+        let is_mask = self.tensor_facts(index).is_some_and(|(dtype, _)| matches!(dtype, DType::Bool | DType::U8));
+        let mut index = Value::Ref(index);
+        if is_mask {
+            let n_dims = rank(self, &index);
+            for _ in dim + n_dims..rank(self, &view) {
+                index = self.record(frame, "unsqueeze", &[index, Value::Int(-1)], &[], range)?;
+            }
+            self.record(frame, "masked_fill_", &[view, index, value.clone()], &[], range)?;
+            return Ok(());
+        }
+        if rank(self, &index) != 1 {
+            index = self.record(frame, "view", &[index, Value::Tuple([Value::Int(-1)].into())], &[], range)?;
+        }
+        self.record(frame, "index_fill_", &[view, Value::Int(dim as i64), index, value.clone()], &[], range)?;
         Ok(())
     }
 
@@ -148,8 +188,15 @@ impl Interpreter<'_, '_> {
                     let tracer = self.tracer.take();
                     let made = self.tensor_function(frame, "torch.tensor", vec![item.clone()], Vec::new(), range);
                     self.tracer = tracer;
+                    let made = made?;
+                    let dtype = match &made {
+                        Value::Ref(at) => self.tensor_facts(*at).map_or(DType::I64, |(dtype, _)| dtype),
+                        _ => DType::I64,
+                    };
+                    let args = [made, Value::Device("cpu".into()), dtype_value(dtype)];
+                    let made = self.record(&mut frame.nameless(), "to", &args, &[], range)?;
                     indices.resize(dim.max(indices.len()), Value::None);
-                    indices.push(made?);
+                    indices.push(made);
                     dim += 1;
                 }
                 other => return Err(self.refused(frame, other, "an index under trace", range)),

@@ -78,7 +78,10 @@ pub(crate) fn choose(
     let takes_numbers = TAKE_NUMBERS.contains(&base.strip_suffix('_').unwrap_or(base));
     for is_loose in [false, true] {
         let call = Call { positional, named, facts, takes_numbers, is_loose };
-        for schema in schema::overloads(name) {
+        // Python tries the form that takes lists of scales first.
+        let (first, rest): (Vec<_>, Vec<_>) =
+            schema::overloads(name).iter().partition(|schema| &*schema.name.overload == "vec");
+        for schema in first.into_iter().chain(rest) {
             if takes_numbers && &*schema.name.overload == "Scalar" {
                 continue;
             }

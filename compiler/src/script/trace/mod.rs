@@ -20,7 +20,7 @@ mod operators;
 mod record;
 mod tensors;
 
-pub(crate) use operators::code_of;
+pub(crate) use operators::{code_of, field_of};
 
 use super::construct::Ref;
 use crate::ir::ValueId;

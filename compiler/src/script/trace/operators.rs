@@ -1,7 +1,6 @@
 //! One operator under trace: a node with everything but tensors as constants, and its results as new tensors of Python.
 
-use super::super::construct::{Cell, Frame, Interpreter, Ref, TracedTensor, Value};
-use super::eager;
+use super::super::construct::{Cell, Frame, Interpreter, Ref, TracedTensor, Value, element};
 use super::matching::{Arg, Chosen, NamedArgs, Slot, TensorFacts, choose};
 use super::record::Traced;
 use crate::diag::{Diagnostic, Result};
@@ -107,7 +106,9 @@ impl Interpreter<'_, '_> {
             let is_none = matches!(slot, Slot::Default(IValue::None) | Slot::Given(Arg::None));
             // What Python's options say where nothing is said.
             let slot = match &*arg.name {
-                "pin_memory" if is_none && arg.kw_only => Slot::Given(Arg::Bool(false)),
+                "pin_memory" if is_none && arg.kw_only && &*schema.name.name != "aten::to" => {
+                    Slot::Given(Arg::Bool(false))
+                }
                 "device" if is_none && arg.kw_only && !takes_tensor => Slot::Given(Arg::Device("cpu".into())),
                 _ => slot.clone(),
             };
@@ -133,6 +134,8 @@ impl Interpreter<'_, '_> {
         let eager = tracer.eager.node(schema.name.clone(), Vec::new(), eager_inputs, &types);
         let traced_inputs: Vec<Traced> = inputs.iter().map(|&(traced, _)| traced).collect();
         let traced = tracer.recorder.node(schema.name.clone(), &traced_inputs, &types, Some(&span));
+        // Operators that have nothing to do give back their argument.
+        let written = written.or_else(|| self.kept(chosen, types.first()));
         let mut values = Vec::with_capacity(types.len());
         for ((traced, eager), (ty, made)) in traced.into_iter().zip(eager).zip(types.iter().zip(&inferred)) {
             values.push(match (ty, written) {
@@ -143,11 +146,63 @@ impl Interpreter<'_, '_> {
                 _ => self.result((traced, eager), ty, made)?,
             });
         }
+        if STRIDED.contains(&&*schema.name.name) {
+            for value in &values {
+                self.mark_strided(value);
+            }
+        }
         Ok(match values.len() {
             0 => Value::None,
             1 => values.remove(0),
-            _ => Value::Tuple(values.into()),
+            _ => {
+                let names = schema.returns.iter().map(|r| &*r.name).collect::<Vec<_>>().join(",");
+                Value::NamedTuple(format!("{RETURN_TYPES}{names}").into(), values.into())
+            }
         })
+    }
+
+    /// Notes that elements need not lie in row-major order.
+    fn mark_strided(&mut self, value: &Value) {
+        match value {
+            Value::Ref(at) => {
+                if let Cell::Traced(tensor) = &mut self.heap[*at] {
+                    tensor.is_dense = tensor.sizes.len() < 2;
+                }
+            }
+            Value::Tuple(items) => {
+                for item in items.iter() {
+                    self.mark_strided(item);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The argument of a call whose result is this very tensor: a cast to its own type, dropout outside of training.
+    fn kept(&self, chosen: &Chosen, result: Option<&Type>) -> Option<Ref> {
+        let given = |name: &str| {
+            let at = chosen.schema.arg_index(name)?;
+            chosen.slots.get(at)
+        };
+        let at = match chosen.slots.first()? {
+            Slot::Given(Arg::Tensor(at)) => *at,
+            _ => return None,
+        };
+        let is_on = |name: &str| matches!(given(name), Some(Slot::Given(Arg::Bool(true))));
+        let is_same = match (self.tensor_facts(at), result) {
+            (Some((dtype, _)), Some(Type::Tensor(made))) => made.dtype == Some(dtype),
+            _ => false,
+        };
+        let keeps = match &*chosen.schema.name.name {
+            "aten::to" | "aten::type_as" => is_same && !is_on("copy"),
+            "aten::dropout" | "aten::feature_dropout" | "aten::alpha_dropout" | "aten::feature_alpha_dropout" => {
+                !is_on("train")
+            }
+            "aten::positive" => true,
+            "aten::contiguous" => !matches!(&self.heap[at], Cell::Traced(tensor) if !tensor.is_dense),
+            _ => false,
+        };
+        keeps.then_some(at)
     }
 
     /// A result as a value of Python; lists and tuples are taken apart.
@@ -214,10 +269,13 @@ impl Interpreter<'_, '_> {
             (Some(dtype), Some(sizes)) => (dtype, sizes),
             _ => match self.evaluated(eager)? {
                 IValue::Tensor(data) => (data.dtype(), data.sizes().to_vec()),
-                _ => return Err(eager::unknown_extent()),
+                _ => return Err(Diagnostic::internal("a tensor has the value of something else")),
             },
         };
-        let at = self.heap.push(Cell::Traced(TracedTensor { dtype, sizes }));
+        if let Some(tracer) = &mut self.tracer {
+            tracer.eager.set_type(eager, Type::Tensor(shaped(dtype, &sizes)));
+        }
+        let at = self.heap.push(Cell::Traced(TracedTensor { dtype, sizes, is_dense: true }));
         self.rebind(at, traced, eager);
         Ok(Value::Ref(at))
     }
@@ -263,9 +321,22 @@ impl Interpreter<'_, '_> {
                     Type::Float => ("aten::FloatImplicit", Type::Float),
                     _ => ("aten::ScalarImplicit", Type::Number),
                 };
+                // As the number it is, so that extents that follow from it are known.
+                let number = match self.evaluated(eager)? {
+                    IValue::Tensor(data) => element(&data, 0),
+                    _ => Value::None,
+                };
+                let number = match (number, &ty) {
+                    (Value::Int(n), Type::Float) => IValue::Float(n as f64),
+                    (Value::Int(n), _) => IValue::Int(n),
+                    (Value::Float(x), _) => IValue::Float(x),
+                    (Value::Bool(b), _) => IValue::Bool(b),
+                    _ => return Err(Diagnostic::unsupported("a number of this type under trace")),
+                };
                 let tracer = self.tracer.as_mut().expect("inputs are made only under trace");
-                let eager = tracer.eager.node(OpName::new(op), Vec::new(), vec![eager], std::slice::from_ref(&ty));
-                return Ok((tracer.recorder.node_behind(OpName::new(op), traced, ty), eager[0]));
+                let own = number.ty();
+                let eager = tracer.eager.constant(number, own);
+                return Ok((tracer.recorder.node_behind(OpName::new(op), traced, ty), eager));
             }
             (Type::Float, Arg::Int(n)) => (IValue::Float(*n as f64), Type::Float),
             (Type::Device, Arg::Str(text)) => (IValue::Device(Arc::clone(text)), Type::Device),
@@ -381,6 +452,36 @@ impl Interpreter<'_, '_> {
     fn requires_grad(&self, at: Ref) -> bool {
         matches!(&self.heap[at], Cell::Tensor(cell) if cell.requires_grad)
     }
+}
+
+/// Operators whose results look at the elements of their argument in another order, or at some of them.
+const STRIDED: [&str; 18] = [
+    "aten::t",
+    "aten::numpy_T",
+    "aten::mT",
+    "aten::transpose",
+    "aten::swapaxes",
+    "aten::swapdims",
+    "aten::permute",
+    "aten::movedim",
+    "aten::select",
+    "aten::slice",
+    "aten::narrow",
+    "aten::expand",
+    "aten::expand_as",
+    "aten::diagonal",
+    "aten::unbind",
+    "aten::chunk",
+    "aten::split",
+    "aten::split_with_sizes",
+];
+
+/// What names of tuples that operators give begin with; the names of their fields follow.
+const RETURN_TYPES: &str = "torch.return_types:";
+
+/// The place of a field in a tuple that an operator gave.
+pub(crate) fn field_of(tuple: &str, field: &str) -> Option<usize> {
+    tuple.strip_prefix(RETURN_TYPES)?.split(',').position(|name| name == field)
 }
 
 /// The variable that holds a tensor.

@@ -219,7 +219,7 @@ impl Interpreter<'_, '_> {
         let op = OpName::with_overload("prim::NumToTensor", "Scalar");
         let traced = tracer.recorder.node(op, &[traced], std::slice::from_ref(&ty), None);
         let eager = tracer.eager.constant(IValue::Tensor(Arc::new(data)), ty);
-        let made = self.heap.push(Cell::Traced(TracedTensor { dtype: DType::I64, sizes: Vec::new() }));
+        let made = self.heap.push(Cell::Traced(TracedTensor { dtype: DType::I64, sizes: Vec::new(), is_dense: true }));
         self.rebind(made, traced[0], eager);
         if let Some(tracer) = &mut self.tracer {
             tracer.sizes.insert(made, n);
@@ -268,7 +268,13 @@ impl Interpreter<'_, '_> {
             ("is_floating_point", []) => return Ok(Value::Bool(dtype.is_floating_point())),
             ("is_complex", []) => return Ok(Value::Bool(dtype.is_complex())),
             ("is_contiguous" | "is_same_size", _) => return Ok(Value::Bool(true)),
-            ("cpu" | "requires_grad_" | "share_memory_" | "cuda", []) => return Ok(tensor.clone()),
+            ("requires_grad_" | "share_memory_", _) => return Ok(tensor.clone()),
+            ("cpu", []) => return self.trace_to(frame, tensor, &[Value::Device("cpu".into())], &[], range),
+            ("norm", _) => {
+                let Some(function) = self.functional("norm")? else { return Ok(Value::None) };
+                let all = one.iter().chain(args).cloned().collect();
+                return self.call(frame, function, all, named.to_vec(), range);
+            }
             ("get_device", []) => return Ok(Value::Int(-1)),
             ("type", []) => return Ok(Value::str("torch.FloatTensor")),
             ("to" | "type", _) => return self.trace_to(frame, tensor, args, named, range),
@@ -329,9 +335,13 @@ impl Interpreter<'_, '_> {
         match (device, dtype) {
             (None, None) => Ok(tensor.clone()),
             (None, Some(dtype)) => self.record(frame, "to", &[tensor.clone(), dtype], &rest, range),
-            (Some(device), dtype) => {
-                let dtype = dtype.unwrap_or_else(|| dtype_value(own));
-                self.record(frame, "to", &[tensor.clone(), device, dtype], &rest, range)
+            (Some(device), Some(dtype)) => self.record(frame, "to", &[tensor.clone(), device, dtype], &rest, range),
+            (Some(device), None) => {
+                let options =
+                    [("dtype", dtype_value(own)), ("layout", Value::Path("torch.strided".into())), ("device", device)];
+                let options = options.into_iter().map(|(name, value)| (Arc::from(name), value)).chain(rest);
+                let options: Vec<(Arc<str>, Value)> = options.collect();
+                self.record(frame, "to", std::slice::from_ref(tensor), &options, range)
             }
         }
     }
