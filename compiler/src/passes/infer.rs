@@ -2,7 +2,7 @@
 
 use crate::diag::{Diagnostic, Result};
 use crate::ir::Module;
-use crate::loops::{Arg, Function, OutputTree, Stmt, walk};
+use crate::loops::{Arg, Const, Function, Operand, OutputTree, Stmt, walk};
 use crate::lower::{self, ArgSpec, DimSpec, Request};
 use crate::types::{TensorType, Type};
 
@@ -25,6 +25,17 @@ pub fn run(module: &Module, args: &[Type]) -> Result<Type> {
     let variant = program.methods.first().and_then(|method| method.variants.first());
     let function = variant.map(|variant| &program.functions[variant.function]);
     let function = function.ok_or_else(|| Diagnostic::internal("a lowered method has no version"))?;
+    for stmt in &function.body.0 {
+        // What always fails fails now.
+        let is_false = |cond: &Operand| matches!(cond, Operand::Const(value) if *value == Const::bool(false));
+        match stmt {
+            Stmt::Raise { message: Operand::Str(text), .. } => return Err(Diagnostic::user(&**text)),
+            Stmt::Check { cond, message: Operand::Str(text), .. } if is_false(cond) => {
+                return Err(Diagnostic::user(&**text));
+            }
+            _ => {}
+        }
+    }
     let mut found: Option<Type> = None;
     walk(&function.body, &mut |stmt| {
         if let Stmt::Return(tree, leaves) = stmt {

@@ -20,19 +20,23 @@ pub(crate) const MODULES: &str = "__torch__.torch.nn.modules.";
 const INIT: &str = "__torch__.torch.nn.init";
 
 /// The texts by the module they are in.
-const TEXTS: [(&str, &str); 12] = [
+const TEXTS: [(&str, &str); 16] = [
     ("activation", include_str!("layers/activation.py")),
     ("batchnorm", include_str!("layers/batchnorm.py")),
     ("container", include_str!("layers/container.py")),
     ("conv", include_str!("layers/conv.py")),
     ("dropout", include_str!("layers/dropout.py")),
     ("flatten", include_str!("layers/flatten.py")),
+    ("instancenorm", include_str!("layers/instancenorm.py")),
     ("linear", include_str!("layers/linear.py")),
     ("loss", include_str!("layers/loss.py")),
     ("normalization", include_str!("layers/normalization.py")),
+    ("padding", include_str!("layers/padding.py")),
+    ("pixelshuffle", include_str!("layers/pixelshuffle.py")),
     ("pooling", include_str!("layers/pooling.py")),
     ("rnn", include_str!("layers/rnn.py")),
     ("sparse", include_str!("layers/sparse.py")),
+    ("upsampling", include_str!("layers/upsampling.py")),
 ];
 
 /// Most classes that one derives from.

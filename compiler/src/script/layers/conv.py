@@ -121,6 +121,23 @@ class Conv3d(_ConvNd):
         return self._conv_forward(input, self.weight, self.bias)
 
 
+def _padding_for(input: Tensor, output_size: List[int], stride: List[int], padding: List[int], dilation: List[int],
+                 kernel_size: List[int]) -> List[int]:
+    n = len(kernel_size)
+    if len(output_size) == input.dim():
+        output_size = output_size[input.dim() - n:]
+    if len(output_size) != n:
+        raise ValueError("ConvTranspose{}D: for {}D input, output_size must have {} or {} elements (got {})".format(
+            n, input.dim(), n, input.dim(), len(output_size)))
+    made: List[int] = []
+    for d in range(n):
+        least = (input.size(d + input.dim() - n) - 1) * stride[d] - 2 * padding[d] + dilation[d] * (kernel_size[d] - 1) + 1
+        if output_size[d] < least or output_size[d] > least + stride[d] - 1:
+            raise ValueError("requested an output size of {}, but valid sizes start at {}".format(output_size, least))
+        made.append(output_size[d] - least)
+    return made
+
+
 class _ConvTransposeNd(_ConvNd):
     def _setup_transposed(self, n, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias,
                           dilation, padding_mode, device, dtype):
@@ -147,8 +164,12 @@ class ConvTranspose1d(_ConvTransposeNd):
         self._setup_transposed(1, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias,
                                dilation, padding_mode, device, dtype)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.conv_transpose1d(input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
+    def forward(self, input: Tensor, output_size: Optional[List[int]] = None) -> Tensor:
+        if output_size is None:
+            return F.conv_transpose1d(input, self.weight, self.bias, self.stride, self.padding, self.output_padding,
+                                      self.groups, self.dilation)
+        output_padding = _padding_for(input, output_size, self.stride, self.padding, self.dilation, self.kernel_size)
+        return F.conv_transpose1d(input, self.weight, self.bias, self.stride, self.padding, output_padding, self.groups,
                                   self.dilation)
 
 
@@ -158,8 +179,12 @@ class ConvTranspose2d(_ConvTransposeNd):
         self._setup_transposed(2, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias,
                                dilation, padding_mode, device, dtype)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.conv_transpose2d(input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
+    def forward(self, input: Tensor, output_size: Optional[List[int]] = None) -> Tensor:
+        if output_size is None:
+            return F.conv_transpose2d(input, self.weight, self.bias, self.stride, self.padding, self.output_padding,
+                                      self.groups, self.dilation)
+        output_padding = _padding_for(input, output_size, self.stride, self.padding, self.dilation, self.kernel_size)
+        return F.conv_transpose2d(input, self.weight, self.bias, self.stride, self.padding, output_padding, self.groups,
                                   self.dilation)
 
 
@@ -169,6 +194,10 @@ class ConvTranspose3d(_ConvTransposeNd):
         self._setup_transposed(3, in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias,
                                dilation, padding_mode, device, dtype)
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.conv_transpose3d(input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups,
+    def forward(self, input: Tensor, output_size: Optional[List[int]] = None) -> Tensor:
+        if output_size is None:
+            return F.conv_transpose3d(input, self.weight, self.bias, self.stride, self.padding, self.output_padding,
+                                      self.groups, self.dilation)
+        output_padding = _padding_for(input, output_size, self.stride, self.padding, self.dilation, self.kernel_size)
+        return F.conv_transpose3d(input, self.weight, self.bias, self.stride, self.padding, output_padding, self.groups,
                                   self.dilation)

@@ -41,11 +41,13 @@ pub(crate) struct Eager {
     is_pure: bool,
     /// The generator as it was before.
     generator: Generator,
+    /// Types that were inferred, by the text of what they are the results of: loops repeat themselves.
+    inferred: HashMap<String, Vec<Type>>,
 }
 
 impl Eager {
     pub(crate) fn new(generator: Generator) -> Self {
-        Self { graph: Graph::new(), is_pure: true, generator }
+        Self { graph: Graph::new(), is_pure: true, generator, inferred: HashMap::new() }
     }
 
     /// A constant.
@@ -80,7 +82,7 @@ impl Eager {
 
     /// The types that results of a node would have, with extents; a list of tensors is a tuple of them.
     pub(crate) fn infer(
-        &self,
+        &mut self,
         machine: &Machine,
         around: &Module,
         op: &OpName,
@@ -97,11 +99,16 @@ impl Eager {
         graph.nodes[node].attrs = attrs.to_vec();
         let outputs = graph.nodes[node].outputs.clone();
         returning(&mut graph, outputs);
-        let made = (machine.infer)(&module_of(graph, around), &params)?;
-        Ok(match made {
+        let key = format!("{op} {graph}");
+        if let Some(known) = self.inferred.get(&key) {
+            return Ok(known.clone());
+        }
+        let made = match (machine.infer)(&module_of(graph, around), &params)? {
             Type::Tuple(items) if types.len() != 1 => items.to_vec(),
             other => vec![other],
-        })
+        };
+        self.inferred.insert(key, made.clone());
+        Ok(made)
     }
 
     /// The value, computed.

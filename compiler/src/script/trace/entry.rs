@@ -20,6 +20,9 @@ const DICT: &str = "RuntimeError: Encountering a dict at the output of the trace
                     instead). If you absolutely need this and know the side effects, pass strict=False to trace() to allow \
                     this behavior.";
 
+/// How deep modules may hold each other.
+const MAX_DEPTH: usize = 200;
+
 /// How something is traced.
 struct Options {
     /// Further inputs, whose traces must give the same graphs.
@@ -388,7 +391,8 @@ impl Interpreter<'_, '_> {
         options: &Options,
     ) -> Result<Value> {
         let mut traced = Modules::default();
-        self.traced_class(at, &Path::new(), &mut traced.modules)?;
+        let span = frame.span(options.range);
+        self.traced_class(at, &Path::new(), &mut traced.modules).map_err(|error| error.at(Some(&span)))?;
         for (&inner, module) in &traced.modules {
             let parts = self.instance(inner).and_then(|instance| instance.parts.clone()).unwrap_or_default();
             for (name, value) in parts.parameters.iter().chain(&parts.buffers) {
@@ -443,7 +447,14 @@ impl Interpreter<'_, '_> {
             return Ok(class);
         }
         let Some(instance) = self.instance(at).cloned() else { return Err(Diagnostic::internal("no module")) };
-        let parts = instance.parts.unwrap_or_default();
+        let short = instance.class.rsplit('.').next().unwrap_or(&instance.class);
+        if path.len() > MAX_DEPTH {
+            return Err(Diagnostic::user(format!("the module '{short}' contains itself")));
+        }
+        let Some(parts) = instance.parts else {
+            let text = format!("'{short}' has not been initialized, did you forget to call 'super()'?");
+            return Err(Diagnostic::user(text));
+        };
         let mut attrs = IndexMap::new();
         let tensors = |group: &IndexMap<Arc<str>, Value>| {
             let present = group.iter().filter(|(_, value)| !matches!(value, Value::None));

@@ -240,7 +240,7 @@ impl Interpreter<'_, '_> {
             list("dilation", 1),
             Value::Bool(is_transposed),
             if is_transposed { list("output_padding", 0) } else { Value::Tuple(vec![Value::Int(0); n_dims].into()) },
-            find("groups").unwrap_or(Value::Int(1)),
+            self.plain_numbers(&[find("groups").unwrap_or(Value::Int(1))])?.remove(0),
             Value::Bool(false),
             Value::Bool(false),
             Value::Bool(true),

@@ -45,6 +45,7 @@ pub(crate) struct Tracer {
     modules: HashMap<Ref, Submodule>,
     /// Tensors that are sizes, and their values.
     sizes: HashMap<Ref, i64>,
+    n_operators: usize,
 }
 
 /// A module below the traced one.
@@ -66,6 +67,7 @@ impl Tracer {
             attributes: HashMap::new(),
             modules: HashMap::new(),
             sizes: HashMap::new(),
+            n_operators: 0,
         }
     }
 

@@ -125,6 +125,10 @@ impl Interpreter<'_, '_> {
         let eager_inputs: Vec<ValueId> = inputs.iter().map(|&(_, eager)| eager).collect();
         let around = self.compiled_module();
         let tracer = self.tracer.as_mut().expect("operators are recorded only under trace");
+        tracer.n_operators += 1;
+        if tracer.n_operators > MAX_OPERATORS {
+            return Err(Diagnostic::unsupported(format!("a trace of more than {MAX_OPERATORS} operators")));
+        }
         let inferred = tracer.eager.infer(&self.machine, &around, &schema.name, &[], &eager_inputs, &types)?;
         for (ty, made) in types.iter_mut().zip(&inferred) {
             if matches!((&*ty, made), (Type::Tensor(_), Type::Tensor(_))) {
@@ -453,6 +457,9 @@ impl Interpreter<'_, '_> {
         matches!(&self.heap[at], Cell::Tensor(cell) if cell.requires_grad)
     }
 }
+
+/// Most operators of one trace: a loop that does not end is stopped here.
+const MAX_OPERATORS: usize = 50_000;
 
 /// Operators whose results look at the elements of their argument in another order, or at some of them.
 const STRIDED: [&str; 18] = [

@@ -169,7 +169,11 @@ impl Interpreter<'_, '_> {
             "grad" => Value::None,
             "T" => return self.record(frame, "numpy_T", std::slice::from_ref(tensor), &[], range),
             "mT" => return self.record(frame, "mT", std::slice::from_ref(tensor), &[], range),
-            "data" => return self.record(frame, "detach", std::slice::from_ref(tensor), &[], range),
+            // Outside of the trace: what is computed from it is a constant.
+            "data" => {
+                let data = self.elements_now(at)?;
+                self.new_tensor(data, false)
+            }
             "real" | "imag" if !dtype.is_complex() => tensor.clone(),
             "real" | "imag" => return self.record(frame, name, std::slice::from_ref(tensor), &[], range),
             _ => Value::Method(Arc::new(tensor.clone()), Arc::clone(name)),
