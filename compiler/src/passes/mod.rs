@@ -17,6 +17,7 @@ pub mod freeze_module;
 pub mod infer;
 pub mod inline;
 pub mod lower_simple_tuples;
+pub mod normalize_ops;
 pub mod peephole;
 pub mod pipeline;
 pub mod remove_dropout;

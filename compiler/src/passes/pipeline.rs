@@ -5,7 +5,8 @@
 use super::constant_propagation::Options;
 use super::{
     Changed, canonicalize_outputs, constant_pooling, constant_propagation, eliminate_common_subexpressions,
-    eliminate_dead_code, fold_convolutions, freeze_attributes, inline, lower_simple_tuples, peephole, remove_dropout,
+    eliminate_dead_code, fold_convolutions, freeze_attributes, inline, lower_simple_tuples, normalize_ops, peephole,
+    remove_dropout,
 };
 use crate::diag::{self, Diagnostic, Result};
 use crate::ir::{Function, Graph, Module, verify};
@@ -116,6 +117,8 @@ pub fn scripted(module: &mut Module) -> Result<()> {
     on_large_stack(|| {
         for function in module.functions.values_mut() {
             let graph = &mut function.graph;
+            // First, so that no other pass has to know aliases.
+            checked("normalize_ops", graph, normalize_ops::run);
             if function.is_traced {
                 // What ran is not computed when compiling; sizes that nobody uses are gone.
                 checked("eliminate_dead_code", graph, eliminate_dead_code::run_as_scripted);
