@@ -262,7 +262,7 @@ impl Parser {
             "Generator" => Type::Generator,
             "Stream" => Type::Stream,
             "Storage" => Type::Storage,
-            "Any" | "AnyClassType" => Type::Any,
+            "Any" => Type::Any,
             "AnyListType" | "list" => Type::AnyList,
             "AnyTupleType" | "tuple" => Type::AnyTuple,
             "Function" => Type::Function,
@@ -272,8 +272,10 @@ impl Parser {
             "Await" => Type::Await(next()?),
             "" => return Err(format!("expected a type at {:?}", self.rest())),
             class if class.starts_with("__torch__.") => Type::Class(class.into()),
-            // A variable, or `AnyEnumType`, which any enumeration matches.
-            variable if variable.starts_with('t') || variable == "AnyEnumType" => Type::Var(variable.into()),
+            // A variable, or a name that any enumeration or class matches.
+            variable if variable.starts_with('t') || matches!(variable, "AnyEnumType" | "AnyClassType") => {
+                Type::Var(variable.into())
+            }
             other => return Err(format!("unknown type {other}")),
         })
     }

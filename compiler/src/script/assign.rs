@@ -2,7 +2,7 @@
 
 use super::function::Emitter;
 use super::ssa::{Binding, V};
-use super::sugar::Sugared;
+use super::sugar::{Sugared, kind_of};
 use crate::diag::Result;
 use crate::ir::ValueDef;
 use crate::syntax::ast::{BinaryOp, Expr, ExprKind, TextRange};
@@ -35,7 +35,11 @@ impl Emitter<'_, '_> {
 
     /// Refuses to unpack what has no items that a text may name; printed code unpacks tensors.
     fn check_unpacked(&self, value: &Sugared, range: TextRange) -> Result<()> {
-        let Sugared::Value(value) = value else { return Ok(()) };
+        let value = match value {
+            Sugared::Value(value) => value,
+            Sugared::Multi(..) | Sugared::Row(_) => return Ok(()),
+            other => return Err(self.error(range, format!("{} cannot be used as a tuple", kind_of(other)))),
+        };
         match &value.ty {
             Type::AnyTuple => Err(self.error(
                 range,

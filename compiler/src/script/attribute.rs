@@ -7,7 +7,7 @@ use super::names::Item;
 use super::python::{demangled, overload_name};
 use super::ssa::{Binding, V};
 use super::sugar::Sugared;
-use super::typing::unshaped;
+use super::typing::{Bindings, bind, substitute, unshaped};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Attr, ClassKind, OpName};
 use crate::syntax::ast::{Expr, ExprKind, TextRange};
@@ -97,13 +97,12 @@ impl Emitter<'_, '_> {
                             let text = format!("Module '{module}' has no attribute '{name}' ");
                             return Err(self.error(range, text));
                         }
-                        let why = if self.program.is_class_attribute(&class, name)? {
-                            format!(
-                                "'{name}' is defined as a class attribute which currently is not supported. Consider converting this to an instance attribute."
-                            )
-                        } else {
-                            "Did you forget to initialize an attribute in __init__()?".to_owned()
-                        };
+                        if !self.program.is_class_attribute(&class, name)? {
+                            return Err(self.no_attribute(&value.ty, name, range));
+                        }
+                        let why = format!(
+                            "'{name}' is defined as a class attribute which currently is not supported. Consider converting this to an instance attribute."
+                        );
                         return Err(
                             self.error(range, format!("'{class}' object has no attribute or method '{name}'. {why}"))
                         );
@@ -182,12 +181,38 @@ impl Emitter<'_, '_> {
         let is_known = matches!(value.ty, Type::Interface(_) | Type::Future(_))
             || &**name == "tolist"
             || (matches!(value.ty, Type::Tensor(_)) && super::call::cast_of(name).is_some())
-            || !crate::ops::schema::overloads(&format!("aten::{name}")).is_empty();
+            || self.has_operator(&format!("aten::{name}"), &value);
         if is_known {
             return Ok(Sugared::Method(value, Arc::clone(name)));
         }
-        let ty = value.ty.annotation();
+        let ty = self.repr(&value);
         Err(self.error(range, format!("'{ty}' object has no attribute or method '{name}'.")))
+    }
+
+    /// Whether an operator takes the value as its `self`, as which its methods are found.
+    fn has_operator(&self, name: &str, value: &V) -> bool {
+        let overloads = crate::ops::schema::overloads(name);
+        if !self.is_text() {
+            return !overloads.is_empty();
+        }
+        overloads.iter().any(|schema| {
+            let formal = schema.arg_index("self").map(|at| &schema.args[at].ty);
+            formal.is_some_and(|formal| {
+                let mut bindings = Bindings::new();
+                bind(formal, &value.ty, &mut bindings, self.program)
+                    && substitute(formal, &bindings).is_some_and(|ty| self.is_subtype(&value.ty, &ty))
+            })
+        })
+    }
+
+    /// The error of asking an object for what its class does not have.
+    pub(crate) fn no_attribute(&self, ty: &Type, name: &str, range: TextRange) -> Box<Diagnostic> {
+        let why = match ty {
+            Type::Class(_) => " Did you forget to initialize an attribute in __init__()?",
+            _ => "",
+        };
+        let ty = super::mismatch::repr(ty);
+        self.error(range, format!("'{ty}' object has no attribute or method '{name}'.{why}"))
     }
 
     /// The declared type of `object.name`, for the right side of an assignment to it.
@@ -202,13 +227,21 @@ impl Emitter<'_, '_> {
     /// `object.name = value`.
     pub(crate) fn set_attribute(&mut self, object: &V, name: &Arc<str>, value: V, range: TextRange) -> Result<()> {
         let Type::Class(class) = object.ty.clone() else {
-            return Err(self.error(range, format!("Tried to set an attribute: {name} on a non-class: {}", object.ty)));
+            return Err(
+                self.error(range, format!("Tried to set an attribute: {name} on a non-class: {}", self.repr(object)))
+            );
         };
         let is_init = self.is_text() && self.name.strip_suffix(".__init__") == Some(&*class);
         if is_init
             && let Some(declared) = self.program.classes.get_mut(&class)
             && !declared.class.attrs.contains_key(name)
         {
+            if self.block != self.graph.top {
+                return Err(self.error(
+                    range,
+                    "First assignment cannot be in a control-flow block. Initialize the field at the top level first",
+                ));
+            }
             // What the constructor assigns is what the class has.
             declared.class.attrs.insert(Arc::clone(name), unshaped(&value.ty));
         }
@@ -218,6 +251,10 @@ impl Emitter<'_, '_> {
             if declared.is_some_and(|c| c.methods.contains_key(&setter)) {
                 self.call_method(object, &setter, vec![value], Vec::new(), range)?;
                 return Ok(());
+            }
+            let getter: Arc<str> = format!("__{name}_getter").into();
+            if declared.is_some_and(|c| c.methods.contains_key(&getter)) {
+                return Err(self.error(range, format!("Tried to set read-only attribute: {name}")));
             }
             return Err(self.error(
                 range,

@@ -2,6 +2,7 @@
 
 use super::exits::Flow;
 use super::function::{Emitter, MAX_DEPTH};
+use super::mismatch::repr;
 use super::ssa::{Binding, Changed, V};
 use super::typing::unify;
 use crate::diag::Result;
@@ -188,6 +189,17 @@ impl Emitter<'_, '_> {
         let mut run_else = |e: &mut Self| orelse.take().expect("run once")(e);
         let a = run(self, &then_types, &mut run_then)?;
         let b = run(self, &else_types, &mut run_else)?;
+        let type_of = |branch: &Branch| match branch.changed.get("$value") {
+            Some(Some(Binding::Value { value })) => Some(value.ty.clone()),
+            _ => None,
+        };
+        if let (Some(a), Some(b)) = (type_of(&a), type_of(&b))
+            && unify(&a, &b, self.program).is_none()
+        {
+            let (a, b) = (repr(&a), repr(&b));
+            let text = format!("if-expression's true branch has type {a} but false branch has type {b}");
+            return Err(self.error(range, text));
+        }
         self.scope.set("$value".into(), None);
         self.merge(cond, a, b, range)?;
         self.hidden("$value", range)

@@ -1,6 +1,7 @@
 //! Calls: functions, methods, constructors and whatever else can stand in front of `(`.
 
 use super::function::Emitter;
+use super::mismatch;
 use super::names::{Item, Param, Signature};
 use super::python::{Mark, overload_name};
 use super::ssa::V;
@@ -9,7 +10,6 @@ use crate::diag::{Diagnostic, Result};
 use crate::ir::{Attr, OpName};
 use crate::syntax::ast::{self, Expr, TextRange};
 use crate::types::{DType, IValue, NamedTupleType, Type};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The element type that an old constructor of tensors (`torch.FloatTensor`) makes.
@@ -125,6 +125,7 @@ impl Emitter<'_, '_> {
             }
             Sugared::Method(object, name) => self.call_method(&object, &name, positional, named, range),
             Sugared::Item(Item::Function(name)) => self.call_function(&name, positional, named, range),
+            Sugared::Exception(class) => Ok(Sugared::Raised(self.exception_message(positional, range)?, class)),
             Sugared::Item(Item::NamedTuple(named_tuple)) => self.named_tuple(&named_tuple, positional, named, range),
             Sugared::Item(Item::Class(ty)) => {
                 let object = self.prim("prim::CreateObject", &[], ty, range);
@@ -141,7 +142,7 @@ impl Emitter<'_, '_> {
                 self.call_method(&object, &"forward".into(), positional, named, range)
             }
             Sugared::Value(value) => {
-                Err(self.error(range, format!("'{}' object is not callable", value.ty.annotation())))
+                Err(self.error(range, format!("cannot call a value of type '{}'", mismatch::repr(&value.ty))))
             }
             Sugared::Namespace(name) => {
                 Err(self.error(range, format!("Unknown type name '{name}'")).note("cannot call a Class Namespace"))
@@ -152,8 +153,11 @@ impl Emitter<'_, '_> {
             | Sugared::Constants
             | Sugared::Closure(_)
             | Sugared::New(_)
+            | Sugared::Raised(..)
             | Sugared::Form(_) => Err(self.error(range, "cannot call a value of this kind")),
-            Sugared::Item(Item::Enum(ty)) => Err(self.error(range, format!("cannot call the enum '{}'", ty.name))),
+            Sugared::Item(Item::Enum(ty)) => {
+                Err(self.error(range, "cannot call a EnumClass").note(format!("it is the enum '{}'", ty.name)))
+            }
         }
     }
 
@@ -191,30 +195,35 @@ impl Emitter<'_, '_> {
         let Some(signature) = self.program.signature(name, None).map_err(|e| e.at(Some(&span)))? else {
             return Err(self.error(range, format!("undefined value {name}")));
         };
-        if let Some(made) = self.never_run(name, signature.result.as_ref(), range)? {
-            return Ok(made);
+        if self.is_unused(name)? {
+            let callee = Callee { name, signature: &signature, result: signature.result.clone() };
+            self.fit(&callee, 0, positional, named, range)?;
+            return Ok(self.never_run(signature.result.as_ref(), range));
         }
         self.program.compile_function(name, None, Some(&span)).map_err(|e| called_from(e, name, &self.name))?;
-        let args = self.fit(&signature, &signature.params, positional, named, range)?;
         let result = self.program.functions.get(name).map_or(Type::None, |f| f.result.clone());
+        let callee = Callee { name, signature: &signature, result: Some(result.clone()) };
+        let args = self.fit(&callee, 0, positional, named, range)?;
         let function = self.function_constant(name, range);
         let mut inputs = vec![&function];
         inputs.extend(&args);
         Ok(Sugared::Value(self.prim("prim::CallFunction", &inputs, result, range)))
     }
 
+    /// Whether a function is marked as unused.
+    fn is_unused(&mut self, name: &Arc<str>) -> Result<bool> {
+        let definition = self.program.definition(name)?;
+        Ok(definition.is_some_and(|d| self.program.mark(&d.file, d.function()) == Mark::Unused))
+    }
+
     /// A call of a function marked as unused: it raises, and what it gives has the type that it declares.
-    fn never_run(&mut self, name: &Arc<str>, result: Option<&Type>, range: TextRange) -> Result<Option<Sugared>> {
-        let Some(definition) = self.program.definition(name)? else { return Ok(None) };
-        if self.program.mark(&definition.file, definition.function()) != Mark::Unused {
-            return Ok(None);
-        }
+    fn never_run(&mut self, result: Option<&Type>, range: TextRange) -> Sugared {
         let text = "This Python function is annotated to be ignored and cannot be run";
         let message = self.constant(IValue::Str(text.into()), Type::Str, range);
         let class = self.none(range);
         self.node(OpName::new("prim::RaiseException"), vec![message.id, class.id], &[], range);
         let ty = result.cloned().unwrap_or_else(Type::tensor);
-        Ok(Some(Sugared::Value(self.uninitialized(&ty, range))))
+        Sugared::Value(self.uninitialized(&ty, range))
     }
 
     /// The result type of a method, which is compiled; `None` if the class does not have it.
@@ -258,8 +267,9 @@ impl Emitter<'_, '_> {
                 // The object is the argument that is called `self`, which is not always the first.
                 let place =
                     crate::ops::schema::overloads(&op).iter().filter_map(|schema| schema.arg_index("self")).min();
-                positional.insert(place.unwrap_or(0).min(positional.len()), object.clone());
-                return self.builtin(&op, positional, named, range);
+                let place = place.unwrap_or(0).min(positional.len());
+                positional.insert(place, object.clone());
+                return self.builtin_of(&op, Some(place), positional, named, range);
             }
         };
         if class.starts_with("__torch__.torch.classes.") {
@@ -270,10 +280,12 @@ impl Emitter<'_, '_> {
         let full: Arc<str> = format!("{class}.{name}").into();
         let ty = object.ty.clone();
         let Some(signature) = self.program.signature(&full, Some(&ty))? else {
-            return Err(self.error(range, format!("'{class}' object has no attribute or method '{name}'")));
+            return Err(self.no_attribute(&object.ty, name, range));
         };
-        if let Some(made) = self.never_run(&full, signature.result.as_ref(), range)? {
-            return Ok(made);
+        if self.is_unused(&full)? {
+            let callee = Callee { name, signature: &signature, result: signature.result.clone() };
+            self.fit(&callee, 1, positional, named, range)?;
+            return Ok(self.never_run(signature.result.as_ref(), range));
         }
         let result = if is_interface {
             self.program.interface_calls.insert((class, Arc::clone(name)), ());
@@ -281,10 +293,11 @@ impl Emitter<'_, '_> {
         } else {
             match self.method_result(&class, name, range)? {
                 Some(result) => result,
-                None => return Err(self.error(range, format!("'{class}' object has no attribute or method '{name}'"))),
+                None => return Err(self.no_attribute(&object.ty, name, range)),
             }
         };
-        let args = self.fit(&signature, Self::without_self(&signature.params), positional, named, range)?;
+        let callee = Callee { name, signature: &signature, result: Some(result.clone()) };
+        let args = self.fit(&callee, 1, positional, named, range)?;
         let mut inputs = vec![object];
         inputs.extend(&args);
         let attr = ("name", Attr::Name(Arc::clone(name)));
@@ -348,48 +361,47 @@ impl Emitter<'_, '_> {
             .fields
             .iter()
             .zip(defaults)
-            .map(|((name, ty), default)| Param { name: Arc::clone(name), ty: ty.clone(), default })
+            .map(|((name, ty), default)| Param {
+                name: Arc::clone(name),
+                ty: ty.clone(),
+                default,
+                is_keyword_only: false,
+                is_inferred: false,
+            })
             .collect();
-        let signature = Signature { file: Some(Arc::clone(&self.file)), params: Vec::new(), result: None };
-        let args = self.fit(&signature, &params, positional, named, range)?;
+        let signature = Signature { file: Some(Arc::clone(&self.file)), params, result: None };
+        let nothing = Some(Type::Tuple([].into()));
+        let callee = Callee { name: &ty.name, signature: &signature, result: nothing };
+        let args = self.fit(&callee, 0, positional, named, range)?;
         let inputs: Vec<&V> = args.iter().collect();
         Ok(Sugared::Value(self.prim("prim::TupleConstruct", &inputs, Type::NamedTuple(Arc::clone(ty)), range)))
     }
 
-    /// Arguments for declared parameters, converted, with defaults filled in.
+    /// Arguments for declared parameters, converted, with defaults filled in. The first `n_hidden` parameters are not written
+    /// as arguments: the object of a method.
     fn fit(
         &mut self,
-        signature: &Signature,
-        params: &[Param],
+        callee: &Callee<'_>,
+        n_hidden: usize,
         positional: Vec<V>,
         named: Vec<(Arc<str>, V)>,
         range: TextRange,
     ) -> Result<Vec<V>> {
-        if positional.len() > params.len() {
-            return Err(self.error(
-                range,
-                format!(
-                    "Expected at most {} argument(s) but found {} positional arguments",
-                    params.len(),
-                    positional.len()
-                ),
-            ));
-        }
-        let mut given: Vec<Option<V>> = positional.into_iter().map(Some).collect();
-        given.resize_with(params.len(), || None);
-        let places: HashMap<&str, usize> = params.iter().enumerate().map(|(at, param)| (&*param.name, at)).collect();
-        for (name, value) in named {
-            match places.get(&*name).map(|&at| &mut given[at]) {
-                Some(slot @ None) => *slot = Some(value),
-                Some(Some(_)) => {
-                    return Err(self.error(range, format!("Argument '{name}' specified twice in schema")));
-                }
-                None => return Err(self.error(range, format!("Keyword argument {name} unknown."))),
-            }
-        }
-        let mut args = Vec::with_capacity(params.len());
-        for (param, value) in params.iter().zip(given) {
-            let value = match (value, &param.default) {
+        let signature = callee.signature;
+        let refuse = |e: &Self, why: &str| {
+            let text = e.program.schema_text(callee.name, signature, callee.result.as_ref());
+            e.error(range, mismatch::not_the_schema(&text, why))
+        };
+        let n_given = positional.len() + n_hidden;
+        let mut positional = positional.into_iter();
+        let mut named: Vec<(Arc<str>, Option<V>)> = named.into_iter().map(|(name, v)| (name, Some(v))).collect();
+        let mut args = Vec::with_capacity(signature.params.len());
+        for param in signature.params.iter().skip(n_hidden) {
+            let by_place = if param.is_keyword_only { None } else { positional.next() };
+            let by_name = |named: &mut Vec<(Arc<str>, Option<V>)>| {
+                named.iter_mut().find(|(name, _)| *name == param.name).and_then(|(_, value)| value.take())
+            };
+            let value = match (by_place.or_else(|| by_name(&mut named)), &param.default) {
                 (Some(value), _) => value,
                 (None, Some(default)) => {
                     let file = signature.file.clone().unwrap_or_else(|| Arc::clone(&self.file));
@@ -398,27 +410,37 @@ impl Emitter<'_, '_> {
                     self.file = outside;
                     self.constant(value?, param.ty.clone(), range)
                 }
-                (None, None) => {
-                    return Err(self.error(range, format!("Argument {} not provided.", param.name)));
-                }
+                (None, None) => return Err(refuse(self, &mismatch::not_provided(&param.name))),
             };
             let fitted = self.convert(value, &param.ty, true, range).map_err(|v| {
-                let text = format!(
-                    "Expected a value of type '{}' for argument '{}' but instead found type '{}'.",
-                    param.ty.annotation(),
-                    param.name,
-                    v.ty.annotation()
-                );
-                let error = self.error(range, text);
-                match self.program.missing_method(&v.ty, &param.ty) {
-                    Some(why) => error.note(why),
-                    None => error,
+                let want = if param.is_inferred { "Tensor (inferred)".to_owned() } else { mismatch::repr(&param.ty) };
+                let mut why = self.misfit(&want, &param.name, &v);
+                if let Some(more) = self.program.why_not_of(&v.ty, &param.ty) {
+                    why.push('\n');
+                    why.push_str(&more);
                 }
+                refuse(self, &why)
             })?;
             args.push(fitted);
         }
+        if positional.next().is_some() {
+            let n_taken = signature.params.iter().filter(|param| !param.is_keyword_only).count();
+            return Err(refuse(self, &mismatch::too_many(n_taken, n_given)));
+        }
+        if let Some((name, _)) = named.iter().find(|(_, value)| value.is_some()) {
+            let is_parameter = signature.params.iter().any(|param| param.name == *name);
+            return Err(refuse(self, &mismatch::unused_keyword(name, is_parameter)));
+        }
         Ok(args)
     }
+}
+
+/// What a call is checked against.
+struct Callee<'a> {
+    name: &'a str,
+    signature: &'a Signature,
+    /// The result, where it is known.
+    result: Option<Type>,
 }
 
 /// Says who needed the function that failed.

@@ -39,6 +39,10 @@ impl Emitter<'_, '_> {
 
     /// `list(x)` for an `x` that is no list or string; `None` leaves it to the operator.
     pub(crate) fn list_call(&mut self, args: &[ast::Arg], range: TextRange, hint: Option<&Type>) -> Result<Option<V>> {
+        if args.len() > 1 {
+            let text = format!("list expected exactly 1 arguments but found {}", args.len());
+            return Err(self.error(range, text));
+        }
         let [ast::Arg { name: None, value: source }] = args else {
             let ty = hint.filter(|ty| args.is_empty() && matches!(ty, Type::List(_))).cloned();
             return Ok(args.is_empty().then(|| {
@@ -70,36 +74,28 @@ impl Emitter<'_, '_> {
     pub(crate) fn dict_call(&mut self, args: &[ast::Arg], range: TextRange, hint: Option<&Type>) -> Result<Option<V>> {
         let hint = hint.filter(|ty| matches!(ty, Type::Dict(..)));
         let (positional, named): (Vec<&ast::Arg>, Vec<&ast::Arg>) = args.iter().partition(|arg| arg.name.is_none());
-        let empty = |e: &mut Self, ty: Option<&Type>| {
-            let plain = || Type::Dict(Arc::new(Type::Str), Arc::new(Type::tensor()));
-            e.prim("prim::DictConstruct", &[], ty.cloned().unwrap_or_else(plain), range)
-        };
         let mut is_typed = true;
         let mut dict = match positional.as_slice() {
             [] => {
                 is_typed = hint.is_some();
-                empty(self, hint)
+                self.empty_dict(hint, range)
             }
             [source] => {
                 if matches!(&source.value.kind, ExprKind::List(items) if items.is_empty()) {
                     is_typed = hint.is_some();
-                    empty(self, hint)
+                    self.empty_dict(hint, range)
                 } else if self.is_lazy(&source.value) {
                     let items = self.iterable(&source.value)?;
-                    let mut dict = empty(self, hint);
-                    let mut is_known = hint.is_some();
-                    self.for_each(&items, range, |e, item| {
-                        let pair = e.unpack(item, 2, false, range)?;
-                        let (key, value) = (pair[0].clone(), pair[1].clone());
-                        if !std::mem::replace(&mut is_known, true) {
-                            e.set_type(&mut dict, Type::Dict(Arc::new(key.ty.clone()), Arc::new(value.ty.clone())));
-                        }
-                        e.builtin("aten::_set_item", vec![dict.clone(), key, value], Vec::new(), range).map(|_| ())
-                    })?;
-                    dict
+                    self.dict_of(&items, hint, range)?
                 } else {
+                    let place = source.value.range;
                     let source = self.expr(&source.value)?;
-                    self.builtin_value("aten::dict", vec![source], range)?
+                    if matches!(source.ty, Type::Dict(..)) || !self.is_text() {
+                        self.builtin_value("aten::dict", vec![source], range)?
+                    } else {
+                        let items = self.iterable_value(source, place)?;
+                        self.dict_of(&items, hint, range)?
+                    }
                 }
             }
             _ => return Ok(None),
@@ -114,6 +110,26 @@ impl Emitter<'_, '_> {
             self.builtin("aten::_set_item", vec![dict.clone(), key, value], Vec::new(), range)?;
         }
         Ok(Some(dict))
+    }
+
+    fn empty_dict(&mut self, ty: Option<&Type>, range: TextRange) -> V {
+        let plain = || Type::Dict(Arc::new(Type::Str), Arc::new(Type::tensor()));
+        self.prim("prim::DictConstruct", &[], ty.cloned().unwrap_or_else(plain), range)
+    }
+
+    /// A new dictionary of the pairs that a `for` runs over.
+    fn dict_of(&mut self, items: &Iterable, ty: Option<&Type>, range: TextRange) -> Result<V> {
+        let mut dict = self.empty_dict(ty, range);
+        let mut is_known = ty.is_some();
+        self.for_each(items, range, |e, item| {
+            let pair = e.unpack(item, 2, false, range)?;
+            let (key, value) = (pair[0].clone(), pair[1].clone());
+            if !std::mem::replace(&mut is_known, true) {
+                e.set_type(&mut dict, Type::Dict(Arc::new(key.ty.clone()), Arc::new(value.ty.clone())));
+            }
+            e.builtin("aten::_set_item", vec![dict.clone(), key, value], Vec::new(), range).map(|_| ())
+        })?;
+        Ok(dict)
     }
 
     /// Whether an expression only has a meaning in front of a `for`: `zip(...)`, `enumerate(...)`.

@@ -1,8 +1,10 @@
 //! `return`, `raise`, `break` and `continue` as they are emitted: nodes that [`structure`](super::structure) replaces.
 
 use super::function::Emitter;
+use super::mismatch::repr;
 use super::ssa::V;
 use super::structure::{CONTINUE, RETURN};
+use super::sugar::Sugared;
 use super::typing::unify;
 use crate::diag::Result;
 use crate::ir::OpName;
@@ -95,7 +97,7 @@ impl Emitter<'_, '_> {
             } else {
                 let is_declared = self.is_result_declared;
                 let made = self.convert(made, &ty, true, range).map_err(|v| {
-                    let (have, ty) = (v.ty.annotation(), ty.annotation());
+                    let (have, ty) = (self.repr(&v), repr(&ty));
                     self.error(
                         range,
                         if is_declared {
@@ -126,33 +128,59 @@ impl Emitter<'_, '_> {
             _ => (error, [].as_slice()),
         };
         let name = super::names::dotted(callee).unwrap_or_else(|| "Exception".to_owned());
-        if self.is_text() && !self.is_exception(&name) {
-            self.expr_sugar(callee, None)?;
+        if self.is_text() && !(super::names::dotted(callee).is_some() && self.is_exception(&name)) {
+            return match self.expr_sugar(error, None)? {
+                Sugared::Raised(message, class) => {
+                    self.raise_value(&message, &class, range);
+                    Ok(())
+                }
+                Sugared::Exception(class) => {
+                    let message = self.exception_message(Vec::new(), range)?;
+                    self.raise_value(&message, &class, range);
+                    Ok(())
+                }
+                Sugared::Value(V { ty: Type::Class(_), .. }) => {
+                    let args = args.iter().map(|arg| self.expr(&arg.value)).collect::<Result<_>>()?;
+                    let message = self.exception_message(args, range)?;
+                    self.raise_value(&message, &name.into(), range);
+                    Ok(())
+                }
+                _ => Err(self.error(range, "exceptions must derive from BaseException")),
+            };
         }
-        let message = match args {
-            [] => self.constant(IValue::Str("".into()), Type::Str, range),
-            _ => {
-                let made = if let [one] = args {
-                    self.expr(&one.value)?
-                } else {
-                    let items = args.iter().map(|arg| self.expr(&arg.value)).collect::<Result<_>>()?;
-                    self.tuple(items, range)
-                };
-                if made.ty == Type::Str { made } else { self.builtin_value("aten::str", vec![made], range)? }
-            }
-        };
-        let qualified = if name.contains('.') { name } else { format!("builtins.{name}") };
-        let class = self.constant(IValue::Str(qualified.into()), Type::Str, range);
-        self.node(OpName::new("prim::RaiseException"), vec![message.id, class.id], &[], range);
+        let args = args.iter().map(|arg| self.expr(&arg.value)).collect::<Result<_>>()?;
+        let message = self.exception_message(args, range)?;
+        let qualified: Arc<str> = if name.contains('.') { name.into() } else { format!("builtins.{name}").into() };
+        self.raise_value(&message, &qualified, range);
         Ok(())
+    }
+
+    fn raise_value(&mut self, message: &V, class: &Arc<str>, range: TextRange) {
+        let class = self.constant(IValue::Str(Arc::clone(class)), Type::Str, range);
+        self.node(OpName::new("prim::RaiseException"), vec![message.id, class.id], &[], range);
+    }
+
+    /// The message of an exception that is made of these arguments.
+    pub(crate) fn exception_message(&mut self, mut args: Vec<V>, range: TextRange) -> Result<V> {
+        let made = match args.len() {
+            0 => return Ok(self.constant(IValue::Str("".into()), Type::Str, range)),
+            1 => args.remove(0),
+            _ => self.tuple(args, range),
+        };
+        if made.ty == Type::Str { Ok(made) } else { self.builtin_value("aten::str", vec![made], range) }
     }
 
     /// Whether a name of a text is one of Python's exceptions, or imported and so unknown here.
     fn is_exception(&self, name: &str) -> bool {
         let first = name.split('.').next().unwrap_or(name);
         let is_imported = self.program.text_of(&self.file).is_some_and(|parsed| parsed.imports.contains_key(first));
-        is_imported || BUILTIN_EXCEPTIONS.contains(&name)
+        is_imported || is_builtin_exception(name)
     }
+}
+
+/// Whether a name is one of Python's exceptions that need no import.
+pub(crate) fn is_builtin_exception(name: &str) -> bool {
+    BUILTIN_EXCEPTIONS.contains(&name)
 }
 
 /// The exceptions of Python that need no import.

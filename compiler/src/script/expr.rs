@@ -4,7 +4,6 @@ use super::classes;
 use super::function::Emitter;
 use super::ssa::V;
 use super::sugar::Sugared;
-use super::typing::{unify, union, unshaped};
 use crate::diag::Result;
 use crate::ir::ClassKind;
 use crate::syntax::ast::{self, BinaryOp, Expr, ExprKind, FormatPiece, TextRange};
@@ -70,13 +69,13 @@ impl Emitter<'_, '_> {
             ExprKind::Dict(entries) => self.dict(entries, hint, range)?,
             ExprKind::ListComp { element, generators } => {
                 let [generator] = generators.as_slice() else {
-                    return Err(self.error(range, "Only a single generator is supported in a list comprehension"));
+                    return Err(self.error(range, "Only a single generator is currently supported"));
                 };
                 self.comprehension(generator, range, Self::expr, element, hint)?
             }
             ExprKind::DictComp { key, value, generators } => {
                 let [generator] = generators.as_slice() else {
-                    return Err(self.error(range, "Only a single generator is supported in a dict comprehension"));
+                    return Err(self.error(range, "Only a single generator is currently supported"));
                 };
                 self.dict_comprehension(generator, key, value, hint, range)?
             }
@@ -110,10 +109,11 @@ impl Emitter<'_, '_> {
                 self.builtin_value("aten::format", args, range)?
             }
             ExprKind::Ellipsis | ExprKind::Slice { .. } | ExprKind::Starred(_) => {
-                return Err(self.error(range, "unexpected expression: it has a meaning in a subscript or call only"));
+                let kind = if matches!(expr.kind, ExprKind::Ellipsis) { "dots" } else { "slice or starred" };
+                return Err(self.error(range, format!("Cannot emit expr for: ({kind})")));
             }
             ExprKind::Set(_) => return Err(self.error(range, "Set aren't supported")),
-            ExprKind::Unsupported(what) => return Err(self.error(range, format!("{what} aren't supported"))),
+            ExprKind::Unsupported(what) => return Err(self.error(range, *what)),
         };
         Ok(Sugared::Value(value))
     }
@@ -171,123 +171,6 @@ impl Emitter<'_, '_> {
         let ty = Type::Tuple(values.iter().map(|v| v.ty.clone()).collect());
         let inputs: Vec<&V> = values.iter().collect();
         self.prim("prim::TupleConstruct", &inputs, ty, range)
-    }
-
-    /// Refuses a list literal where the annotation wants something else, or leaves open which list.
-    fn check_list_hint(&self, hint: &Type, is_empty: bool, range: TextRange) -> Result<()> {
-        match hint {
-            Type::Tensor(_)
-            | Type::Int
-            | Type::Float
-            | Type::Complex
-            | Type::Bool
-            | Type::Str
-            | Type::Tuple(_)
-            | Type::Dict(..) => {
-                let hint = hint.annotation();
-                Err(self.error(range, format!("Expected an annotation of type List but got {hint}")))
-            }
-            Type::Union(members) if is_empty && members.iter().filter(|ty| matches!(ty, Type::List(_))).count() > 1 => {
-                let hint = hint.annotation();
-                let text = format!(
-                    "Cannot assign an empty list to a variable annotated to be type {hint} because there are multiple possible List type candidates in the Union annotation"
-                );
-                Err(self.error(range, text))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn list(&mut self, items: &[Expr], hint: Option<&Type>, range: TextRange) -> Result<V> {
-        let is_nameless = items.is_empty() && hint.is_none() && self.is_text();
-        if let Some(hint) = hint.filter(|_| self.is_text()) {
-            self.check_list_hint(hint, items.is_empty(), range)?;
-        }
-        let hint = hint.and_then(|hint| match hint {
-            Type::List(elem) => Some((**elem).clone()),
-            Type::Optional(inner) => match &**inner {
-                Type::List(elem) => Some((**elem).clone()),
-                _ => None,
-            },
-            _ => None,
-        });
-        let mut values = Vec::with_capacity(items.len());
-        for item in items {
-            if let ExprKind::Starred(inner) = &item.kind {
-                let made = self.expr_sugar(inner, None)?;
-                let n = self.n_unpacked(&made, inner.range)?;
-                values.extend(self.unpack(made, n, false, inner.range)?);
-            } else {
-                let made = self.expr_sugar(item, hint.as_ref())?;
-                values.push(self.value_of(made, item.range)?);
-            }
-        }
-        let elem = match hint {
-            Some(elem) => {
-                let unified = self.common_type(&values);
-                let convert = |e: &mut Self, v: V| {
-                    e.convert(v, &elem, true, range).map_err(|_| {
-                        let all = unified.annotation();
-                        e.error(
-                            range,
-                            format!(
-                                "List type annotation `List[{}]` did not match the types of the given list elements, which were unified to {all}",
-                                elem.annotation()
-                            ),
-                        )
-                    })
-                };
-                values = values.into_iter().map(|v| convert(self, v)).collect::<Result<_>>()?;
-                elem
-            }
-            None => self.common_type(&values),
-        };
-        let inputs: Vec<&V> = values.iter().collect();
-        let made = self.prim("prim::ListConstruct", &inputs, Type::list(elem), range);
-        if is_nameless {
-            self.nameless.insert(made.id);
-        }
-        Ok(made)
-    }
-
-    /// The element type of a display; `Tensor` if it is empty.
-    fn common_type(&self, values: &[V]) -> Type {
-        let Some(first) = values.first() else { return Type::tensor() };
-        let mut all = unshaped(&first.ty);
-        for value in &values[1..] {
-            all = unify(&all, &value.ty, self.program)
-                .unwrap_or_else(|| union(vec![all.clone(), value.ty.clone()], self.program));
-        }
-        all
-    }
-
-    fn dict(&mut self, entries: &[(Expr, Expr)], hint: Option<&Type>, range: TextRange) -> Result<V> {
-        let hint = match hint {
-            Some(Type::Dict(k, v)) => Some(((**k).clone(), (**v).clone())),
-            _ => None,
-        };
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        for (key, value) in entries {
-            keys.push(self.expr(key)?);
-            let made = self.expr_sugar(value, hint.as_ref().map(|h| &h.1))?;
-            values.push(self.value_of(made, value.range)?);
-        }
-        let (key, value) = hint.unwrap_or_else(|| {
-            let key = if keys.is_empty() { Type::Str } else { self.common_type(&keys) };
-            (key, self.common_type(&values))
-        });
-        let mut inputs = Vec::with_capacity(keys.len() * 2);
-        for (k, v) in keys.into_iter().zip(values) {
-            for (item, ty) in [(k, &key), (v, &value)] {
-                let item = self.convert(item, ty, true, range).map_err(|v| {
-                    self.error(range, format!("Type hint for dict was {ty}, but an entry has type {}", v.ty))
-                })?;
-                inputs.push(item);
-            }
-        }
-        let inputs: Vec<&V> = inputs.iter().collect();
-        let ty = Type::Dict(Arc::new(key), Arc::new(value));
-        Ok(self.prim("prim::DictConstruct", &inputs, ty, range))
     }
 
     /// The arguments of a call as values.

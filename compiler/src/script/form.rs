@@ -2,6 +2,7 @@
 
 use super::classes;
 use super::function::Emitter;
+use super::mismatch::repr;
 use super::ssa::{Binding, V};
 use super::sugar::Sugared;
 use crate::diag::Result;
@@ -32,7 +33,10 @@ impl Emitter<'_, '_> {
                     return Ok(Sugared::Value(self.constant(IValue::None, ty, range)));
                 }
                 let made = self.convert(made, &ty, true, range).map_err(|v| {
-                    self.error(range, format!("expected an expression of type {ty} but found {}", v.ty))
+                    self.error(
+                        range,
+                        format!("expected an expression of type {} but found {}", repr(&ty), self.repr(&v)),
+                    )
                 })?;
                 Sugared::Value(V { id: made.id, ty })
             }
@@ -77,7 +81,13 @@ impl Emitter<'_, '_> {
                     Type::Tuple(_) => Sugared::Value(value),
                     ty => {
                         let ty = ty.annotation();
-                        return Err(self.error(range, format!("cannot make a tuple of a value of type {ty}")));
+                        let text = match value.ty {
+                            Type::List(_) => {
+                                "cannot statically infer the expected size of a list in this context".to_owned()
+                            }
+                            _ => format!("{ty} cannot be used as a tuple"),
+                        };
+                        return Err(self.error(range, text));
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! One function: its parameters, its body, its result; and the small tools every part of the emitter uses.
 
 use super::exits::{Flow, OpenLoop};
-use super::names::{Definition, MAX_CALL_DEPTH, Param, Program};
+use super::names::{Definition, MAX_CALL_DEPTH, Program};
 use super::ssa::{Binding, Scope, V};
 use super::sugar::Sugared;
 use super::typing::{is_subtype, unshaped};
@@ -40,6 +40,8 @@ pub(crate) struct Emitter<'p, 'a> {
     /// Whether the present call is the body of an upgrader, which is of today.
     pub is_upgrading: bool,
     uninitialized: Vec<V>,
+    /// Parameters that are tensors because nothing says otherwise.
+    pub inferred: HashSet<ValueId>,
     /// Lists written `[]`, which PyTorch's compiler makes anew, without their names.
     pub nameless: HashSet<ValueId>,
     constants: HashMap<String, V>,
@@ -103,6 +105,9 @@ impl Program<'_> {
             let top = emitter.graph.top;
             let id = emitter.graph.add_param(top, param.ty.clone(), Some(Arc::clone(&param.name)));
             let value = V { id, ty: param.ty.clone() };
+            if param.is_inferred {
+                emitter.inferred.insert(id);
+            }
             if emitter.scope.get(&param.name).is_some() {
                 return Err(emitter.error(syntax.name.range, format!("duplicate parameter '{}'", param.name)));
             }
@@ -121,6 +126,9 @@ impl Program<'_> {
                 return Err(emitter.error(blamed_head(def), text));
             }
             params.push(Argument { name: Arc::clone(&param.name), ty: param.ty.clone(), default });
+        }
+        if self_ty.is_some() && def.params.is_empty() {
+            return Err(emitter.error(blamed_head(def), "methods must have a self argument"));
         }
         let result = emitter.body(&def.body, blamed_head(def))?;
         let graph = emitter.finish();
@@ -144,6 +152,7 @@ impl<'p, 'a> Emitter<'p, 'a> {
             loops: Vec::new(),
             is_upgrading: false,
             uninitialized: Vec::new(),
+            inferred: HashSet::new(),
             nameless: HashSet::new(),
             constants: HashMap::new(),
             constant_nodes: Vec::new(),
@@ -383,11 +392,6 @@ impl<'p, 'a> Emitter<'p, 'a> {
             let n = constants.len();
             self.error(range, format!("constant index {index} is out of bounds (constant table has {n} entries)"))
         })
-    }
-
-    /// Parameters of a call's target without `self`.
-    pub(crate) fn without_self(params: &[Param]) -> &[Param] {
-        params.get(1..).unwrap_or(&[])
     }
 
     /// The type with which a name is remembered.

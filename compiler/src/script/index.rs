@@ -51,6 +51,10 @@ impl Emitter<'_, '_> {
                 let made = self.call_method(&object, &"__getitem__".into(), vec![item], Vec::new(), range)?;
                 self.value_of(made, range)
             }
+            (_, [_, _, ..] | [Expr { kind: ExprKind::Tuple(_), .. }]) if self.is_text() => Err(self.error(
+                range,
+                "Unsupported operation: attempted to use multidimensional indexing on a non-tensor type",
+            )),
             (ty, _) => {
                 let ty = ty.annotation();
                 Err(self.error(range, format!("'{ty}' object is not subscriptable")))
@@ -73,7 +77,7 @@ impl Emitter<'_, '_> {
                     match self.known(&value) {
                         Some(IValue::Int(x)) => Ok(Some(x)),
                         Some(IValue::None) => Ok(None),
-                        _ => Err(self.error(range, "tuple slice bounds must be integer constants")),
+                        _ => Err(self.error(range, "tuple slice indices must be integer constants")),
                     }
                 }
             };
@@ -103,7 +107,10 @@ impl Emitter<'_, '_> {
                     let ty = types[place].clone();
                     Ok(self.prim("prim::TupleIndex", &[object, &index], ty, range))
                 }
-                _ => Err(self.error(range, "Tuple index out of range. Tuple is length ".to_owned() + &n.to_string())),
+                _ => {
+                    let text = format!("Tuple index out of range. Tuple is length {n} and index is {at}");
+                    Err(self.error(range, text))
+                }
             }
         } else {
             let mut all = types.first().cloned();
@@ -256,18 +263,25 @@ impl Emitter<'_, '_> {
             (Type::Tensor(_), _) => {
                 let (view, tensors) = self.basic_index(object, items, range)?;
                 let no = self.constant(IValue::Bool(false), Type::Bool, range);
-                let value = if matches!(value.ty, Type::Tensor(_)) {
-                    value
-                } else {
+                let is_number = matches!(
+                    value.ty,
+                    Type::Int | Type::Float | Type::Complex | Type::Bool | Type::Number | Type::List(_)
+                );
+                let value = if is_number {
                     let dtype = self.builtin_value("prim::dtype", vec![view.clone()], range)?;
                     let device = self.builtin_value("prim::device", vec![view.clone()], range)?;
                     let named =
                         vec![("dtype".into(), dtype), ("device".into(), device), ("requires_grad".into(), no.clone())];
                     let made = self.builtin("aten::tensor", vec![value], named, range)?;
                     self.value_of(made, range)?
+                } else {
+                    value
                 };
                 match tensors {
-                    None => self.builtin("aten::copy_", vec![view, value, no], Vec::new(), range)?,
+                    None if matches!(value.ty, Type::Tensor(_)) => {
+                        self.builtin("aten::copy_", vec![view, value, no], Vec::new(), range)?
+                    }
+                    None => self.builtin("aten::copy_", vec![view, value], Vec::new(), range)?,
                     Some(indices) => {
                         let list = self.index_list(&indices, range);
                         self.builtin("aten::index_put_", vec![view, list, value, no], Vec::new(), range)?
@@ -275,7 +289,7 @@ impl Emitter<'_, '_> {
                 };
                 Ok(())
             }
-            (Type::List(_) | Type::Dict(..), [item]) => {
+            (Type::List(_) | Type::Dict(..) | Type::Str, [item]) => {
                 let item = self.expr(item)?;
                 self.builtin("aten::_set_item", vec![object, item, value], Vec::new(), range)?;
                 Ok(())

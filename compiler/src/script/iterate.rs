@@ -2,7 +2,7 @@
 
 use super::function::Emitter;
 use super::ssa::V;
-use super::sugar::Sugared;
+use super::sugar::{Sugared, kind_of};
 use crate::diag::Result;
 use crate::ir::OpName;
 use crate::syntax::ast::{Expr, ExprKind, TextRange};
@@ -36,22 +36,22 @@ impl Emitter<'_, '_> {
         {
             match &**name {
                 "range" => {
-                    let mut values = args.iter().map(|arg| self.expr(&arg.value)).collect::<Result<Vec<_>>>()?;
-                    for value in &mut values {
-                        let converted = self.convert(value.clone(), &Type::Int, true, expr.range);
-                        *value = converted.map_err(|v| {
-                            self.error(
-                                expr.range,
-                                format!("Expected a value of type 'int' for range but found '{}'", v.ty),
-                            )
-                        })?;
+                    let values = args.iter().map(|arg| self.expr(&arg.value)).collect::<Result<Vec<_>>>()?;
+                    if let Some(at) = values.iter().position(|value| value.ty != Type::Int) {
+                        let have = self.repr(&values[at]);
+                        let text = format!("all inputs of range must be ints, found {have} in argument {at}");
+                        return Err(self.error(expr.range, text));
                     }
                     let one = self.int(1, expr.range);
                     let mut values = values.into_iter();
                     return match (values.next(), values.next(), values.next(), values.next()) {
                         (Some(hi), None, ..) => Ok(Iterable::Count(hi)),
                         (Some(lo), Some(hi), step, None) => Ok(Iterable::Range(lo, hi, step.unwrap_or(one))),
-                        _ => Err(self.error(expr.range, "range expects 1 to 3 arguments")),
+                        (None, ..) => Err(self.error(expr.range, "range expected at least 1 arguments, got 0")),
+                        _ => {
+                            let text = format!("range expected at most 3 arguments, got {}", args.len());
+                            Err(self.error(expr.range, text))
+                        }
                     };
                 }
                 "enumerate" => {
@@ -60,7 +60,7 @@ impl Emitter<'_, '_> {
                         return Err(self.error(expr.range, text));
                     }
                     let Some(first) = args.first() else {
-                        return Err(self.error(expr.range, "enumerate expects an argument"));
+                        return Err(self.error(expr.range, "enumerate expected at least 1 arguments, got 0"));
                     };
                     let inner = self.iterable(&first.value)?;
                     let start = match args.get(1) {
@@ -72,7 +72,7 @@ impl Emitter<'_, '_> {
                 "zip" => {
                     let parts = args.iter().map(|arg| self.iterable(&arg.value)).collect::<Result<Vec<_>>>()?;
                     if parts.is_empty() {
-                        return Err(self.error(expr.range, "zip expects at least one argument"));
+                        return Err(self.error(expr.range, "zip expected at least 1 arguments, got 0"));
                     }
                     return Ok(Iterable::Zip(parts));
                 }
@@ -84,19 +84,21 @@ impl Emitter<'_, '_> {
             other => other,
         };
         let value = self.value_of(made, expr.range)?;
+        self.iterable_value(value, expr.range)
+    }
+
+    /// A value as what a `for` runs over.
+    pub(crate) fn iterable_value(&mut self, value: V, range: TextRange) -> Result<Iterable> {
         match &value.ty {
             Type::Tuple(items) => {
                 let n = items.len();
-                let values = self.unpack(Sugared::Value(value), n, false, expr.range)?;
+                let values = self.unpack(Sugared::Value(value), n, false, range)?;
                 Ok(Iterable::Fixed(values.into_iter().map(Sugared::Value).collect()))
             }
-            Type::Class(_) if let Some(items) = self.container_items(&value, expr.range)? => Ok(Iterable::Fixed(items)),
-            Type::Dict(..) => Ok(Iterable::Items(self.builtin_value("aten::keys", vec![value], expr.range)?)),
+            Type::Class(_) if let Some(items) = self.container_items(&value, range)? => Ok(Iterable::Fixed(items)),
+            Type::Dict(..) => Ok(Iterable::Items(self.builtin_value("aten::keys", vec![value], range)?)),
             Type::List(_) | Type::Tensor(_) | Type::Str => Ok(Iterable::Items(value)),
-            ty => {
-                let ty = ty.annotation();
-                Err(self.error(expr.range, format!("'{ty}' object is not iterable")))
-            }
+            _ => Err(self.error(range, format!("'{}' object is not iterable", self.repr(&value)))),
         }
     }
 
@@ -244,7 +246,11 @@ impl Emitter<'_, '_> {
             Sugared::Row(items) => Ok(items.len()),
             Sugared::Value(V { ty: Type::Tuple(items), .. }) => Ok(items.len()),
             Sugared::Value(V { ty: Type::NamedTuple(named), .. }) => Ok(named.fields.len()),
-            _ => Err(self.error(range, "cannot statically infer the expected size of a list in this context")),
+            Sugared::Value(V { ty: Type::List(_), .. }) => {
+                Err(self.error(range, "cannot statically infer the expected size of a list in this context"))
+            }
+            Sugared::Value(value) => Err(self.error(range, format!("{} cannot be used as a tuple", self.repr(value)))),
+            other => Err(self.error(range, format!("{} cannot be used as a tuple", kind_of(other)))),
         }
     }
 
@@ -285,7 +291,9 @@ impl Emitter<'_, '_> {
         };
         let have = values.len();
         if (has_star && have + 1 < n) || (!has_star && have != n) {
-            let text = if have < n {
+            let text = if has_star {
+                format!("need at least {} values to unpack but found only {have}", n - 1)
+            } else if have < n {
                 format!("need {n} values to unpack but found only {have}")
             } else {
                 format!("too many values to unpack: need {n} but found {have}")

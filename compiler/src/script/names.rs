@@ -64,6 +64,10 @@ pub(crate) struct Param {
     pub ty: Type,
     /// Whether it may be left out.
     pub default: Option<ast::Expr>,
+    /// Whether it can only be given by name.
+    pub is_keyword_only: bool,
+    /// Whether it is a tensor because nothing says otherwise.
+    pub is_inferred: bool,
 }
 
 /// What a caller must know of a function.
@@ -333,6 +337,11 @@ impl<'a> Program<'a> {
         Ok(Some(signature))
     }
 
+    /// A signature that has been read before.
+    pub(crate) fn known_signature(&self, name: &Arc<str>) -> Option<Arc<Signature>> {
+        self.signatures.get(name).map(Arc::clone)
+    }
+
     /// The signature a `def` is written with.
     pub(crate) fn read_signature(
         &mut self,
@@ -353,7 +362,15 @@ impl<'a> Program<'a> {
                 (Some(annotation), _) => self.ty(annotation, file)?,
                 (None, _) => Type::tensor(),
             };
-            params.push(Param { name: Arc::clone(&param.name.text), ty, default: param.default.clone() });
+            params.push(Param {
+                name: Arc::clone(&param.name.text),
+                ty,
+                default: param.default.clone(),
+                is_keyword_only: param.kind == ast::ParamKind::KeywordOnly,
+                is_inferred: param.annotation.is_none()
+                    && (at > 0 || self_ty.is_none())
+                    && self.text_of(file).is_some(),
+            });
         }
         let result = def.returns.as_ref().map(|ty| self.ty(ty, file)).transpose()?;
         Ok(Signature { file: Some(Arc::clone(file)), params, result })
@@ -475,14 +492,6 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// The first method of an interface that a class lacks, in a sentence.
-    pub(crate) fn missing_method(&self, class: &Type, interface: &Type) -> Option<String> {
-        let (Type::Class(class), Type::Interface(interface)) = (class, interface) else { return None };
-        let (have, want) = (self.classes.get(class)?, self.classes.get(interface)?);
-        let method = want.class.methods.iter().find(|method| !have.methods.contains_key(*method))?;
-        Some(format!("Class '{class}' does not have method '{method}' but '{interface}' does."))
-    }
-
     /// The span of a range of a file.
     pub(crate) fn span(file: &Arc<File>, range: TextRange) -> Span {
         file.span(range)
@@ -492,9 +501,13 @@ impl<'a> Program<'a> {
 impl Classes for Program<'_> {
     fn satisfies(&self, class: &str, interface: &str) -> bool {
         match (self.classes.get(class), self.classes.get(interface)) {
-            (Some(class), Some(interface)) => {
-                interface.class.kind == ClassKind::Interface
-                    && interface.class.methods.iter().all(|method| class.methods.contains_key(method))
+            (Some(have), Some(want)) => {
+                want.class.kind == ClassKind::Interface
+                    && want
+                        .class
+                        .methods
+                        .iter()
+                        .all(|method| have.methods.contains_key(method) && self.is_compatible(class, interface, method))
             }
             _ => false,
         }

@@ -1,6 +1,7 @@
 //! The operators of the language: which builtin, or which magic method of a class, each one is.
 
 use super::function::Emitter;
+use super::mismatch::repr;
 use super::ssa::V;
 use crate::diag::Result;
 use crate::syntax::ast::{BinaryOp, Expr, ExprKind, TextRange, UnaryOp};
@@ -128,7 +129,8 @@ impl Emitter<'_, '_> {
     /// An operator with a magic method for classes.
     fn operator(&mut self, magic: &str, op: &str, mut values: Vec<V>, range: TextRange) -> Result<V> {
         if let Type::Class(class) = &values[0].ty
-            && self.program.classes.get(class).is_some_and(|c| c.methods.contains_key(magic))
+            && (self.program.classes.get(class).is_some_and(|c| c.methods.contains_key(magic))
+                || self.is_text() && !magic.is_empty())
         {
             let object = values.remove(0);
             let made = self.call_method(&object, &magic.into(), values, Vec::new(), range)?;
@@ -147,8 +149,12 @@ impl Emitter<'_, '_> {
                 let zero = self.int(0, range);
                 self.builtin_value("aten::gt", vec![len, zero], range)
             }
-            Type::Class(_) => self.operator("__bool__", "aten::Bool", vec![value], range),
-            ty => Err(self.error(range, format!("Could not cast value of type {ty} to bool"))),
+            Type::Class(class)
+                if self.program.classes.get(class).is_some_and(|c| c.methods.contains_key("__bool__")) =>
+            {
+                self.operator("__bool__", "aten::Bool", vec![value], range)
+            }
+            ty => Err(self.error(range, format!("Could not cast value of type {} to bool", repr(ty)))),
         }
     }
 }

@@ -6,16 +6,16 @@
 
 use super::classes;
 use super::function::Emitter;
+use super::mismatch::{self, Unmatched};
 use super::ssa::V;
 use super::sugar::Sugared;
-use super::typing::{Bindings, bind, has_vars, is_subtype, substitute};
+use super::typing::{Bindings, bind, has_vars, is_of_kind, is_subtype, substitute};
 use super::upgrade::Upgraded;
 use crate::diag::Result;
 use crate::ir::OpName;
-use crate::ops::schema::{self, Schema};
+use crate::ops::schema::{self, Schema, SchemaArg};
 use crate::syntax::ast::TextRange;
 use crate::types::{IValue, Type};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// How freely arguments are fitted to parameters.
@@ -36,6 +36,14 @@ enum Slot {
     Gathered(Vec<V>, Type),
     /// The default.
     Default(IValue, Type),
+}
+
+/// The arguments of a call.
+struct Given<'a> {
+    positional: &'a [V],
+    named: &'a [(Arc<str>, V)],
+    /// How many of the positional ones are not written as arguments: the object of a method.
+    n_hidden: usize,
 }
 
 /// A schema that fits, with its arguments.
@@ -61,6 +69,18 @@ impl Emitter<'_, '_> {
         named: Vec<(Arc<str>, V)>,
         range: TextRange,
     ) -> Result<Sugared> {
+        self.builtin_of(name, None, positional, named, range)
+    }
+
+    /// Like [`builtin`](Self::builtin), for a method, whose object stands among the positional arguments.
+    pub(crate) fn builtin_of(
+        &mut self,
+        name: &str,
+        object_at: Option<usize>,
+        positional: Vec<V>,
+        named: Vec<(Arc<str>, V)>,
+        range: TextRange,
+    ) -> Result<Sugared> {
         let (positional, named) = match self.upgraded(name, positional, named, range)? {
             Upgraded::Done(made) => return Ok(made),
             Upgraded::Call(positional, named) => (positional, named),
@@ -74,6 +94,7 @@ impl Emitter<'_, '_> {
         if overloads.is_empty() {
             return Err(self.error(range, format!("Unknown builtin op: {name}.")));
         }
+        let given = Given { positional: &positional, named: &named, n_hidden: usize::from(object_at.is_some()) };
         let rounds = [Round::Exact, Round::Subtype, Round::Convert];
         for round in rounds {
             if round == Round::Convert
@@ -82,21 +103,18 @@ impl Emitter<'_, '_> {
                 return Ok(made);
             }
             for schema in overloads {
-                if let Ok(plan) = self.plan(schema, &positional, &named, round) {
+                if let Ok(plan) = self.plan(schema, &given, round) {
                     return self.emit(plan, range);
                 }
             }
         }
+        let why = |schema| self.plan(schema, &given, Round::Convert).err().unwrap_or_default();
         if let [only] = overloads {
-            let why = self.plan(only, &positional, &named, Round::Convert).err().unwrap_or_default();
-            return Err(self.error(range, why).note(format!("the schema is {}", only.text)));
+            return Err(self.error(range, mismatch::not_the_schema(only.text, &why(only))));
         }
-        let mut text = "Arguments for call are not valid.\nThe following variants are available:\n".to_owned();
-        for schema in overloads {
-            let why = self.plan(schema, &positional, &named, Round::Convert).err().unwrap_or_default();
-            let _ = write!(text, "\n  {}:\n  {why}\n", schema.text);
-        }
-        Err(self.error(range, text))
+        let mut variants: Vec<_> = overloads.iter().map(|schema| (schema.text.to_owned(), why(schema))).collect();
+        variants.extend(self.no_function(name, &positional));
+        Err(self.error(range, mismatch::no_variant(&variants)))
     }
 
     /// Sorting objects calls their class's `__lt__`.
@@ -141,82 +159,44 @@ impl Emitter<'_, '_> {
     }
 
     /// How the arguments fit the schema, or why they do not.
-    fn plan(
-        &self,
-        schema: &'static Schema,
-        positional: &[V],
-        named: &[(Arc<str>, V)],
-        round: Round,
-    ) -> std::result::Result<Plan, String> {
+    fn plan(&self, schema: &'static Schema, given: &Given<'_>, round: Round) -> std::result::Result<Plan, String> {
+        let Given { positional, named, n_hidden } = *given;
         let mut bindings = Bindings::new();
-        let (mut slots, mut next, mut n_named) = (Vec::with_capacity(schema.args.len()), 0, 0);
+        let (mut slots, mut next) = (Vec::with_capacity(schema.args.len()), 0);
+        let mut is_used = vec![false; named.len()];
         for (at, arg) in schema.args.iter().enumerate() {
-            let by_name = named.iter().find(|(name, _)| *name == arg.name);
-            let given = if let Some((_, value)) = by_name {
-                n_named += 1;
-                Some(value)
-            } else if !arg.kw_only && next < positional.len() {
-                let is_last = schema.args.get(at + 1).is_none_or(|arg| arg.kw_only);
+            let by_name = named.iter().position(|(name, _)| *name == arg.name);
+            let value = if !arg.kw_only && next < positional.len() {
                 if round != Round::Exact
-                    && is_last
                     && !schema.is_vararg
-                    && !matches!(positional[next].ty, Type::List(_) | Type::Tuple(_))
-                    && let Type::List(elem) = &arg.ty
-                    && !has_vars(elem)
-                    && (arg.list_size.is_none() || positional.len() - next > 1)
-                    && positional[next..].iter().all(|v| self.can_fit(&v.ty, elem, round))
+                    && schema.args.get(at + 1).is_none_or(|arg| arg.kw_only)
+                    && let Some(gathered) = self.gathered(arg, &positional[next..], round)
                 {
-                    slots.push(Slot::Gathered(positional[next..].to_vec(), (**elem).clone()));
+                    slots.push(gathered?);
                     next = positional.len();
                     continue;
                 }
                 next += 1;
                 Some(&positional[next - 1])
+            } else if let Some(by_name) = by_name {
+                is_used[by_name] = true;
+                Some(&named[by_name].1)
             } else {
                 None
             };
-            match (given, &arg.default) {
-                (Some(value), _) => {
-                    let ty = if has_vars(&arg.ty) {
-                        if !bind(&arg.ty, &value.ty, &mut bindings, self.program) {
-                            return Err(unbound(&arg.ty, &arg.name, &value.ty, &bindings));
-                        }
-                        substitute(&arg.ty, &bindings).unwrap_or_else(|| value.ty.clone())
-                    } else {
-                        arg.ty.clone()
-                    };
-                    let list = match &ty {
-                        Type::Optional(inner) => inner,
-                        other => other,
-                    };
-                    match (arg.list_size, list) {
-                        (Some(n), Type::List(elem))
-                            if self.can_fit(&value.ty, elem, round) && value.ty != Type::None =>
-                        {
-                            slots.push(Slot::Spread(value.clone(), (**elem).clone(), n));
-                        }
-                        _ if self.can_fit(&value.ty, &ty, round) => slots.push(Slot::Given(value.clone(), ty)),
-                        _ => return Err(mismatch(&ty, &arg.name, &value.ty)),
-                    }
-                }
-                (None, Some(default)) => slots.push(Slot::Default(default.clone(), arg.ty.clone())),
-                (None, None) => return Err(format!("Argument {} not provided.", arg.name)),
-            }
+            slots.push(match (value, &arg.default) {
+                (Some(value), _) => self.slot(arg, value, &mut bindings, round)?,
+                (None, Some(default)) => Slot::Default(default.clone(), arg.ty.clone()),
+                (None, None) => return Err(mismatch::not_provided(&arg.name)),
+            });
         }
         let rest = positional[next..].to_vec();
         if !rest.is_empty() && !schema.is_vararg {
-            return Err(format!(
-                "Expected at most {} arguments but found {} positional arguments.",
-                schema.args.len(),
-                positional.len()
-            ));
+            return Err(mismatch::too_many(next.saturating_sub(n_hidden), positional.len().saturating_sub(n_hidden)));
         }
-        if n_named < named.len() {
-            let unknown = named.iter().find(|(name, _)| schema.arg_index(name).is_none());
-            return Err(match unknown {
-                Some((name, _)) => format!("Keyword argument {name} unknown."),
-                None => "an argument is given twice.".to_owned(),
-            });
+        if let Some(unused) = is_used.iter().position(|is_used| !is_used) {
+            let name = &named[unused].0;
+            return Err(mismatch::unused_keyword(name, schema.arg_index(name).is_some()));
         }
         let returns = schema.returns.iter().map(|r| substitute(&r.ty, &bindings)).collect::<Option<Vec<_>>>();
         let returns = returns.ok_or_else(|| match schema.args.iter().find(|arg| has_vars(&arg.ty)) {
@@ -229,13 +209,61 @@ impl Emitter<'_, '_> {
         Ok(Plan { schema, slots, rest, returns })
     }
 
+    /// The positional arguments that are left, as the one list that the last parameter takes; `None` if they are none.
+    fn gathered(&self, arg: &SchemaArg, rest: &[V], round: Round) -> Option<std::result::Result<Slot, String>> {
+        let is_list = matches!(rest[0].ty, Type::List(_) | Type::Tuple(_));
+        let Type::List(elem) = &arg.ty else { return None };
+        if is_list || has_vars(elem) || arg.list_size.is_some() && rest.len() == 1 {
+            return None;
+        }
+        match rest.iter().find(|v| !self.can_fit(&v.ty, elem, round)) {
+            None => Some(Ok(Slot::Gathered(rest.to_vec(), (**elem).clone()))),
+            Some(_) if arg.list_size.is_some() => None,
+            Some(misfit) => Some(Err(self.misfit(&mismatch::repr(elem), "<varargs>", misfit))),
+        }
+    }
+
+    /// A value for an argument of a schema, or why it does not fit.
+    fn slot(
+        &self,
+        arg: &SchemaArg,
+        value: &V,
+        bindings: &mut Bindings,
+        round: Round,
+    ) -> std::result::Result<Slot, String> {
+        let ty = if has_vars(&arg.ty) {
+            if !bind(&arg.ty, &value.ty, bindings, self.program) {
+                let why = Unmatched { bindings, classes: self.program };
+                return Err(mismatch::unbound(&arg.ty, &arg.name, &self.repr(value), &value.ty, &why));
+            }
+            substitute(&arg.ty, bindings).unwrap_or_else(|| value.ty.clone())
+        } else {
+            arg.ty.clone()
+        };
+        let list = match &ty {
+            Type::Optional(inner) => inner,
+            other => other,
+        };
+        match (arg.list_size, list) {
+            // A number of just this type stands for a whole list.
+            (Some(n), Type::List(elem)) if value.ty == **elem => Ok(Slot::Spread(value.clone(), (**elem).clone(), n)),
+            _ if self.can_fit(&value.ty, &ty, round) => Ok(Slot::Given(value.clone(), ty)),
+            _ => Err(self.misfit(&mismatch::repr(&arg.ty), &arg.name, value)),
+        }
+    }
+
+    /// Whether a value of type `have` can be passed for `want`, converted if need be.
+    pub(crate) fn fits_freely(&self, have: &Type, want: &Type) -> bool {
+        self.can_fit(have, want, Round::Convert)
+    }
+
     /// Whether a value of type `have` can be passed for `want` in this round.
     fn can_fit(&self, have: &Type, want: &Type, round: Round) -> bool {
         if round == Round::Exact && (*want == Type::Number || *want == Type::Any) {
             return have == want;
         }
-        if let (Type::Var(name), Type::Enum(_)) = (want, have)
-            && &**name == "AnyEnumType"
+        if let Type::Var(name) = want
+            && is_of_kind(have, name)
         {
             return true;
         }
@@ -355,19 +383,4 @@ impl Emitter<'_, '_> {
         let names = plan.schema.returns.iter().map(|r| Arc::clone(&r.name)).collect();
         Ok(Sugared::Multi(values, names))
     }
-}
-
-fn mismatch(want: &Type, name: &str, have: &Type) -> String {
-    let (want, have) = (want.annotation(), have.annotation());
-    format!("Expected a value of type '{want}' for argument '{name}' but instead found type '{have}'.")
-}
-
-/// Why a value does not fit a parameter whose type has variables.
-fn unbound(want: &Type, name: &str, have: &Type, bindings: &Bindings) -> String {
-    let Type::Var(var) = want else { return mismatch(want, name, have) };
-    let Some((_, bound)) = bindings.iter().find(|(bound, _)| bound == var) else { return mismatch(want, name, have) };
-    let (have, bound) = (have.annotation(), bound.annotation());
-    format!(
-        "Could not match type {have} to {var} in argument '{name}': Type variable '{var}' previously matched to type {bound} is matched to type {have}."
-    )
 }

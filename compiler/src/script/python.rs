@@ -6,7 +6,7 @@
 use super::classes;
 use super::function::Emitter;
 use super::names::{Declared, Definition, Item, ParsedFile, Program, dotted};
-use super::sugar::Sugared;
+use super::sugar::{Sugared, python_value};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Class, ClassKind};
 use crate::syntax::Dialect;
@@ -136,11 +136,37 @@ impl Program<'_> {
         self.in_progress.remove(qualified);
         let (item, has_init) = item?;
         self.items.insert(Arc::clone(qualified), item.clone());
+        if let Item::Class(ty @ (Type::Class(_) | Type::Interface(_))) = &item {
+            self.read_signatures(qualified, ty)?;
+        }
         if has_init {
             // Attributes are what the constructor assigns.
             self.compile_method(qualified, &"__init__".into())?;
         }
         Ok(item)
+    }
+
+    /// Reads the signatures of a script class or interface, which decide what it can be used as.
+    fn read_signatures(&mut self, class: &Arc<str>, ty: &Type) -> Result<()> {
+        let Some(declared) = self.classes.get(class).filter(|declared| declared.class.kind != ClassKind::Module) else {
+            return Ok(());
+        };
+        let methods: Vec<(Arc<str>, Definition)> =
+            declared.methods.iter().map(|(name, definition)| (Arc::clone(name), definition.clone())).collect();
+        for (name, definition) in methods {
+            match self.mark(&definition.file, definition.function()) {
+                Mark::Ignore | Mark::Unused | Mark::Static => continue,
+                Mark::Plain | Mark::Export | Mark::Getter | Mark::Setter => {}
+            }
+            let signature = self.signature(&format!("{class}.{name}").into(), Some(ty))?;
+            if matches!(ty, Type::Interface(_)) && signature.is_some_and(|signature| signature.result.is_none()) {
+                let span = definition.file.span(definition.function().name.range);
+                return Err(
+                    Diagnostic::user("interface declarations must have a return type annotated.").at(Some(&span))
+                );
+            }
+        }
+        Ok(())
     }
 
     /// What kind of class this is, through bases of the same file.
@@ -259,7 +285,7 @@ impl Program<'_> {
             }
             ClassKind::Enum => {
                 let mut value: Option<Type> = None;
-                for member in class.constants.values() {
+                for (at, member) in class.constants.values().rev().enumerate() {
                     let ty = classes::type_of(member);
                     if !matches!(ty, Type::Int | Type::Float | Type::Str) {
                         return Err(Diagnostic::user(format!(
@@ -267,11 +293,11 @@ impl Program<'_> {
                         ))
                         .at(Some(&span)));
                     }
-                    if value.as_ref().is_some_and(|known| *known != ty) {
+                    if let Some(before) = value.as_ref().filter(|known| **known != ty) {
                         return Err(Diagnostic::user(format!(
-                            "Could not unify type list for enum '{}': all of its values must have one type",
-                            syntax.name.text
+                            "Could not unify type list since element {at} of type {ty} did not match the types before it ({before})"
                         ))
+                        .note(format!("the values of the enum '{}' must have one type", syntax.name.text))
                         .at(Some(&span)));
                     }
                     value = Some(ty);
@@ -292,7 +318,7 @@ impl Program<'_> {
         Ok(is_text
             && syntax.body.stmts.iter().any(|&id| match &file.stmts[id].kind {
                 StmtKind::Assign { targets, .. } => targets.iter().any(|target| names(target, name)),
-                StmtKind::AnnAssign { target, .. } => names(target, name),
+                StmtKind::AnnAssign { target, value: Some(_), .. } => names(target, name),
                 StmtKind::Class(inner) => *inner.name.text == *name,
                 _ => false,
             }))
@@ -501,12 +527,7 @@ impl Emitter<'_, '_> {
                 }
                 _ => "Tensor",
             };
-            return Err(self.error(
-                range,
-                format!(
-                    "python value of type '{kind}' cannot be used as a value. Perhaps it is a closed over global variable? If so, please consider passing it in as an argument or use a local variable instead."
-                ),
-            ));
+            return Err(self.error(range, python_value(kind)));
         }
         Ok(None)
     }

@@ -6,6 +6,7 @@
 use super::classes;
 use super::construct::ModuleFacts;
 use super::function::Emitter;
+use super::mismatch::repr;
 use super::names::Item;
 use super::ssa::{Binding, V};
 use super::sugar::Sugared;
@@ -149,15 +150,29 @@ impl Emitter<'_, '_> {
                             }
                             Type::NamedTuple(named) => named.fields.iter().any(|(field, _)| *field == attr),
                             _ => {
-                                return Err(
-                                    self.error(range, "hasattr's first argument must be an object or NamedTuple")
-                                );
+                                if !matches!(args[1].value.kind, ExprKind::Str(_)) {
+                                    let text = "hasattr's second argument must be a string literal";
+                                    return Err(self.error(range, text));
+                                }
+                                let have = repr(&object);
+                                return Err(self.error(
+                                    range,
+                                    format!(
+                                        "hasattr's first argument must be an object or NamedTuple, got {have} instead"
+                                    ),
+                                ));
                             }
                         };
                         Ok(Condition { value: Err(has), then: Vec::new(), orelse: Vec::new() })
                     };
                 }
-                Err(self.error(range, "expected exactly two arguments"))
+                let form = self.question(callee).unwrap_or("isinstance");
+                let text = if args.iter().any(|arg| arg.name.is_some()) {
+                    format!("{form} takes no keyword arguments")
+                } else {
+                    format!("{form} expected exactly 2 arguments but found {}", args.len())
+                };
+                Err(self.error(range, text))
             }
             _ => {
                 let value = self.expr(expr)?;

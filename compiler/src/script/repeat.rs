@@ -1,8 +1,10 @@
 //! Loops in SSA form: `while`, `for` and comprehensions. A loop carries what its body assigns.
 
 use super::assign::is_meaningful;
+use super::display::Display;
 use super::exits::{Flow, OpenLoop};
 use super::function::Emitter;
+use super::mismatch::repr;
 use super::ssa::{Binding, V};
 use crate::diag::Result;
 use crate::ir::OpName;
@@ -168,8 +170,8 @@ impl Emitter<'_, '_> {
         if let Some(condition) = generator.conditions.first() {
             return Err(self.error(condition.range, "Comprehension ifs are not supported yet"));
         }
-        let elem = match hint {
-            Some(Type::List(elem)) => Some((**elem).clone()),
+        let elem = match self.display_type(Display::List, hint, false, range)? {
+            Some(Type::List(elem)) => Some((*elem).clone()),
             _ => None,
         };
         let list = self.node(OpName::new("prim::ListConstruct"), Vec::new(), &[Type::list(Type::tensor())], range);
@@ -193,13 +195,21 @@ impl Emitter<'_, '_> {
         self.for_each(&items, range, |e, item| {
             e.assign(&generator.target, item)?;
             let made = element_ty(e, element)?;
+            if let Some(elem) = &elem
+                && e.is_text()
+                && !e.is_subtype(&made.ty, elem)
+            {
+                return Err(e.wrong_elements(elem, &made.ty, range));
+            }
             ty = Type::list(elem.clone().unwrap_or_else(|| made.ty.clone()));
             e.graph.values[list].ty = ty.clone();
             let append = OpName::with_overload("aten::append", "t");
             e.node(append, vec![list, made.id], std::slice::from_ref(&ty), range);
             Ok(())
         })?;
-        Ok(V { id: list, ty })
+        let made = V { id: list, ty };
+        self.check_union(Display::List, hint, &made, range)?;
+        Ok(made)
     }
 }
 
@@ -237,16 +247,15 @@ impl Emitter<'_, '_> {
                 ));
             }
             let ty = match hint {
-                Some(ty @ Type::Dict(_, of)) => {
-                    if !e.is_subtype(&v.ty, of) {
-                        return Err(e.error(
-                            range,
-                            format!(
-                                "Dict type annotation `{}` did not match the type of an actual value type `{}`",
-                                ty.annotation(),
-                                v.ty.annotation()
-                            ),
-                        ));
+                Some(ty @ Type::Dict(keys, values)) => {
+                    for (have, want, what) in [(&k.ty, keys, "key"), (&v.ty, values, "value")] {
+                        if !e.is_subtype(have, want) {
+                            let (ty, have) = (repr(ty), repr(have));
+                            let text = format!(
+                                "Dict type annotation `{ty}` did not match the type of an actual {what} type `{have}`"
+                            );
+                            return Err(e.error(range, text));
+                        }
                     }
                     ty.clone()
                 }

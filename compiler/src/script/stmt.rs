@@ -2,6 +2,7 @@
 
 use super::exits::Flow;
 use super::function::Emitter;
+use super::mismatch::repr;
 use super::ssa::{Binding, V};
 use super::sugar::Sugared;
 use crate::diag::Result;
@@ -37,12 +38,12 @@ impl Emitter<'_, '_> {
                 let file = Arc::clone(&self.file);
                 let ty = self.program.ty(annotation, &file)?;
                 let Some(value) = value else {
-                    return Err(self.error(range, "Expected a value: annotation without assigned value"));
+                    return Err(self.error(range, "annotated assignments without assigned value aren't supported"));
                 };
                 let made = self.expr_sugar(value, Some(&ty))?;
                 let made = self.value_of(made, value.range)?;
                 let made = self.convert(made, &ty, true, value.range).map_err(|v| {
-                    let (have, name, ty) = (v.ty.annotation(), self.file.text(target.range), ty.annotation());
+                    let (have, name, ty) = (self.repr(&v), self.file.text(target.range), repr(&ty));
                     self.error(
                         value.range,
                         format!("Variable '{name}' is annotated with type {ty} but is being assigned to a value of type {have}"),
@@ -91,7 +92,7 @@ impl Emitter<'_, '_> {
                         _ => {
                             return Err(self.error(
                                 target.range,
-                                "del statements are only supported for deletion at a list and dict index",
+                                "del statements are only supported for deleting list and dict items and variables",
                             ));
                         }
                     }
@@ -147,7 +148,10 @@ impl Emitter<'_, '_> {
 
     fn fail_assertion(&mut self, message: Option<&Expr>, range: TextRange) -> Result<Flow> {
         let text = match message {
-            Some(message) => self.expr(message)?,
+            Some(message) => {
+                let made = self.expr(message)?;
+                self.exception_message(vec![made], range)?
+            }
             None => self.constant(IValue::Str("".into()), Type::Str, range),
         };
         let prefix = self.constant(IValue::Str("AssertionError: ".into()), Type::Str, range);
@@ -157,6 +161,31 @@ impl Emitter<'_, '_> {
         Ok(Flow::Raises)
     }
 
+    /// Refuses a class whose `__enter__` and `__exit__` cannot be called around a block.
+    fn check_context_manager(&self, class: &str, range: TextRange) -> Result<()> {
+        let params = |method: &str| {
+            let name = format!("{class}.{method}");
+            self.program.functions.get(name.as_str()).map_or(&[][..], |function| &function.params)
+        };
+        if params("__enter__").len() != 1 {
+            return Err(self.error(range, "__enter__ must have only one argument and one return value"));
+        }
+        let exit = params("__exit__");
+        if exit.len() != 4 {
+            return Err(self.error(range, "__exit__ must have four arguments"));
+        }
+        match exit.iter().skip(1).position(|param| param.ty != Type::Any) {
+            None => Ok(()),
+            Some(at) => Err(self.error(
+                range,
+                format!(
+                    "argument {} of __exit__ must have Any type; TorchScript does not currently support passing exception type, value, or traceback to the __exit__ function.",
+                    at + 1
+                ),
+            )),
+        }
+    }
+
     fn with_stmt(&mut self, items: &[ast::WithItem], body: &[StmtId], range: TextRange) -> Result<Flow> {
         let mut entered = Vec::new();
         for item in items {
@@ -164,11 +193,16 @@ impl Emitter<'_, '_> {
             let Type::Class(class) = object.ty.clone() else {
                 return Err(self.error(item.context.range, "With item expression must return an object"));
             };
-            let result = self.method_result(&class, "__enter__", item.context.range)?;
-            let exit = self.method_result(&class, "__exit__", item.context.range)?;
+            let place = item.context.range;
+            let result = self.method_result(&class, "__enter__", place)?;
+            let exit = self.method_result(&class, "__exit__", place)?;
             let (Some(result), Some(_)) = (result, exit) else {
-                return Err(self.error(item.context.range, "Object does not have an __enter__ and an __exit__ method"));
+                return Err(self.error(
+                    place,
+                    "Object returned by with item expression does not define __enter__ and __exit__ methods",
+                ));
             };
+            self.check_context_manager(&class, place)?;
             let value = self.prim("prim::Enter", &[&object], result, item.context.range);
             if let Some(target) = &item.target {
                 self.assign(target, Sugared::Value(value))?;

@@ -1,6 +1,7 @@
 //! What a name, or `object.name`, means: a value, or something that only has a meaning in front of `.` or `(`.
 
 use super::classes;
+use super::exits::is_builtin_exception;
 use super::function::Emitter;
 use super::names::Item;
 use super::ssa::{Binding, V};
@@ -36,6 +37,37 @@ pub(crate) enum Sugared {
     Form(&'static str),
     /// A nested `def`.
     Closure(StmtId),
+    /// A class of exceptions, by its qualified name.
+    Exception(Arc<str>),
+    /// An exception that is made but not raised yet: its message and its class.
+    Raised(V, Arc<str>),
+}
+
+/// What messages call something that is no value.
+pub(crate) fn kind_of(sugar: &Sugared) -> &'static str {
+    match sugar {
+        Sugared::Value(_) | Sugared::Multi(..) | Sugared::Row(_) => "value",
+        Sugared::Builtins(_) => "module",
+        Sugared::Namespace(_) => "a Class Namespace",
+        Sugared::Constants => "the constant table",
+        Sugared::Operator(_) => "builtin",
+        Sugared::Item(Item::Function(_)) => "function",
+        Sugared::Item(Item::Enum(_)) => "EnumClass",
+        Sugared::Item(Item::Class(_) | Item::NamedTuple(_)) | Sugared::New(_) => "Python type",
+        Sugared::Method(object, _) if matches!(object.ty, Type::Class(_) | Type::Interface(_)) => "method",
+        Sugared::Method(..) => "builtin",
+        Sugared::Form(_) => "special form",
+        Sugared::Closure(_) => "closure",
+        Sugared::Exception(_) => "Python exception",
+        Sugared::Raised(..) => "exception message",
+    }
+}
+
+/// What is said of values that only Python has.
+pub(crate) fn python_value(kind: &str) -> String {
+    format!(
+        "python value of type '{kind}' cannot be used as a value. Perhaps it is a closed over global variable? If so, please consider passing it in as an argument or use a local variable instead."
+    )
 }
 
 /// The operator a Python builtin function is.
@@ -95,7 +127,7 @@ fn form(name: &str) -> Option<&'static str> {
 impl Emitter<'_, '_> {
     /// The value, or an error if it is a function or class.
     pub(crate) fn value_of(&mut self, sugar: Sugared, range: TextRange) -> Result<V> {
-        let what = match sugar {
+        let kind = match sugar {
             Sugared::Value(value) => return Ok(value),
             Sugared::Multi(mut values, _) if values.len() == 1 => return Ok(values.remove(0)),
             Sugared::Multi(values, _) if values.is_empty() => return Ok(self.none(range)),
@@ -104,16 +136,11 @@ impl Emitter<'_, '_> {
                 let items = items.into_iter().map(|item| self.value_of(item, range)).collect::<Result<_>>()?;
                 return Ok(self.tuple(items, range));
             }
-            Sugared::Item(Item::Function(name)) => return Ok(self.function_constant(&name, range)),
-            Sugared::Builtins(_) | Sugared::Namespace(_) => "a Class Namespace",
-            Sugared::Constants => "the constant table",
-            Sugared::Operator(_) => "builtin",
-            Sugared::Item(_) | Sugared::New(_) => "class",
-            Sugared::Method(..) => "method",
-            Sugared::Form(_) => "special form",
-            Sugared::Closure(_) => "closure",
+            Sugared::Item(Item::Function(name)) if !self.is_text() => return Ok(self.function_constant(&name, range)),
+            Sugared::Builtins(_) if self.is_text() => return Err(self.error(range, python_value("module"))),
+            other => kind_of(&other),
         };
-        Err(self.error(range, format!("{what} cannot be used as a value")))
+        Err(self.error(range, format!("{kind} cannot be used as a value")))
     }
 
     /// What a name means here.
@@ -138,6 +165,9 @@ impl Emitter<'_, '_> {
             text => match (form(text), python_builtin(text)) {
                 (Some(form), _) => Sugared::Form(form),
                 (None, Some(op)) => Sugared::Operator(op.into()),
+                (None, None) if self.is_text() && is_builtin_exception(text) => {
+                    Sugared::Exception(format!("builtins.{text}").into())
+                }
                 (None, None) => return Err(self.error(range, format!("undefined value {name}"))),
             },
         })
@@ -178,12 +208,19 @@ impl Emitter<'_, '_> {
                 if self.program.definition(&full)?.is_some() {
                     return Ok(Sugared::Item(Item::Function(full)));
                 }
-                Err(self.error(range, format!("type object '{class}' has no attribute '{name}'")))
+                Err(self
+                    .error(range, format!("Tried to lookup unknown attribute on class {class}"))
+                    .note(format!("there is no '{name}'")))
             }
             Sugared::Form("bool" | "int" | "float" | "str") | Sugared::Item(_) | Sugared::New(_) => {
                 Err(self.error(range, format!("class has no attribute '{name}'")))
             }
-            Sugared::Operator(_) | Sugared::Method(..) | Sugared::Form(_) | Sugared::Closure(_) => {
+            Sugared::Operator(_)
+            | Sugared::Method(..)
+            | Sugared::Form(_)
+            | Sugared::Closure(_)
+            | Sugared::Exception(_)
+            | Sugared::Raised(..) => {
                 Err(self.error(range, format!("attribute lookup is not defined on builtin: '{name}'")))
             }
         }
@@ -239,6 +276,12 @@ impl Emitter<'_, '_> {
         if let Some((value, ty)) = constant {
             return Ok(Sugared::Value(self.constant(value, ty, range)));
         }
+        if self.is_text() && matches!(module, "math" | "ops.aten" | "ops.prim") {
+            let space = module.strip_prefix("ops.").unwrap_or("aten");
+            if crate::ops::schema::overloads(&format!("{space}::{name}")).is_empty() {
+                return Err(self.error(range, format!("object has no attribute {name}")));
+            }
+        }
         let space = module.strip_prefix("ops.");
         Ok(Sugared::Operator(match (space, module) {
             (Some(space), _) => format!("{space}::{name}").into(),
@@ -253,7 +296,7 @@ impl Emitter<'_, '_> {
     pub(crate) fn enum_member(&mut self, ty: &Arc<EnumType>, name: &str, range: TextRange) -> Result<V> {
         let value = self.program.classes.get(&ty.name).and_then(|declared| declared.class.constants.get(name)).cloned();
         let Some(value) = value else {
-            return Err(self.error(range, format!("Enum '{}' has no member '{name}'", ty.name)));
+            return Err(self.error(range, format!("Enum<{}>' has no attribute '{name}'", ty.name)));
         };
         let member = IValue::Enum { class: Arc::clone(&ty.name), value: Arc::new(value) };
         Ok(self.constant(member, Type::Enum(Arc::clone(ty)), range))

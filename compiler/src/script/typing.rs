@@ -164,10 +164,20 @@ pub(crate) fn unify(a: &Type, b: &Type, classes: &dyn Classes) -> Option<Type> {
 /// Bindings of the type variables of one schema.
 pub(crate) type Bindings = Vec<(Arc<str>, Type)>;
 
+/// Whether a name in a schema is no variable but stands for all enumerations or all classes.
+fn is_any_of_a_kind(name: &str) -> bool {
+    matches!(name, "AnyEnumType" | "AnyClassType")
+}
+
+/// Whether the type is of the kind that `AnyEnumType` or `AnyClassType` stands for.
+pub(crate) fn is_of_kind(ty: &Type, name: &str) -> bool {
+    matches!((ty, name), (Type::Enum(_), "AnyEnumType") | (Type::Class(_), "AnyClassType"))
+}
+
 /// Whether a type mentions a type variable that must be bound.
 pub(crate) fn has_vars(ty: &Type) -> bool {
     match ty {
-        Type::Var(name) => &**name != "AnyEnumType",
+        Type::Var(name) => !is_any_of_a_kind(name),
         Type::List(t) | Type::Optional(t) | Type::Future(t) | Type::Await(t) | Type::RRef(t) => has_vars(t),
         Type::Dict(k, v) => has_vars(k) || has_vars(v),
         Type::Tuple(items) | Type::Union(items) => items.iter().any(has_vars),
@@ -244,7 +254,7 @@ pub(crate) fn bind(formal: &Type, actual: &Type, bindings: &mut Bindings, classe
 pub(crate) fn substitute(ty: &Type, bindings: &Bindings) -> Option<Type> {
     let sub = |t: &Arc<Type>| substitute(t, bindings).map(Arc::new);
     Some(match ty {
-        Type::Var(name) if &**name != "AnyEnumType" => bindings.iter().find(|(bound, _)| bound == name)?.1.clone(),
+        Type::Var(name) if !is_any_of_a_kind(name) => bindings.iter().find(|(bound, _)| bound == name)?.1.clone(),
         Type::List(t) => Type::List(sub(t)?),
         Type::Optional(t) => Type::optional(substitute(t, bindings)?),
         Type::Future(t) => Type::Future(sub(t)?),

@@ -257,9 +257,9 @@ impl<'i> Parser<'i> {
                         _ => Prefix::Unary(UnaryOp::Invert),
                     },
                     Some(Rule::k_not) => Prefix::Unary(UnaryOp::Not),
-                    Some(Rule::k_await) => Prefix::Unsupported("Await"),
-                    Some(Rule::k_yield) => Prefix::Unsupported("Yield"),
-                    Some(_) => Prefix::Unsupported("Lambda"),
+                    Some(Rule::k_await) => Prefix::Unsupported("Await aren't supported"),
+                    Some(Rule::k_yield) => Prefix::Unsupported("Yield aren't supported"),
+                    Some(_) => Prefix::Unsupported("Lambda aren't supported"),
                 };
                 Ok(Token::Prefix(prefix, range))
             }
@@ -322,7 +322,7 @@ impl<'i> Parser<'i> {
                 }
                 Infix::Walrus => {
                     let rhs = self.climb(tokens, 0, level + 1)?;
-                    self.node(ExprKind::Unsupported("NamedExpr"), start.to(rhs.expr.range), 0)?
+                    self.node(ExprKind::Unsupported("NamedExpr aren't supported"), start.to(rhs.expr.range), 0)?
                 }
                 Infix::Else => return self.fail("unexpected 'else' here", op_range),
             };
@@ -423,7 +423,7 @@ impl<'i> Parser<'i> {
                     "True" => ExprKind::Bool(true),
                     "False" => ExprKind::Bool(false),
                     "None" => ExprKind::None,
-                    "yield" => ExprKind::Unsupported("Yield"),
+                    "yield" => ExprKind::Unsupported("Yield aren't supported"),
                     word if is_keyword(word) => {
                         return self.fail(format!("expected an expression but found '{word}' here"), range);
                     }
@@ -491,7 +491,11 @@ impl<'i> Parser<'i> {
                 let part = match part.as_rule() {
                     Rule::colon => continue,
                     Rule::dict_expansion => {
-                        return self.node(ExprKind::Unsupported("Dict expansion (e.g. `{**dict}`)"), range, 0);
+                        return self.node(
+                            ExprKind::Unsupported("Dict expansion (e.g. `{**dict}`) is not supported"),
+                            range,
+                            0,
+                        );
                     }
                     _ => self.built(part)?,
                 };
@@ -512,7 +516,7 @@ impl<'i> Parser<'i> {
             },
             (false, true) if pairs.is_empty() => ExprKind::Set(singles),
             (false, true) => return self.fail("a key without a value in a dict", range),
-            (false, false) => ExprKind::Unsupported("SetComp"),
+            (false, false) => ExprKind::Unsupported("SetComp aren't supported"),
         };
         self.node(kind, range, depth)
     }
@@ -561,7 +565,11 @@ impl<'i> Parser<'i> {
             for part in pair.into_inner() {
                 match part.as_rule() {
                     Rule::keyword_expansion => {
-                        value = Some(self.node(ExprKind::Unsupported("keyword-arg expansion"), range, 0)?);
+                        value = Some(self.node(
+                            ExprKind::Unsupported("keyword-arg expansion is not supported"),
+                            range,
+                            0,
+                        )?);
                     }
                     Rule::keyword => {
                         for part in part.into_inner() {

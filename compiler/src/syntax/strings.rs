@@ -23,7 +23,11 @@ impl<'i> Parser<'i> {
                 return self.fail(format!("string prefix '{}' is not supported", parts.prefix), here);
             }
             if has('b') {
-                return self.node(ExprKind::Unsupported("bytes literals"), here, 0);
+                return self.node(
+                    ExprKind::Unsupported("Unknown Constant expression type: bytes literals aren't supported"),
+                    here,
+                    0,
+                );
             }
             let body_start = here.start as usize + parts.body_start;
             if has('f') {
@@ -89,7 +93,7 @@ impl<'i> Parser<'i> {
                     self.sub_expr(inner, start)?
                 } else {
                     rest = tail.find('}').and_then(|close| tail.get(close + 1..)).unwrap_or("");
-                    self.node(ExprKind::Unsupported("formatting/conversion in JoinedStr"), range, 0)?
+                    self.node(ExprKind::Unsupported("Don't support formatting in JoinedStr"), range, 0)?
                 };
                 if !text.is_empty() {
                     pieces.push(FormatPiece::Text(std::mem::take(text).into()));
