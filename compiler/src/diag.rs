@@ -124,6 +124,38 @@ impl Diagnostic {
     }
 }
 
+impl Diagnostic {
+    /// The error in the form of PyTorch's: the message, then the lines around the place with marks below those it is about.
+    pub fn as_pytorch(&self) -> String {
+        const N_AROUND: usize = 3;
+        let mut out = self.message.clone();
+        if let Some(span) = &self.span {
+            let whole = span.source.text.as_str();
+            let covered = whole.get(span.start..span.end).unwrap_or("").trim_end();
+            let (first, end) = (span.line_column().0, span.start + covered.len());
+            let last = first + covered.matches('\n').count();
+            let _ = writeln!(out, ":\n  File \"{}\", line {first}", span.source.name);
+            let mut start = 0;
+            for (number, line) in (1..).zip(whole.split('\n')) {
+                if number + N_AROUND >= first && number <= last + N_AROUND {
+                    let _ = writeln!(out, "{line}");
+                }
+                let from = span.start.saturating_sub(start).max(line.len() - line.trim_start().len());
+                let to = (end - start.min(end)).min(line.len()).max(from + usize::from(number == last));
+                if (first..=last).contains(&number) && from < to {
+                    let here = if number == last { " <--- HERE" } else { "" };
+                    let _ = writeln!(out, "{}{}{here}", " ".repeat(from), "~".repeat(to - from));
+                }
+                start += line.len() + 1;
+            }
+        }
+        for note in &self.notes {
+            let _ = writeln!(out, "{note}");
+        }
+        out
+    }
+}
+
 /// Runs a stage that walks its input by recursion, on a stack of its own size. A panic in it is a bug of ours and becomes an
 /// internal error; only touched pages of the stack cost memory.
 ///

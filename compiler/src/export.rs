@@ -27,6 +27,12 @@ pub fn archive(module: &Module, path: &Path, from: &Archive) -> Result<Archive> 
     let mut files: IndexMap<String, String> = IndexMap::new();
     let mut constants = Vec::new();
     let facts = PrinterFacts { module: Some(module) };
+    for function in module.functions.values() {
+        let mut nodes = function.graph.nodes_in_order().into_iter().map(|(_, id)| &function.graph.nodes[id]);
+        if let Some(call) = nodes.find(|node| node.is("prim::PythonOp")) {
+            return Err(ir::not_exportable(call));
+        }
+    }
     for class in module.classes.values() {
         if class.name.starts_with("__torch__.torch.classes.") {
             continue;

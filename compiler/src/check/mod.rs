@@ -2,6 +2,7 @@
 
 mod cases;
 mod compare;
+mod diagnosis;
 mod text;
 mod texts;
 

@@ -1,15 +1,18 @@
 //! Sources with what PyTorch made of them: the code it prints, the results of calls, or the error it gives.
 
+use super::diagnosis::{Recorded, diagnosed};
 use super::{CaseFile, Checked, Origin, Outcome, Report, calls, caught, outcome_of, texts};
 use crate::archive::{self, Bytes};
 use crate::diag::{Blame, Diagnostic, Result};
 use crate::driver::{self, Backend};
+use crate::export;
 use crate::ir::{self, Module};
 use crate::ops::facts::PrinterFacts;
 use crate::script::{self, Text};
 use crate::source::Source;
 use crate::syntax::Dialect;
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The seed that was set before files that run as a whole were recorded.
@@ -49,6 +52,17 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// How many lines stand before the text whose lines PyTorch counts: of a unit, the imports and a blank line.
+    fn n_lines_before(&self, text: &str) -> usize {
+        if !self.is_unit {
+            return 0;
+        }
+        let (imports, _) = around(text);
+        imports.trim_end().lines().count() + 1
+    }
+}
+
 /// Compiles a source and compares with what is recorded of it.
 pub fn text(
     source: Bytes,
@@ -62,11 +76,16 @@ pub fn text(
         Ok(facts) => facts,
         Err(error) => return one("description", outcome_of(&error)),
     };
+    let lines = String::from_utf8_lossy(source.as_ref()).into_owned();
     let (model, io) = recorded.map_or((None, None), |(model, io)| (Some(model), Some(io)));
     let compiled = caught(|| compile(source, &facts, model, name));
     let compiled = compiled.unwrap_or_else(|panic| Err(Diagnostic::internal(panic)));
     if facts.raises {
-        return one("diagnostic", diagnosed(compiled.err().as_deref(), &facts));
+        let error = compiled.map_or_else(Some, |module| not_saved(&module, name));
+        let recorded =
+            Recorded { regex: &facts.regex, message: &facts.message, n_lines_before: facts.n_lines_before(&lines) };
+        let (outcome, text) = diagnosed(error.as_deref(), &recorded);
+        return Checked { texts: vec![text], ..one("diagnostic", outcome) };
     }
     let cases = io.map(|io| archive::load_data(io, name).and_then(|data| CaseFile::read(&data)));
     let module = match compiled {
@@ -93,6 +112,13 @@ pub fn text(
         None => {}
     }
     checked
+}
+
+/// What is wrong with a program that compiles but cannot be saved.
+fn not_saved(module: &Module, name: &str) -> Option<Box<Diagnostic>> {
+    let path = Path::new(name);
+    let saved = export::archive(module, path, &script::empty_archive(path));
+    saved.err().filter(|error| error.blame == Blame::User)
 }
 
 fn compile(source: Bytes, facts: &Facts, model: Option<Bytes>, name: &str) -> Result<Module> {
@@ -165,42 +191,4 @@ pub(super) fn plain(code: &str, module: &Module) -> String {
     }
     out.push_str(rest);
     out
-}
-
-/// Whether the error is the one that PyTorch gives: its words, and the line it blames.
-fn diagnosed(error: Option<&Diagnostic>, facts: &Facts) -> Outcome {
-    let Some(error) = error else {
-        return Outcome::Failed(format!("it compiles, though PyTorch says: {}", facts.message.trim()));
-    };
-    if error.blame != Blame::User {
-        return outcome_of(error);
-    }
-    let rendered = error.render();
-    let is_match = match regex_lite::Regex::new(&facts.regex) {
-        Ok(regex) => regex.is_match(&rendered),
-        Err(_) => rendered.contains(&facts.regex),
-    };
-    if !is_match {
-        return Outcome::Failed(format!("the message does not match {:?}:\n{rendered}", facts.regex));
-    }
-    let blamed = error.span.as_ref().and_then(|span| span.source.text.lines().nth(span.line_column().0 - 1));
-    match blamed_line(&facts.message) {
-        Some(line) if blamed.map(str::trim) != Some(line) => {
-            Outcome::Failed(format!("another line is blamed, not {line:?}:\n{rendered}"))
-        }
-        _ => Outcome::Passed,
-    }
-}
-
-/// The source line where the first range that PyTorch's message marks begins: below each line of the range stands a line
-/// of marks, and `<--- HERE` at the last.
-fn blamed_line(message: &str) -> Option<&str> {
-    let lines: Vec<&str> = message.lines().collect();
-    let is_mark = |line: &str| line.contains('~') && line.bytes().all(|byte| byte == b' ' || byte == b'~');
-    let mark = lines.iter().position(|line| line.contains("<--- HERE"))?;
-    let mut first = mark.checked_sub(1)?;
-    while first >= 2 && is_mark(lines[first - 1]) {
-        first -= 2;
-    }
-    lines.get(first).map(|line| line.trim())
 }

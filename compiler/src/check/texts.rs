@@ -20,10 +20,12 @@ pub enum TextKind {
     Graph,
     /// Its graph with those of everything it calls.
     InlinedGraph,
+    /// The message about a source that is refused: as a whole, or its first line.
+    Message,
 }
 
 impl TextKind {
-    /// All of them, in the order of reports.
+    /// Those of models, in the order of reports.
     pub const ALL: [Self; 3] = [Self::Code, Self::Graph, Self::InlinedGraph];
 
     /// Its key in case files.
@@ -32,6 +34,7 @@ impl TextKind {
             Self::Code => "code",
             Self::Graph => "graph",
             Self::InlinedGraph => "inlined_graph",
+            Self::Message => "message",
         }
     }
 }
@@ -95,6 +98,7 @@ fn ours(module: &Module, method: &str, origin: Origin, kind: TextKind, want: &st
         }
         TextKind::Graph => function.graph,
         TextKind::InlinedGraph => pipeline::inlined_function(module, &function)?,
+        TextKind::Message => return Err(Diagnostic::internal("a message is compared where it is made")),
     };
     let form = |graph: &Graph| plain(&ir::canonical(graph).to_string(), module);
     let recorded: Graph = want.parse()?;

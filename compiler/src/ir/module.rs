@@ -1,6 +1,7 @@
 //! What the front end makes of an archive: classes, functions, and the root object.
 
-use super::Graph;
+use super::{Attr, Graph, Node};
+use crate::diag::Diagnostic;
 use crate::source::Span;
 use crate::types::{IValue, Object, Type};
 use indexmap::IndexMap;
@@ -80,4 +81,16 @@ impl Module {
     pub fn method(&self, class: &str, method: &str) -> Option<&Function> {
         self.functions.get(format!("{class}.{method}").as_str())
     }
+}
+
+/// What is said of a `prim::PythonOp`, a call of a function that stays with Python, where there is no Python.
+pub fn not_exportable(node: &Node) -> Box<Diagnostic> {
+    let name = match node.attr("name") {
+        Some(Attr::Name(name)) => name,
+        _ => "",
+    };
+    Diagnostic::user(format!(
+        "Could not export Python function call '{name}'. Remove calls to Python functions before export. Did you forget to add @script or @script_method annotation? If this is a nn.ModuleList, add it to __constants__"
+    ))
+    .at(node.span.as_ref())
 }

@@ -156,6 +156,7 @@ impl Lowerer<'_, '_> {
                 }
             }
             "prim::Uninitialized" => Value::Uninitialized,
+            "prim::PythonOp" => return Err(crate::ir::not_exportable(node).into()),
             "prim::isinstance" => match node.attr("types") {
                 Some(Attr::Types(types)) => Value::bool(types.iter().any(|ty| self.is_instance(&inputs[0], ty))),
                 _ => return Err(Diagnostic::internal("isinstance without types").into()),

@@ -10,6 +10,7 @@ use crate::types::Type;
 const KEPT: &[&str] = &[
     "prim::Print",
     "prim::RaiseException",
+    "prim::PythonOp",
     "prim::SetAttr",
     "prim::fork",
     "prim::awaitable",

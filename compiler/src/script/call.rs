@@ -195,10 +195,10 @@ impl Emitter<'_, '_> {
         let Some(signature) = self.program.signature(name, None).map_err(|e| e.at(Some(&span)))? else {
             return Err(self.error(range, format!("undefined value {name}")));
         };
-        if self.is_unused(name)? {
+        if let Some(mark @ (Mark::Unused | Mark::Ignore)) = self.mark_of(name)? {
             let callee = Callee { name, signature: &signature, result: signature.result.clone() };
-            self.fit(&callee, 0, positional, named, range)?;
-            return Ok(self.never_run(signature.result.as_ref(), range));
+            let args = self.fit(&callee, 0, positional, named, range)?;
+            return Ok(self.python_call(mark, &callee, &args, range));
         }
         self.program.compile_function(name, None, Some(&span)).map_err(|e| called_from(e, name, &self.name))?;
         let result = self.program.functions.get(name).map_or(Type::None, |f| f.result.clone());
@@ -210,19 +210,25 @@ impl Emitter<'_, '_> {
         Ok(Sugared::Value(self.prim("prim::CallFunction", &inputs, result, range)))
     }
 
-    /// Whether a function is marked as unused.
-    fn is_unused(&mut self, name: &Arc<str>) -> Result<bool> {
+    /// What a function's decorators make of it.
+    fn mark_of(&mut self, name: &Arc<str>) -> Result<Option<Mark>> {
         let definition = self.program.definition(name)?;
-        Ok(definition.is_some_and(|d| self.program.mark(&d.file, d.function()) == Mark::Unused))
+        Ok(definition.map(|d| self.program.mark(&d.file, d.function())))
     }
 
-    /// A call of a function marked as unused: it raises, and what it gives has the type that it declares.
-    fn never_run(&mut self, result: Option<&Type>, range: TextRange) -> Sugared {
+    /// A call of a function that stays with Python. One marked as ignored is called by a node that neither runs nor can be
+    /// saved; one marked as unused raises, and what it gives has the type that it declares.
+    fn python_call(&mut self, mark: Mark, callee: &Callee<'_>, args: &[V], range: TextRange) -> Sugared {
+        let ty = callee.result.clone().unwrap_or_else(Type::tensor);
+        if mark == Mark::Ignore {
+            let short: Arc<str> = callee.name.rsplit('.').next().unwrap_or(callee.name).into();
+            let inputs: Vec<&V> = args.iter().collect();
+            return Sugared::Value(self.prim_attr("prim::PythonOp", ("name", Attr::Name(short)), &inputs, ty, range));
+        }
         let text = "This Python function is annotated to be ignored and cannot be run";
         let message = self.constant(IValue::Str(text.into()), Type::Str, range);
         let class = self.none(range);
         self.node(OpName::new("prim::RaiseException"), vec![message.id, class.id], &[], range);
-        let ty = result.cloned().unwrap_or_else(Type::tensor);
         Sugared::Value(self.uninitialized(&ty, range))
     }
 
@@ -282,10 +288,10 @@ impl Emitter<'_, '_> {
         let Some(signature) = self.program.signature(&full, Some(&ty))? else {
             return Err(self.no_attribute(&object.ty, name, range));
         };
-        if self.is_unused(&full)? {
+        if let Some(mark @ (Mark::Unused | Mark::Ignore)) = self.mark_of(&full)? {
             let callee = Callee { name, signature: &signature, result: signature.result.clone() };
-            self.fit(&callee, 1, positional, named, range)?;
-            return Ok(self.never_run(signature.result.as_ref(), range));
+            let args = self.fit(&callee, 1, positional, named, range)?;
+            return Ok(self.python_call(mark, &callee, &args, range));
         }
         let result = if is_interface {
             self.program.interface_calls.insert((class, Arc::clone(name)), ());

@@ -5,8 +5,8 @@ use super::function::Emitter;
 use super::mismatch::repr;
 use super::ssa::{Binding, V};
 use super::sugar::Sugared;
-use crate::diag::Result;
-use crate::ir::Attr;
+use crate::diag::{Diagnostic, Result};
+use crate::ir::{Attr, Graph};
 use crate::syntax::ast::{self, Expr, ExprKind, FormatPiece, StmtId, StmtKind, TextRange};
 use crate::types::{IValue, Type};
 use indexmap::IndexSet;
@@ -127,10 +127,31 @@ impl Emitter<'_, '_> {
             Sugared::Closure(stmt) => stmt,
             callee => return self.fork_call(callee, args, range),
         };
+        let (graph, captured, ty) = self.closure(stmt)?;
+        let inputs: Vec<&V> = captured.iter().collect();
+        let made = self.prim_attr(
+            "prim::fork",
+            ("Subgraph", Attr::Graph(Arc::new(graph))),
+            &inputs,
+            Type::Future(Arc::new(ty)),
+            range,
+        );
+        Ok(Sugared::Value(made))
+    }
+
+    /// Compiles a nested function for the errors in it; what would call it compiles it again.
+    pub(crate) fn check_closure(&mut self, stmt: StmtId) -> Result<()> {
+        self.closure(stmt).map(|_| ())
+    }
+
+    /// The graph of a nested function, the values of the function around it that it uses, its first parameters, and its
+    /// result. Parameters of its own come last.
+    fn closure(&mut self, stmt: StmtId) -> Result<(Graph, Vec<V>, Type)> {
         let file = Arc::clone(&self.file);
         let StmtKind::Def(def) = &file.stmts[stmt].kind else {
-            return Err(self.error(range, "fork expects a function"));
+            return Err(Diagnostic::internal("a closure is a function"));
         };
+        let signature = self.program.read_signature(&file, def, None)?;
         let mut names = IndexSet::new();
         read_names(&file, &def.body.stmts, &mut names);
         let mut captured = Vec::new();
@@ -153,17 +174,17 @@ impl Emitter<'_, '_> {
         for (name, other) in sugar {
             inner.scope.set(name, Some(Binding::Sugar(other)));
         }
+        for param in &signature.params {
+            let top = inner.graph.top;
+            let id = inner.graph.add_param(top, param.ty.clone(), Some(Arc::clone(&param.name)));
+            let value = V { id, ty: param.ty.clone() };
+            inner.scope.set(Arc::clone(&param.name), Some(Binding::Value { value }));
+        }
+        inner.is_result_declared = signature.result.is_some();
+        inner.result = signature.result;
         let ty = inner.body(&def.body, def.head)?;
         let graph = inner.finish();
-        let inputs: Vec<&V> = captured.iter().map(|(_, v)| v).collect();
-        let made = self.prim_attr(
-            "prim::fork",
-            ("Subgraph", Attr::Graph(Arc::new(graph))),
-            &inputs,
-            Type::Future(Arc::new(ty)),
-            range,
-        );
-        Ok(Sugared::Value(made))
+        Ok((graph, captured.into_iter().map(|(_, v)| v).collect(), ty))
     }
 }
 

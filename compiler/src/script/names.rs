@@ -349,6 +349,9 @@ impl<'a> Program<'a> {
         def: &ast::Function,
         self_ty: Option<&Type>,
     ) -> Result<Signature> {
+        if let Some((message, place)) = &def.mistake {
+            return Err(Diagnostic::user(&**message).at(Some(&file.span(*place))));
+        }
         let mut params = Vec::with_capacity(def.params.len());
         for (at, param) in def.params.iter().enumerate() {
             if matches!(param.kind, ast::ParamKind::Rest | ast::ParamKind::KeywordRest) {
@@ -394,7 +397,9 @@ impl<'a> Program<'a> {
             ExprKind::None => Ok(Type::None),
             ExprKind::Name(name) => match self.text_type(file, name)? {
                 Some(ty) => Ok(ty),
-                None if self.text_of(file).is_some() && matches!(&**name, "List" | "Tuple" | "Optional" | "Dict") => {
+                None if self.text_of(file).is_some()
+                    && matches!(&**name, "List" | "Tuple" | "Optional" | "Dict" | "Union") =>
+                {
                     Err(Diagnostic::user(if &**name == "Dict" {
                         "Attempted to use Dict without contained types. Please add contained type, e.g. Dict[int, int]"
                             .to_owned()
@@ -437,6 +442,13 @@ impl<'a> Program<'a> {
                     dotted(value).ok_or_else(|| Diagnostic::user("Subscripted type must be a type identifier"))?;
                 let head = self.absolute(file, &head);
                 let head = head.rsplit('.').next().unwrap_or(&head).to_owned();
+                if let (Dialect::Own, "Tuple", [ast::Expr { kind: ExprKind::Tuple(inner), .. }]) =
+                    (file.dialect, &*head, items.as_slice())
+                    && let Some(first) = inner.first()
+                {
+                    let text = "Tuple literal in Tuple type annotation must not have any elements!";
+                    return Err(Diagnostic::user(text).at(Some(&file.span(first.range))));
+                }
                 let items: Vec<&ast::Expr> = match items.as_slice() {
                     [ast::Expr { kind: ExprKind::Tuple(inner), .. }] => inner.iter().collect(),
                     items => items.iter().collect(),
@@ -447,6 +459,9 @@ impl<'a> Program<'a> {
                         [one] if is_known => Ok(Type::list(self.ty(one, file)?)),
                         _ => Err(unknown(&head)),
                     };
+                }
+                if let ("Callable", Dialect::Python) = (&*head, file.dialect) {
+                    return Err(Diagnostic::user("Unknown type constructor Callable"));
                 }
                 let mut types = items.iter().map(|item| self.ty(item, file)).collect::<Result<Vec<_>>>()?;
                 let one = |types: &mut Vec<Type>| match types.len() {

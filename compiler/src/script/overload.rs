@@ -42,8 +42,8 @@ enum Slot {
 struct Given<'a> {
     positional: &'a [V],
     named: &'a [(Arc<str>, V)],
-    /// How many of the positional ones are not written as arguments: the object of a method.
-    n_hidden: usize,
+    /// Which of the positional ones is the object of a method, and not written as an argument.
+    object_at: Option<usize>,
 }
 
 /// A schema that fits, with its arguments.
@@ -94,7 +94,7 @@ impl Emitter<'_, '_> {
         if overloads.is_empty() {
             return Err(self.error(range, format!("Unknown builtin op: {name}.")));
         }
-        let given = Given { positional: &positional, named: &named, n_hidden: usize::from(object_at.is_some()) };
+        let given = Given { positional: &positional, named: &named, object_at };
         let rounds = [Round::Exact, Round::Subtype, Round::Convert];
         for round in rounds {
             if round == Round::Convert
@@ -160,7 +160,7 @@ impl Emitter<'_, '_> {
 
     /// How the arguments fit the schema, or why they do not.
     fn plan(&self, schema: &'static Schema, given: &Given<'_>, round: Round) -> std::result::Result<Plan, String> {
-        let Given { positional, named, n_hidden } = *given;
+        let Given { positional, named, object_at } = *given;
         let mut bindings = Bindings::new();
         let (mut slots, mut next) = (Vec::with_capacity(schema.args.len()), 0);
         let mut is_used = vec![false; named.len()];
@@ -169,6 +169,7 @@ impl Emitter<'_, '_> {
             let value = if !arg.kw_only && next < positional.len() {
                 if round != Round::Exact
                     && !schema.is_vararg
+                    && object_at.is_none_or(|at| next > at)
                     && schema.args.get(at + 1).is_none_or(|arg| arg.kw_only)
                     && let Some(gathered) = self.gathered(arg, &positional[next..], round)
                 {
@@ -192,6 +193,7 @@ impl Emitter<'_, '_> {
         }
         let rest = positional[next..].to_vec();
         if !rest.is_empty() && !schema.is_vararg {
+            let n_hidden = usize::from(object_at.is_some());
             return Err(mismatch::too_many(next.saturating_sub(n_hidden), positional.len().saturating_sub(n_hidden)));
         }
         if let Some(unused) = is_used.iter().position(|is_used| !is_used) {

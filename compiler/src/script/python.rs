@@ -16,6 +16,9 @@ use indexmap::IndexMap;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+const NO_INHERITANCE: &str =
+    "TorchScript classes does not support inheritance yet. Please directly inherit from 'object'.";
+
 /// The defaults a named tuple's fields have.
 type Defaults = Vec<Option<ast::Expr>>;
 
@@ -158,6 +161,7 @@ impl Program<'_> {
                 Mark::Ignore | Mark::Unused | Mark::Static => continue,
                 Mark::Plain | Mark::Export | Mark::Getter | Mark::Setter => {}
             }
+            self.check_enums_of(&definition)?;
             let signature = self.signature(&format!("{class}.{name}").into(), Some(ty))?;
             if matches!(ty, Type::Interface(_)) && signature.is_some_and(|signature| signature.result.is_none()) {
                 let span = definition.file.span(definition.function().name.range);
@@ -167,6 +171,39 @@ impl Program<'_> {
             }
         }
         Ok(())
+    }
+
+    /// An enumeration that cannot be one names no type in a method.
+    fn check_enums_of(&mut self, definition: &Definition) -> Result<()> {
+        let Some(parsed) = self.text_of(&definition.file) else { return Ok(()) };
+        for param in &definition.function().params {
+            let Some(annotation) = &param.annotation else { continue };
+            let ExprKind::Name(name) = &annotation.kind else { continue };
+            let Some(&id) = parsed.items.get(name) else { continue };
+            let StmtKind::Class(syntax) = &parsed.file.stmts[id].kind else { continue };
+            if self.kind_of(&parsed, syntax, 0) == ClassKind::Enum
+                && let Err(why) = self.item(&format!("{}.{name}", parsed.module))
+            {
+                let span = definition.file.span(annotation.range);
+                return Err(Diagnostic::user(format!("Unknown type name '{name}'")).note(why.message).at(Some(&span)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses to script a class with bases, which PyTorch does where the class itself is asked for.
+    pub(crate) fn refuse_bases(&self, parsed: &ParsedFile, syntax: &ast::Class) -> Result<()> {
+        let file = &parsed.file;
+        match syntax.bases.iter().find(|base| self.has_base_here(parsed, base)) {
+            Some(base) => Err(Diagnostic::user(NO_INHERITANCE).at(Some(&file.span(base.range)))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a base is a class of the same file.
+    fn has_base_here(&self, parsed: &ParsedFile, base: &ast::Expr) -> bool {
+        let ExprKind::Name(name) = &base.kind else { return false };
+        parsed.items.get(name).is_some_and(|&id| matches!(parsed.file.stmts[id].kind, StmtKind::Class(_)))
     }
 
     /// What kind of class this is, through bases of the same file.
@@ -218,7 +255,12 @@ impl Program<'_> {
             let callee = if let ExprKind::Call { callee, .. } = &decorator.kind { callee } else { decorator };
             dotted(callee).is_some_and(|path| self.absolute(file, &path).ends_with("dataclass"))
         });
-        if is_dataclass {
+        let has_fields = || {
+            let is_field = |id: &ast::StmtId| matches!(file.stmts[*id].kind, StmtKind::AnnAssign { .. });
+            syntax.body.stmts.iter().any(is_field)
+        };
+        // One without fields is what its own methods make it.
+        if is_dataclass && has_fields() {
             return Err(Diagnostic::unsupported("dataclasses").at(Some(&span)));
         }
         if kind == ClassKind::Class
@@ -226,10 +268,12 @@ impl Program<'_> {
             && !self.is_abstract_base(file, base)
         {
             let is_exception = dotted(base).is_some_and(|path| path.ends_with("Exception") || path.ends_with("Error"));
-            if !is_exception {
-                let text =
-                    "TorchScript classes does not support inheritance yet. Please directly inherit from 'object'.";
-                return Err(Diagnostic::user(text).at(Some(&file.span(base.range))));
+            let is_scripted = syntax.decorators.iter().any(|decorator| {
+                dotted(decorator).is_some_and(|path| self.absolute(file, &path) == "torch.jit.script")
+            });
+            // Of a class that is used but not scripted itself, the methods of its bases are its own.
+            if !is_exception && (is_scripted || !self.has_base_here(&parsed, base)) {
+                return Err(Diagnostic::user(NO_INHERITANCE).at(Some(&file.span(base.range))));
             }
         }
         for &id in &syntax.body.stmts {

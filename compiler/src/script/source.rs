@@ -12,6 +12,7 @@ use crate::syntax::Dialect;
 use crate::syntax::ast::{self, ExprKind, StmtKind};
 use crate::types::{IValue, Object, Type};
 use indexmap::IndexMap;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -242,8 +243,13 @@ fn with_values(object: &Arc<Object>, other: &Arc<Object>) -> Arc<Object> {
 
 /// Compiles every function of the text, as `CompilationUnit` does.
 fn compile_unit(program: &mut Program<'_>, parsed: &names::ParsedFile) -> Result<()> {
+    let mut defined = HashSet::new();
     for &id in &parsed.file.body.stmts {
         if let StmtKind::Def(def) = &parsed.file.stmts[id].kind {
+            if !defined.insert(&def.name.text) {
+                let text = format!("method '{}' already defined.", def.name.text);
+                return Err(Diagnostic::user(text).at(Some(&parsed.file.span(def.head))));
+            }
             program.compile_function(&format!("{}.{}", parsed.module, def.name.text).into(), None, None)?;
         }
     }
@@ -258,6 +264,7 @@ fn find_entry(program: &mut Program<'_>, parsed: &Arc<names::ParsedFile>, name: 
             StmtKind::Class(class) => match program.kind_of(parsed, class, 0) {
                 ClassKind::Module => Ok(Entry::Module(qualified)),
                 _ => {
+                    program.refuse_bases(parsed, class)?;
                     program.item(&qualified)?;
                     Err(Diagnostic::unsupported(format!("'{name}' is neither a function nor a module class")))
                 }

@@ -7,6 +7,7 @@ use super::ssa::{Binding, V};
 use super::sugar::Sugared;
 use crate::diag::Result;
 use crate::ir::OpName;
+use crate::syntax::Dialect;
 use crate::syntax::ast::{self, Expr, ExprKind, Stmt, StmtId, StmtKind, TextRange};
 use crate::types::{IValue, Type};
 use std::sync::Arc;
@@ -45,7 +46,7 @@ impl Emitter<'_, '_> {
                 let made = self.convert(made, &ty, true, value.range).map_err(|v| {
                     let (have, name, ty) = (self.repr(&v), self.file.text(target.range), repr(&ty));
                     self.error(
-                        value.range,
+                        target.range,
                         format!("Variable '{name}' is annotated with type {ty} but is being assigned to a value of type {have}"),
                     )
                 })?;
@@ -56,6 +57,11 @@ impl Emitter<'_, '_> {
             StmtKind::For { target, iter, body, orelse } => {
                 if !orelse.stmts.is_empty() {
                     return Err(self.error(range, "else branches of for loops aren't supported"));
+                }
+                if let (ExprKind::Tuple(_), Dialect::Own) = (&iter.kind, self.file.dialect)
+                    && !self.file.text(iter.range).starts_with('(')
+                {
+                    return Err(self.error(range, "List of iterables is not supported currently"));
                 }
                 return self.for_stmt(target, iter, &body.stmts, range);
             }
@@ -103,10 +109,13 @@ impl Emitter<'_, '_> {
                 return Ok(Flow::EndsRound);
             }
             StmtKind::Pass => {}
-            StmtKind::Def(_) if self.is_text() => {
+            StmtKind::Def(_) if self.file.dialect == Dialect::Python => {
                 return Err(self.error(range, "function definitions aren't supported"));
             }
             StmtKind::Def(def) => {
+                if self.is_text() {
+                    self.check_closure(id)?;
+                }
                 let closure = Sugared::Closure(id);
                 self.scope.set(Arc::clone(&def.name.text), Some(Binding::Sugar(closure)));
             }

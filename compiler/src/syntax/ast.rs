@@ -54,6 +54,8 @@ pub struct TypeComment {
     pub text: Arc<str>,
     /// Where `text` stands.
     pub range: TextRange,
+    /// Whether it begins with `# type:` just so; others are taken for comments, or refused.
+    pub is_exact: bool,
 }
 
 impl File {
@@ -257,6 +259,8 @@ pub struct Function {
     pub head: TextRange,
     /// From `def` to the end of the last statement.
     pub range: TextRange,
+    /// What is wrong with its `# type:` comments, and where; an error once the function is compiled.
+    pub mistake: Option<(Arc<str>, TextRange)>,
 }
 
 /// A parameter.

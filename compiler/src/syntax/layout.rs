@@ -5,6 +5,7 @@
 //! nested no deeper than [`MAX_BRACKET_DEPTH`], every string to be closed, so the grammar may recurse through brackets.
 
 use super::ast::{TextRange, TypeComment};
+use super::parse::Dialect;
 use crate::diag::{Diagnostic, Result};
 use crate::source::{Source, Span};
 use std::sync::Arc;
@@ -31,8 +32,8 @@ pub(super) struct Layout {
 }
 
 /// Cuts the text. The caller has checked that its length fits `u32`.
-pub(super) fn layout(source: &Arc<Source>) -> Result<Layout> {
-    let mut scanner = Scanner { source, bytes: source.text.as_bytes(), at: 0, out: Layout::default() };
+pub(super) fn layout(source: &Arc<Source>, dialect: Dialect) -> Result<Layout> {
+    let mut scanner = Scanner { source, dialect, bytes: source.text.as_bytes(), at: 0, out: Layout::default() };
     while scanner.at < scanner.bytes.len() {
         scanner.line()?;
     }
@@ -45,8 +46,27 @@ pub(super) fn range(start: usize, end: usize) -> TextRange {
     TextRange { start: clip(start), end: clip(end) }
 }
 
+/// What comments that give types begin with.
+const TYPE_COMMENT: &str = "# type:";
+
+/// Where the types begin in a comment that differs from `# type:` in its blanks.
+fn nearly_type_comment(comment: &str) -> Option<usize> {
+    let word = comment.trim_start_matches('#').trim_start_matches([' ', '\t']);
+    let rest = word.strip_prefix("type")?.trim_start_matches([' ', '\t']).strip_prefix(':')?;
+    Some(comment.len() - rest.len())
+}
+
+/// What the language's own lexer says of the text at `start`, and where: it looks for the token at the end of the one before.
+pub(super) fn invalid_token(text: &str, start: usize) -> (String, usize) {
+    let before = text.get(..start).unwrap_or("");
+    let at = before.trim_end_matches([' ', '\t']).len();
+    let found = text.get(at..).and_then(|rest| rest.chars().next()).unwrap_or(' ');
+    (format!("expected a valid token but found '{found}' here"), at)
+}
+
 struct Scanner<'a> {
     source: &'a Arc<Source>,
+    dialect: Dialect,
     bytes: &'a [u8],
     at: usize,
     out: Layout,
@@ -136,13 +156,25 @@ impl Scanner<'_> {
     fn comment(&mut self) {
         let rest = self.source.text.get(self.at..).unwrap_or("");
         let text = rest.lines().next().unwrap_or("");
-        let body = text.trim_start_matches('#').trim_start();
-        if let Some(body) = body.strip_prefix("type:").map(str::trim) {
-            let start = self.at + text.find(body).unwrap_or(0);
-            let comment = TypeComment { text: body.into(), range: range(start, start + body.len()) };
-            self.out.type_comments.push(comment);
+        let exact = text.find(TYPE_COMMENT).map(|at| at + TYPE_COMMENT.len());
+        if let Some(body_at) = exact.or_else(|| nearly_type_comment(text)) {
+            let rest = text.get(body_at..).unwrap_or("");
+            let body = rest.trim();
+            let start = self.at + body_at + (rest.len() - rest.trim_start().len());
+            let range = range(start, start + body.len());
+            self.out.type_comments.push(TypeComment { text: body.into(), range, is_exact: exact.is_some() });
         }
         self.at += text.len();
+    }
+
+    fn unterminated(&self, start: usize, end: usize) -> Result<()> {
+        match self.dialect {
+            Dialect::Python => self.fail("unterminated string literal", start, end),
+            Dialect::Own => {
+                let (message, at) = invalid_token(&self.source.text, start);
+                self.fail(message, at, at + 1)
+            }
+        }
     }
 
     /// Skips a string literal.
@@ -154,8 +186,8 @@ impl Scanner<'_> {
         loop {
             match self.peek() {
                 Some(b'\\') => self.at += 2,
-                Some(b'\n') | None if !is_triple => return self.fail("unterminated string literal", start, self.at),
-                None => return self.fail("unterminated string literal", start, start + 3),
+                Some(b'\n') | None if !is_triple => return self.unterminated(start, self.at),
+                None => return self.unterminated(start, start + 3),
                 Some(byte) if byte == quote && !is_triple => break self.at += 1,
                 Some(_) if is_triple && self.starts(&triple) => break self.at += 3,
                 Some(_) => self.at += 1,

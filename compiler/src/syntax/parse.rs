@@ -7,7 +7,7 @@ use super::ast::{
     Block, Class, Expr, ExprKind, File, Function, Import, Name, Param, ParamKind, Stmt, StmtId, StmtKind, TextRange,
     WithItem,
 };
-use super::layout::{Line, layout, range};
+use super::layout::{Line, invalid_token, layout, range};
 use crate::diag::{Diagnostic, Result};
 use crate::index::IndexVec;
 use crate::source::{Source, Span};
@@ -73,7 +73,7 @@ pub fn parse_dialect(source: &Arc<Source>, dialect: Dialect) -> Result<File> {
             source.text.len()
         )));
     }
-    let layout = layout(source)?;
+    let layout = layout(source, dialect)?;
     let mut parser = Parser {
         source,
         dialect,
@@ -174,7 +174,19 @@ impl<'i> Parser<'i> {
                 Some(token) if token.len() > 40 => "this word".to_owned(),
                 Some(token) => format!("'{token}'"),
             };
+            let is_known = |c: char| is_word(c) || "+-*/%@()[]:,={}><.?!&^|~\"'".contains(c);
+            if let (Dialect::Own, Some(c)) = (self.dialect, rest.chars().next())
+                && !is_known(c)
+            {
+                let (message, at) = invalid_token(&self.source.text, self.base + at);
+                return self.fail(message, range(at, at + 1));
+            }
             let message = match error.variant {
+                ErrorVariant::ParsingError { ref positives, .. }
+                    if self.dialect == Dialect::Own && positives.contains(&Rule::EOI) =>
+                {
+                    format!("expected newline but found '{}' here", token_kind(rest.get(..len).unwrap_or("")))
+                }
                 ErrorVariant::ParsingError { positives, .. } => {
                     let mut expected: Vec<&str> = positives.iter().map(|rule| describe(*rule)).collect();
                     expected.sort_unstable();
@@ -381,7 +393,8 @@ impl<'i> Parser<'i> {
                 let name = self.name(&name);
                 let (params, returns) = self.signature(parts)?;
                 let decorators = std::mem::take(&mut self.decorators);
-                let def = Function { name, params, returns, body: empty(), decorators, head, range: head };
+                let def =
+                    Function { name, params, returns, body: empty(), decorators, head, range: head, mistake: None };
                 StmtKind::Def(Box::new(def))
             }
             (Rule::class_head, Ok(name)) => {
@@ -616,6 +629,22 @@ impl<'i> Parser<'i> {
             Some(name) => Ok(Import { from, name, alias }),
             None => self.unexpected(&outer),
         }
+    }
+}
+
+/// What the language's own parser calls a token.
+fn token_kind(token: &str) -> &str {
+    const KEYWORDS: [&str; 26] = [
+        "def", "class", "import", "if", "else", "elif", "while", "for", "in", "not", "is", "and", "or", "return",
+        "raise", "assert", "break", "continue", "with", "as", "del", "global", "None", "True", "False", "pass",
+    ];
+    match token.chars().next() {
+        None => "newline",
+        Some(_) if KEYWORDS.contains(&token) => token,
+        Some('"' | '\'') => "string_literal",
+        Some(c) if c.is_ascii_digit() => "number",
+        Some(c) if c.is_alphabetic() || c == '_' => "ident",
+        Some(_) => token,
     }
 }
 

@@ -601,6 +601,7 @@ impl Interpreter<'_, '_> {
             decorators: Vec::new(),
             head: range,
             range,
+            mistake: None,
         };
         let def = stmts.push(ast::Stmt { kind: StmtKind::Def(Box::new(def)), range });
         let file = Arc::new(File {
