@@ -63,8 +63,8 @@ impl<'a> Place<'a> {
         };
         let mark = lines.iter().position(is_mark)?;
         let line = *lines.get(mark.checked_sub(1)?)?;
-        let heads = lines[..mark].iter().filter_map(|line| line.trim_start().strip_prefix("File \""));
-        let number = heads.last().and_then(|head| {
+        let mut heads = lines[..mark].iter().filter_map(|line| line.trim_start().strip_prefix("File \""));
+        let number = heads.next_back().and_then(|head| {
             let (file, rest) = head.split_once("\", line ")?;
             let is_source = !file.contains('/');
             rest.trim().parse().ok().filter(|_| is_source)

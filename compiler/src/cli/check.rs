@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `aot check`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  aot check cases/\n  aot check models.zip --backend cranelift --only resnet\n\nA NAME.src.py with a NAME.json beside it is compiled from text: the code printed, the results of the calls recorded for NAME.pt, and the diagnostics of what must be refused are compared.\nThe texts recorded of a model (code, graph, inlined_graph) are compared with ours; how many agree, to the last sign and but for numbers of values, shapes and places, stands above the last line and, in --json, under texts.\nA folder or zip with an archives.jsonl says of each file in it whether it must load or be refused; these are cases, too."
+    after_help = "Examples:\n  aot check cases/\n  aot check models.zip --backend cranelift --only resnet\n\nA NAME.src.py with a NAME.json beside it is compiled from text: the code printed, the results of the calls recorded for NAME.pt, and the diagnostics of what must be refused are compared.\nThe texts recorded of a model (code, graph, inlined_graph), and of a source that is refused the message, are compared with ours; how many agree, to the last sign and but for numbers of values, shapes and places (of messages: in the first line), stands above the last line and, in --json, under texts.\nA folder or zip with an archives.jsonl says of each file in it whether it must load or be refused; these are cases, too."
 )]
 pub(super) struct CheckArgs {
     /// Models with a NAME.io.pt beside them; folders and zips of such pairs.

@@ -195,6 +195,9 @@ impl Emitter<'_, '_> {
         let Some(signature) = self.program.signature(name, None).map_err(|e| e.at(Some(&span)))? else {
             return Err(self.error(range, format!("undefined value {name}")));
         };
+        if self.mark_of(name)? == Some(Mark::Overload) {
+            return Err(self.no_implementation(name)?);
+        }
         if let Some(mark @ (Mark::Unused | Mark::Ignore)) = self.mark_of(name)? {
             let callee = Callee { name, signature: &signature, result: signature.result.clone() };
             let args = self.fit(&callee, 0, positional, named, range)?;
@@ -208,6 +211,16 @@ impl Emitter<'_, '_> {
         let mut inputs = vec![&function];
         inputs.extend(&args);
         Ok(Sugared::Value(self.prim("prim::CallFunction", &inputs, result, range)))
+    }
+
+    /// The error of a call of a function that is declared with overloads only.
+    fn no_implementation(&mut self, name: &Arc<str>) -> Result<Box<Diagnostic>> {
+        let text = format!(
+            "Implementation for the function \"{name}\" is missing. Please make sure a definition is provided and defined after all overload declarations."
+        );
+        let definition = self.program.definition(name)?;
+        let span = definition.map(|d| d.file.span(d.function().head));
+        Ok(Diagnostic::user(text).at(span.as_ref()))
     }
 
     /// What a function's decorators make of it.
@@ -332,7 +345,7 @@ impl Emitter<'_, '_> {
         }
         for may_convert in [false, true] {
             for (overload, signature) in &known {
-                if self.takes(Self::without_self(&signature.params), positional, named, may_convert) {
+                if self.takes(signature.params.get(1..).unwrap_or_default(), positional, named, may_convert) {
                     return Ok(Some(Arc::clone(overload)));
                 }
             }

@@ -149,7 +149,7 @@ impl Emitter<'_, '_> {
             let listed: Vec<String> = params.iter().map(|(name, ty)| format!("{ty} {name}")).collect();
             let mut given = positional.iter();
             let misfit = params.iter().find_map(|(name, ty)| match given.next() {
-                Some(value) if self.fits_freely(&value.ty, ty) => None,
+                Some(value) if self.is_convertible(&value.ty, ty) => None,
                 Some(value) => Some(self.misfit(&repr(ty), name, value)),
                 None => Some(not_provided(name)),
             });

@@ -254,11 +254,6 @@ impl Emitter<'_, '_> {
         }
     }
 
-    /// Whether a value of type `have` can be passed for `want`, converted if need be.
-    pub(crate) fn fits_freely(&self, have: &Type, want: &Type) -> bool {
-        self.can_fit(have, want, Round::Convert)
-    }
-
     /// Whether a value of type `have` can be passed for `want` in this round.
     fn can_fit(&self, have: &Type, want: &Type, round: Round) -> bool {
         if round == Round::Exact && (*want == Type::Number || *want == Type::Any) {

@@ -158,7 +158,7 @@ impl Program<'_> {
             declared.methods.iter().map(|(name, definition)| (Arc::clone(name), definition.clone())).collect();
         for (name, definition) in methods {
             match self.mark(&definition.file, definition.function()) {
-                Mark::Ignore | Mark::Unused | Mark::Static => continue,
+                Mark::Ignore | Mark::Unused | Mark::Static | Mark::Overload => continue,
                 Mark::Plain | Mark::Export | Mark::Getter | Mark::Setter => {}
             }
             self.check_enums_of(&definition)?;
@@ -446,7 +446,7 @@ impl Program<'_> {
                 "torch.jit.export" | "torch.jit.script_method" => Mark::Export,
                 "torch.jit.ignore" => Mark::Ignore,
                 "torch.jit.unused" | "torch.jit._drop" => Mark::Unused,
-                "torch.jit._overload_method" => Mark::Overload,
+                "torch.jit._overload_method" | "torch.jit._overload" => Mark::Overload,
                 "staticmethod" => Mark::Static,
                 "property" => Mark::Getter,
                 path if path.ends_with(".setter") => Mark::Setter,
