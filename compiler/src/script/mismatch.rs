@@ -175,7 +175,8 @@ impl Program<'_> {
             }
             let _ = write!(text, "{} {}", param.ty, param.name);
             if let Some(default) = &param.default {
-                let _ = write!(text, "={}", signature.file.text(default.range));
+                let written = signature.file.as_ref().map_or("...", |file| file.text(default.range));
+                let _ = write!(text, "={written}");
             }
         }
         let _ = write!(text, ") -> {}", result.unwrap_or(&Type::tensor()));

@@ -318,6 +318,8 @@ impl<'a> Program<'a> {
                 name: Arc::clone(&argument.name),
                 ty: argument.ty.clone(),
                 default: None,
+                is_keyword_only: false,
+                is_inferred: false,
             };
             let params = traced.params.iter().map(param).collect();
             return Ok(Some(Arc::new(Signature { file: None, params, result: Some(traced.result.clone()) })));
