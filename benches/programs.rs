@@ -6,7 +6,7 @@
 
 use aot::driver::{self, Backend};
 use aot::measure::{self, Until};
-use aot::script::Text;
+use aot::script::{Attributes, Text};
 use aot::source::Source;
 use aot::syntax::Dialect;
 use aot::{Module, ToValue};
@@ -83,7 +83,7 @@ fn compiled(name: &str, n: i64, twin: Twin) -> Result<f64, Box<dyn Error>> {
     let text = include_str!("programs.py").to_owned();
     let source = Arc::new(Source { name: "programs.py".into(), text, origins: Vec::new() });
     let text = Text { source, dialect: Dialect::Python, module: "__torch__".into(), imports: None, seed: None };
-    let module = Module::of_ir(driver::script(&text, Some(name), None)?, Backend::Llvm);
+    let module = Module::of_ir(driver::script(&text, Some(name), Attributes::Own)?, Backend::Llvm);
     let args: [&dyn ToValue; 1] = [&n];
     let answer = match module.forward(&args)? {
         Value::Int(i) => Answer::Int(i),

@@ -209,3 +209,82 @@ fn built_libraries_run() {
         assert!(fs::metadata(place.file(&file[1..])).unwrap().len() > 100, "{suffix}");
     }
 }
+
+const NET: &str = "import torch
+from typing import List
+from torch import nn
+
+
+class Net(nn.Module):
+    sizes: List[int]
+
+    def __init__(self, n=2):
+        super().__init__()
+        self.lin = nn.Linear(n, 1)
+        self.factor = 1.5
+
+    def forward(self, x):
+        return self.lin(x) * self.factor + len(self.sizes)
+";
+
+/// Name, element type, sizes and elements.
+type Entry<'a> = (&'a str, &'a str, &'a [i64], &'a [u8]);
+
+/// The bytes of a safetensors file.
+fn safetensors(tensors: &[Entry<'_>]) -> Vec<u8> {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, dtype, shape, bytes) in tensors {
+        let offsets = [data.len(), data.len() + bytes.len()];
+        header.insert((*name).into(), serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": offsets}));
+        data.extend_from_slice(bytes);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    [length.as_slice(), header.as_bytes(), &data].concat()
+}
+
+#[test]
+fn attributes_come_from_files_of_tensors() {
+    let place = Place::new();
+    fs::write(place.file("net.py"), NET).unwrap();
+    let floats = |values: &[f32]| values.iter().flat_map(|x| x.to_ne_bytes()).collect::<Vec<u8>>();
+    let ints = |values: &[i64]| values.iter().flat_map(|x| x.to_ne_bytes()).collect::<Vec<u8>>();
+    let weight = ("lin.weight", "F32", [1, 2].as_slice(), &*floats(&[2.0, 3.0]));
+    let bias = ("lin.bias", "F32", [1].as_slice(), &*floats(&[0.5]));
+    let sizes = ("sizes", "I64", [3].as_slice(), &*ints(&[1, 2, 3]));
+    let two = 2.0_f64.to_ne_bytes();
+    let factor = ("factor", "F64", [].as_slice(), two.as_slice());
+    let write = |name: &str, tensors: &[Entry<'_>]| fs::write(place.file(name), safetensors(tensors)).unwrap();
+    write("all.safetensors", &[weight, bias, sizes, factor]);
+    let command = |file: &str| ["script", "@net.py", "--attributes", file, "-o", "@net.pt"].map(str::to_owned);
+    let words = command("@all.safetensors");
+    let (exit, _, err) = place.run(&words.each_ref().map(String::as_str));
+    assert_eq!((exit, err.as_str()), (Exit::Success, ""));
+    let module = aot::Module::load_with(place.file("net.pt"), aot::Backend::Reference).unwrap();
+    let y = module.forward(&[&ndarray::array![[1.0f32, 1.0]]]).unwrap();
+    assert_eq!(aot::to_array::<f32>(&y).unwrap(), ndarray::array![[14.0f32]].into_dyn());
+    fs::remove_file(place.file("net.pt")).unwrap();
+
+    let refuses = |tensors: &[Entry<'_>], message: &str| {
+        write("wrong.safetensors", tensors);
+        let words = command("@wrong.safetensors");
+        place.refuses(&words.each_ref().map(String::as_str), Exit::Failure, message);
+    };
+    refuses(&[sizes, ("lin.w", "F32", &[1], &floats(&[0.0]))], "'Linear' has no attribute 'w' for the file's 'lin.w'");
+    refuses(&[sizes, ("conv.weight", "F32", &[1], &floats(&[0.0]))], "there is no module 'conv'");
+    refuses(
+        &[sizes, ("lin.bias", "F32", &[2], &floats(&[0.0, 1.0]))],
+        "the attribute 'lin.bias' is float32[1], but the file has float32[2]",
+    );
+    refuses(
+        &[("sizes", "F32", &[1], &floats(&[0.0]))],
+        "the attribute 'sizes' is List[int], but the file has float32[1]",
+    );
+    refuses(&[weight], "Module 'Net' has no attribute 'sizes'");
+    fs::write(place.file("cut.safetensors"), &safetensors(&[weight])[..20]).unwrap();
+    let words = command("@cut.safetensors");
+    place.refuses(&words.each_ref().map(String::as_str), Exit::Failure, "its header is longer than it");
+    fs::write(place.file("cut.npz"), b"PK").unwrap();
+    let words = command("@cut.npz");
+    place.refuses(&words.each_ref().map(String::as_str), Exit::Failure, "cut.npz");
+}

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 10] = [
     &["types", "source", "diag", "index", "measure"],
     &["archive", "syntax", "ir", "loops"],
     &["ops", "schedule", "emit", "npy", "library"],
-    &["script", "lower", "link", "exec", "export"],
+    &["script", "lower", "link", "exec", "export", "weights"],
     &["eval", "jit", "signatures"],
     &["passes"],
     &["driver"],

@@ -15,10 +15,10 @@ use crate::loops::Program;
 use crate::lower::{self, Request};
 use crate::passes::{evaluate, freeze_module, infer, pipeline};
 use crate::schedule::{self, ScheduleTarget};
-use crate::script::{Machine, Text};
+use crate::script::{Attributes, Machine, Parts, Text};
 use crate::source::Source;
 use crate::syntax::Dialect;
-use crate::{link, loops, script};
+use crate::{link, loops, script, weights};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,7 +63,8 @@ pub fn front_end(archive: &Archive) -> Result<Module> {
 pub struct TextOptions {
     /// The function, module class or variable to compile; the last one of the text if it is not said.
     pub entry: Option<String>,
-    /// An archive with the values of a module's attributes.
+    /// A file with the values of a module's attributes: an archive of a module of the same class, or tensors by name in a
+    /// `.safetensors`, `.npz` or `torch.save` file.
     pub attributes: Option<PathBuf>,
     /// Whether the text is what `CompilationUnit` takes, not a Python file.
     pub is_unit: bool,
@@ -79,8 +80,15 @@ fn freeze(mut module: Module, preserved: &[Arc<str>]) -> Result<Module> {
 }
 
 /// Compiles a text to graphs.
-pub fn script(text: &Text, entry: Option<&str>, attributes: Option<&Archive>) -> Result<Module> {
+pub fn script(text: &Text, entry: Option<&str>, attributes: Attributes<'_>) -> Result<Module> {
     let mut module = script::compile_text(text, entry, attributes, MACHINE)?;
+    pipeline::scripted(&mut module)?;
+    Ok(module)
+}
+
+/// Compiles a module that is given in parts to graphs.
+pub fn script_parts(parts: &Parts) -> Result<Module> {
+    let mut module = script::compile_parts(parts)?;
     pipeline::scripted(&mut module)?;
     Ok(module)
 }
@@ -96,13 +104,40 @@ pub fn open(path: &Path, options: &TextOptions) -> Result<(Archive, Module)> {
         .map_err(|error| Diagnostic::user(format!("cannot read {}: {error}", path.display())))?;
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let source = Arc::new(Source { name, text, origins: Vec::new() });
-    let attributes = options.attributes.as_deref().map(archive::open).transpose()?;
+    let attributes_file = options.attributes.as_deref().map(Given::open).transpose()?;
     let dialect = if options.is_unit { Dialect::Own } else { Dialect::Python };
-    let root = attributes.as_ref().map(|archive| archive.root.class.as_ref());
+    let (archive, attributes) = match &attributes_file {
+        None => (None, Attributes::Own),
+        Some(Given::Archive(archive)) => (Some(&**archive), Attributes::Archive(archive)),
+        Some(Given::Values(values)) => (None, Attributes::Values(values)),
+    };
+    let root = archive.map(|archive| archive.root.class.as_ref());
     let text = Text { source, dialect, module: script::module_of(root), imports: None, seed: None };
-    let module = script(&text, options.entry.as_deref(), attributes.as_ref())?;
-    let archive = attributes.unwrap_or_else(|| script::empty_archive(path));
+    let module = script(&text, options.entry.as_deref(), attributes)?;
+    let archive = match attributes_file {
+        Some(Given::Archive(archive)) => *archive,
+        _ => script::empty_archive(path),
+    };
     Ok((archive, module))
+}
+
+/// What a file with values of attributes holds.
+enum Given {
+    Archive(Box<Archive>),
+    Values(script::Values),
+}
+
+impl Given {
+    fn open(path: &Path) -> Result<Self> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("safetensors" | "npz") => weights::read(path).map(Self::Values),
+            // A file of `torch.save` may be a dict of tensors.
+            _ => match archive::open(path) {
+                Ok(archive) => Ok(Self::Archive(Box::new(archive))),
+                Err(error) => weights::read(path).map(Self::Values).map_err(|_| error),
+            },
+        }
+    }
 }
 
 /// Lowers methods of a module for signatures of their arguments.

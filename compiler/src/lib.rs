@@ -28,9 +28,10 @@ pub mod signatures;
 pub mod source;
 pub mod syntax;
 pub mod types;
+pub mod weights;
 
 pub use aot_runtime::log::Level;
 pub use diag::Exception;
 pub use driver::Backend;
 pub use library::Library;
-pub use module::{Exact, Method, Module, ToValue, to_array};
+pub use module::{Exact, Method, Module, ModuleBuilder, ToValue, to_array};

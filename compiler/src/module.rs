@@ -9,6 +9,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod builder;
+
+pub use builder::ModuleBuilder;
+
 use crate::archive::{self, Archive};
 use crate::diag::{Diagnostic, Exception, Result};
 use crate::driver::{self, Backend, Timings};

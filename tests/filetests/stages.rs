@@ -117,7 +117,7 @@ fn attributes(test: &FileTest) -> IndexMap<Arc<str>, IValue> {
 /// The module of a Python file or of what `CompilationUnit` takes: all of it, or what one name needs.
 pub(super) fn text(test: &FileTest, dialect: Dialect, entry: Option<&str>) -> Result<Module> {
     let text = Text { source: source(test), dialect, module: "__torch__".into(), imports: None, seed: None };
-    driver::script(&text, entry, None)
+    driver::script(&text, entry, script::Attributes::Own)
 }
 
 /// What the header says the text is; `None` for code of an archive.

@@ -135,7 +135,7 @@ fn compile(source: Bytes, facts: &Facts, model: Option<Bytes>, name: &str) -> Re
         module: recorded_module(facts).unwrap_or_else(|| script::module_of(root)),
         seed: facts.seed,
     };
-    driver::script(&text, facts.entry.as_deref(), attributes.as_ref())
+    driver::script(&text, facts.entry.as_deref(), attributes.as_ref().into())
 }
 
 /// The module whose function the recorded code calls: how long names are decides where lines break.

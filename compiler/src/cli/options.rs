@@ -36,7 +36,8 @@ pub(super) struct TextArgs {
     /// In a source file, the function, module class or variable to compile; by default the last one.
     #[arg(long, value_name = "NAME")]
     pub(super) entry: Option<String>,
-    /// For a module class in a source file, an archive that holds the values of its attributes.
+    /// For a module class in a source file, the values of its attributes: tensors by dotted names in a .safetensors, .npz or
+    /// `torch.save` file, which replace those that the constructors make, or an archive of the module.
     #[arg(long, value_name = "FILE")]
     pub(super) attributes: Option<PathBuf>,
     /// The source file is text as `CompilationUnit` takes it, not Python.

@@ -12,7 +12,10 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   aot script net.py --entry f -o f.pt
-  aot script net.py --entry Net --attributes weights.pt -o net.pt")]
+  aot script net.py --entry Net -o net.pt
+  aot script net.py --entry Net --attributes weights.safetensors -o net.pt
+
+A module class is constructed as Python would, without arguments; a variable that holds a module can be the entry, too.")]
 pub(super) struct ScriptArgs {
     /// The source file; an archive is compiled and written anew.
     model: PathBuf,

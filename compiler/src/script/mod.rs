@@ -33,6 +33,7 @@ mod mismatch;
 mod names;
 mod operator;
 mod overload;
+mod parts;
 mod python;
 mod refine;
 mod repeat;
@@ -50,7 +51,8 @@ mod typing;
 mod upgrade;
 
 pub use construct::{Evaluate, Machine};
-pub use source::{FUNCTION_MODULE, Text, compile_text, empty_archive, module_of};
+pub use parts::{Field, Parts, Role, compile_parts};
+pub use source::{Attributes, FUNCTION_MODULE, Text, Values, compile_text, empty_archive, module_of};
 
 use crate::archive::Archive;
 use crate::diag::{self, Diagnostic, Result};

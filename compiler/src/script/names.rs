@@ -540,14 +540,13 @@ struct Text {
 }
 
 impl ParsedFile {
+    /// A file whose names mean nothing to others.
+    pub(crate) fn of(file: Arc<File>, module: &str) -> Self {
+        Self { module: module.into(), items: HashMap::new(), imports: HashMap::new(), values: HashMap::new(), file }
+    }
+
     fn new(file: Arc<File>, module: &str) -> Self {
-        let mut parsed = Self {
-            module: module.into(),
-            items: HashMap::new(),
-            imports: HashMap::new(),
-            values: HashMap::new(),
-            file: Arc::clone(&file),
-        };
+        let mut parsed = Self::of(Arc::clone(&file), module);
         let mut todo: Vec<&ast::Block> = vec![&file.body];
         while let Some(block) = todo.pop() {
             for &id in &block.stmts {

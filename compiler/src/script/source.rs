@@ -10,7 +10,7 @@ use crate::ir::{Argument, Class, ClassKind, Function, Module, ValueDef};
 use crate::source::Source;
 use crate::syntax::Dialect;
 use crate::syntax::ast::{self, ExprKind, StmtKind};
-use crate::types::{IValue, Object, Type};
+use crate::types::{IValue, Object, TensorData, Type};
 use indexmap::IndexMap;
 use std::collections::HashSet;
 use std::path::Path;
@@ -34,22 +34,42 @@ pub struct Text {
     pub seed: Option<u64>,
 }
 
+/// Tensors by dotted names of attributes: `layers.0.weight`.
+pub type Values = IndexMap<String, Arc<TensorData>>;
+
+/// Where the values of a module's attributes come from.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Attributes<'a> {
+    /// The text's own constructors.
+    #[default]
+    Own,
+    /// An archive whose classes have the names of the text's.
+    Archive(&'a Archive),
+    /// The text's own constructors, with these tensors in place of theirs.
+    Values(&'a Values),
+}
+
+impl<'a> From<Option<&'a Archive>> for Attributes<'a> {
+    fn from(archive: Option<&'a Archive>) -> Self {
+        archive.map_or(Self::Own, Self::Archive)
+    }
+}
+
 /// Compiles what `entry` names in the text: a function, a module class, or a variable that holds one of them scripted.
 /// Without `entry` it is the last function or module class of the text, or variable that holds one traced; of what `CompilationUnit` takes, all is compiled.
-/// The values of a module's attributes are those of `attributes`, an archive whose classes have the names of the text's, or
-/// what the text's own constructors make; `machine` computes tensors. A variable that holds a traced, frozen or loaded function or
-/// module is made by running the text's top level.
+/// The values of a module's attributes are those of `attributes`; `machine` computes tensors. A variable that holds a traced,
+/// frozen or loaded function or module is made by running the text's top level.
 ///
 /// # Errors
 /// User errors in PyTorch's words with their place; unsupported for what cannot be compiled yet.
-pub fn compile_text(
-    text: &Text,
-    entry: Option<&str>,
-    attributes: Option<&Archive>,
-    machine: Machine,
-) -> Result<Module> {
+pub fn compile_text(text: &Text, entry: Option<&str>, attributes: Attributes<'_>, machine: Machine) -> Result<Module> {
     let empty = empty_archive(Path::new(&text.source.name));
-    on_large_stack(|| compile_here(text, entry, attributes.unwrap_or(&empty), machine))
+    let (archive, values) = match attributes {
+        Attributes::Own => (&empty, None),
+        Attributes::Archive(archive) => (archive, None),
+        Attributes::Values(values) => (&empty, Some(values)),
+    };
+    on_large_stack(|| compile_here(text, entry, archive, values, machine))
 }
 
 /// An archive that holds nothing but a place for a function.
@@ -83,7 +103,13 @@ enum Entry {
     Python(Arc<str>),
 }
 
-fn compile_here(text: &Text, name: Option<&str>, archive: &Archive, machine: Machine) -> Result<Module> {
+fn compile_here(
+    text: &Text,
+    name: Option<&str>,
+    archive: &Archive,
+    values: Option<&Values>,
+    machine: Machine,
+) -> Result<Module> {
     let has_archive = *archive.root.class != *FUNCTION_MODULE;
     let mut program = program_of(text, archive, !has_archive);
     let parsed = parsed_text(&mut program, text)?;
@@ -104,13 +130,18 @@ fn compile_here(text: &Text, name: Option<&str>, archive: &Archive, machine: Mac
             compile_interfaces(&mut program)?;
             finished(program, root)
         }
-        (Entry::Function(name), _) if !runs => compile_entry(program, &name),
+        (Entry::Function(name), _) if !runs => {
+            if values.is_some() {
+                return Err(without_attributes(&name));
+            }
+            compile_entry(program, &name)
+        }
         (entry, name) => {
             // What runs makes all values itself; those of an archive take their place afterwards.
             let empty = empty_archive(&archive.path);
             let mut program = program_of(text, &empty, true);
             let parsed = parsed_text(&mut program, text)?;
-            let mut module = run(program, text, &parsed, &entry, name, machine)?;
+            let mut module = run(program, text, &parsed, (&entry, name), values, machine)?;
             if has_archive {
                 module.root = with_values(&module.root, &archive.root);
             }
@@ -153,8 +184,8 @@ fn run(
     mut program: Program<'_>,
     text: &Text,
     parsed: &Arc<names::ParsedFile>,
-    entry: &Entry,
-    name: Option<&str>,
+    (entry, name): (&Entry, Option<&str>),
+    values: Option<&Values>,
     machine: Machine,
 ) -> Result<Module> {
     let mut interpreter = Interpreter::new(&mut program, machine);
@@ -172,9 +203,15 @@ fn run(
             None => interpreter.entry(parsed, class.rsplit('.').next().unwrap_or(class))?,
         },
     };
+    if let Some(values) = values {
+        interpreter.give(&value, values)?;
+    }
     match value {
         Value::Module(module) => Ok((*module).clone()),
         Value::Compiled(function) | Value::Function(function) => {
+            if values.is_some() {
+                return Err(without_attributes(&function));
+            }
             interpreter.give_functions(parsed);
             compile_entry(program, &function)
         }
@@ -189,8 +226,13 @@ fn run(
     }
 }
 
+fn without_attributes(function: &str) -> Box<Diagnostic> {
+    let name = function.rsplit('.').next().unwrap_or(function);
+    Diagnostic::user(format!("'{name}' is a function, which has no attributes"))
+}
+
 /// Lets classes that were made without an archive say which of their methods are compiled.
-fn name_methods(program: &mut Program<'_>) {
+pub(crate) fn name_methods(program: &mut Program<'_>) {
     for class in program.modules.keys() {
         let own = |name: &Arc<str>| {
             let (owner, method) = name.rsplit_once('.')?;

@@ -1,6 +1,6 @@
 //! Small Python texts in, printed code and diagnostics out.
 
-use super::{Machine, Text, compile_text};
+use super::{Attributes, Machine, Text, compile_text};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{self, Module};
 use crate::ops::facts::PrinterFacts;
@@ -15,7 +15,7 @@ fn compile(text: &str, entry: &str, dialect: Dialect) -> Result<Module> {
     compile_text(
         &Text { source, dialect, module: "__torch__".into(), imports: None, seed: None },
         Some(entry),
-        None,
+        Attributes::Own,
         NOTHING,
     )
 }

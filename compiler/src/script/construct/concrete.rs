@@ -350,7 +350,7 @@ impl Interpreter<'_, '_> {
         Ok((self.infer(item)?, true))
     }
 
-    fn annotated(&mut self, annotation: &Annotation) -> Result<Type> {
+    pub(super) fn annotated(&mut self, annotation: &Annotation) -> Result<Type> {
         match annotation {
             Annotation::Text(file, expr) => self.program.ty(expr, file),
             Annotation::Known(ty) => Ok(ty.clone()),
@@ -358,7 +358,7 @@ impl Interpreter<'_, '_> {
     }
 
     /// The annotations in the body of the first class that has any.
-    fn annotations(&mut self, python: &Arc<str>) -> Result<Annotations> {
+    pub(super) fn annotations(&mut self, python: &Arc<str>) -> Result<Annotations> {
         for class in self.program.mro(python)? {
             let Some((file, stmt)) = self.program.find(&class)? else { continue };
             let StmtKind::Class(syntax) = &file.stmts[stmt].kind else { continue };
@@ -397,10 +397,10 @@ impl Interpreter<'_, '_> {
 }
 
 /// Annotations of a class by name.
-type Annotations = IndexMap<Arc<str>, Annotation>;
+pub(super) type Annotations = IndexMap<Arc<str>, Annotation>;
 
 /// A type as it is annotated.
-enum Annotation {
+pub(super) enum Annotation {
     Text(Arc<File>, Expr),
     Known(Type),
 }

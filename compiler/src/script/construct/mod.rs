@@ -16,6 +16,7 @@ mod call;
 mod concrete;
 mod containers;
 mod expr;
+mod given;
 mod infer;
 mod module_containers;
 mod modules;
