@@ -165,10 +165,11 @@ impl Emitter<'_, '_> {
         match (facts.functions.get(name).cloned(), facts.missing.get(name)) {
             (Some(FunctionAttribute::Text(function)), _) => Ok(Some(Sugared::Item(Item::Function(function)))),
             (Some(FunctionAttribute::Library(path)), _) => self.imported(&path, range).map(Some),
-            (None, Some(Missing::Reason(hint))) => {
+            (None, Some(Missing::Reason(hint, place))) => {
                 let module = demangled(class);
                 let module = module.rsplit('.').next().unwrap_or(&module);
-                Err(self.error(range, format!("Module '{module}' has no attribute '{name}' {hint}")))
+                let text = format!("Module '{module}' has no attribute '{name}' {hint}");
+                Err(Diagnostic::user(text).at(place.as_ref()).at(Some(&self.span(range))))
             }
             (None, Some(Missing::Unknown(why))) => Err(self
                 .unsupported(range, format!("the attribute '{name}', whose value is made by Python"))

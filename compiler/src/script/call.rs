@@ -3,11 +3,11 @@
 use super::function::Emitter;
 use super::mismatch;
 use super::names::{Item, Param, Signature};
-use super::python::{Mark, overload_name};
+use super::python::{Mark, demangled, overload_name};
 use super::ssa::V;
 use super::sugar::Sugared;
 use crate::diag::{Diagnostic, Result};
-use crate::ir::{Attr, OpName};
+use crate::ir::{Attr, ClassKind, OpName};
 use crate::syntax::ast::{self, Expr, TextRange};
 use crate::types::{DType, IValue, NamedTupleType, Type};
 use std::sync::Arc;
@@ -294,6 +294,9 @@ impl Emitter<'_, '_> {
         if class.starts_with("__torch__.torch.classes.") {
             return Err(self.unsupported(range, format!("method '{name}' of the native class {class}")));
         }
+        if let Some(function) = self.static_method(&class, name) {
+            return self.call_function(&function, positional, named, range);
+        }
         let chosen = self.overload(&class, name, &object.ty, &positional, &named)?;
         let name = chosen.as_ref().unwrap_or(name);
         let full: Arc<str> = format!("{class}.{name}").into();
@@ -321,6 +324,21 @@ impl Emitter<'_, '_> {
         inputs.extend(&args);
         let attr = ("name", Attr::Name(Arc::clone(name)));
         Ok(Sugared::Value(self.prim_attr("prim::CallMethod", attr, &inputs, result, range)))
+    }
+
+    /// The function that a static method of a module is.
+    fn static_method(&mut self, class: &str, name: &str) -> Option<Arc<str>> {
+        let declared = self.program.classes.get(class).filter(|declared| declared.class.kind == ClassKind::Module)?;
+        let definition = declared.methods.get(name)?;
+        if self.program.mark(&definition.file, definition.function()) != Mark::Static {
+            return None;
+        }
+        let plain = demangled(class);
+        let module = plain.rsplit_once('.').map_or(&*plain, |(module, _)| module);
+        let function: Arc<str> = format!("{module}.{name}").into();
+        let definition = definition.clone();
+        self.program.static_methods.insert(Arc::clone(&function), definition);
+        Some(function)
     }
 
     /// The overload of a method that takes these arguments best; the last one, if none does.

@@ -174,9 +174,9 @@ impl Emitter<'_, '_> {
             (Keys::Positions, _) => {
                 return Err(self.error(
                     range,
-                    "Unable to extract integer index. ModuleList indexing is only supported with integer literals. \
-                     For example, 'i = 4; self.layers[i](x)' will fail because i is not a literal. Enumeration is \
-                     supported, e.g. 'for index, v in enumerate(self): ...'",
+                    "Expected integer literal for index but got a variable or non-integer. ModuleList/Sequential indexing is \
+                     only supported with integer literals. For example, 'i = 4; self.layers[i](x)' will fail because i is \
+                     not a literal. Enumeration is supported, e.g. 'for index, v in enumerate(self): out = v(inp)'",
                 ));
             }
             (Keys::Names, _) => {
@@ -184,7 +184,7 @@ impl Emitter<'_, '_> {
                     range,
                     "Unable to extract string literal index. ModuleDict indexing is only supported with string \
                      literals. For example, 'i = \"a\"; self.layers[i](x)' will fail because i is not a literal. \
-                     Enumeration of ModuleDict is supported, e.g. 'for k, v in self.items(): ...'",
+                     Enumeration of ModuleDict is supported, e.g. 'for k, v in self.items(): out = v(inp)'",
                 ));
             }
         };

@@ -143,6 +143,8 @@ pub(crate) struct Program<'a> {
     pub modules: IndexMap<Arc<str>, ModuleFacts>,
     /// Functions that variables of the text hold.
     pub given: HashMap<Arc<str>, Arc<str>>,
+    /// Static methods by the names they have as functions.
+    pub static_methods: HashMap<Arc<str>, Definition>,
     signatures: HashMap<Arc<str>, Arc<Signature>>,
     type_depth: usize,
     /// Blocks open in the functions under compilation.
@@ -170,6 +172,7 @@ impl<'a> Program<'a> {
             interface_calls: IndexMap::new(),
             modules: IndexMap::new(),
             given: HashMap::new(),
+            static_methods: HashMap::new(),
             signatures: HashMap::new(),
             type_depth: 0,
             depth: 0,
@@ -297,6 +300,9 @@ impl<'a> Program<'a> {
 
     /// Where a function or method of this qualified name is written.
     pub(crate) fn definition(&mut self, name: &str) -> Result<Option<Definition>> {
+        if let Some(definition) = self.static_methods.get(name) {
+            return Ok(Some(definition.clone()));
+        }
         if let Some((owner, method)) = name.rsplit_once('.')
             && let Some(declared) = self.classes.get(owner)
         {
@@ -434,7 +440,13 @@ impl<'a> Program<'a> {
                     Some(Item::NamedTuple(ty)) => Ok(Type::NamedTuple(ty)),
                     Some(Item::Enum(ty)) => Ok(Type::Enum(ty)),
                     Some(Item::Function(_)) | None if file.dialect == Dialect::Python => {
-                        Err(Diagnostic::user(format!("Unknown type annotation: '{path}'")))
+                        let class = match self.library_item(&path)? {
+                            Some(Item::Class(Type::Class(name))) => {
+                                format!("<class '{}'>", name.strip_prefix("__torch__.").unwrap_or(&name))
+                            }
+                            _ => path,
+                        };
+                        Err(Diagnostic::user(format!("Unknown type annotation: '{class}'")))
                     }
                     Some(Item::Function(_)) | None => Err(unknown(&path)),
                 }

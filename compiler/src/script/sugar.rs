@@ -234,6 +234,9 @@ impl Emitter<'_, '_> {
             ("torch", "jit" | "autograd" | "nn" | "special" | "linalg" | "fft" | "_C" | "classes") => {
                 return Ok(Sugared::Builtins(format!("torch.{name}").into()));
             }
+            ("torch.nn", layer) if self.is_text() && layer.starts_with(|c: char| c.is_ascii_uppercase()) => {
+                return Err(self.error(range, format!("Class {layer} does not have an __init__ function defined")));
+            }
             ("torch.nn", "functional") if self.is_text() => return Ok(Sugared::Builtins("torch.nn.functional".into())),
             ("torch.nn.functional", _) => {
                 let full = format!("{}.{name}", super::library::MODULE);

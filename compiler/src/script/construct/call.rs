@@ -125,6 +125,7 @@ impl Interpreter<'_, '_> {
                 self.call_method(frame, &callee, &name.into(), args, named, range)
             }
             Value::Unknown(why) => Err(Box::new((**why).clone())),
+            Value::Lambda => Err(self.refused(frame, &callee, "a call", range)),
             other => {
                 let name = value::type_name(other, &self.heap);
                 Err(frame.error(range, format!("TypeError: '{name}' object is not callable")))

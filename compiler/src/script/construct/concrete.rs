@@ -5,9 +5,12 @@ use super::infer::{Inferred, not_cast, python_class};
 use super::{Cell, Interpreter, Ref, Value, value};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Class, ClassKind};
-use crate::script::names::{Declared, Item, dotted};
+use crate::script::layers::MODULES;
+use crate::script::names::{Declared, Definition, Item, ParsedFile, dotted};
 use crate::script::python::demangled;
+use crate::source::{Source, Span};
 use crate::syntax::ast::{Expr, ExprKind, File, StmtKind};
+use crate::syntax::{Dialect, parse_dialect};
 use crate::types::{IValue, Object, Type};
 use indexmap::{IndexMap, IndexSet};
 use std::collections::HashMap;
@@ -37,10 +40,17 @@ pub(crate) enum FunctionAttribute {
 /// Why an attribute has no form in the program.
 #[derive(Clone, Debug)]
 pub(crate) enum Missing {
-    /// PyTorch has none either, and says this.
-    Reason(String),
+    /// PyTorch has none either, and says this, perhaps of a place.
+    Reason(String, Option<Span>),
     /// Its value is not known here.
     Unknown(Arc<Diagnostic>),
+}
+
+impl Missing {
+    /// A reason that is about no place.
+    pub(crate) fn because(reason: impl Into<String>) -> Self {
+        Self::Reason(reason.into(), None)
+    }
 }
 
 /// An attribute's type, and what it is registered as.
@@ -91,6 +101,19 @@ impl Store {
         self.n_mangled += 1;
         self.n_mangled - 1
     }
+}
+
+/// PyTorch's words for a function that is an attribute and does not compile.
+fn not_compiled(error: &str) -> String {
+    format!(
+        "(This function exists as an attribute on the Python module, but we failed to compile it to a TorchScript function. \n\
+         The error stack is reproduced here:\n{error})"
+    )
+}
+
+/// The name of a class in Python.
+fn demangled_name(class: &str) -> String {
+    plain_name(&demangled(class)).to_owned()
 }
 
 /// A qualified name's last part.
@@ -152,7 +175,13 @@ impl Interpreter<'_, '_> {
         let shared = known.into_iter().find(|(known, _)| known.is_same(&concrete)).map(|(_, name)| Arc::clone(name));
         let name = match shared {
             Some(name) => name,
-            None => self.declare(&python, concrete)?,
+            None => {
+                let name = self.declare(&python, concrete)?;
+                let parts = self.instance(at).and_then(|instance| instance.parts.as_ref());
+                let keys: Vec<Arc<str>> = parts.map_or_else(Vec::new, |parts| parts.modules.keys().cloned().collect());
+                self.add_container_methods(&python, &name, &keys)?;
+                name
+            }
         };
         self.types.classes.insert(at, Arc::clone(&name));
         Ok(name)
@@ -189,6 +218,34 @@ impl Interpreter<'_, '_> {
         Ok(name)
     }
 
+    /// The methods that PyTorch gives containers so that `len(...)` and `in` work on them from Python.
+    fn add_container_methods(&mut self, python: &Arc<str>, name: &Arc<str>, keys: &[Arc<str>]) -> Result<()> {
+        let kinds = self.program.mro(python)?;
+        let is_a = |base: &str| kinds.iter().any(|kind| kind.strip_prefix(MODULES) == Some(base));
+        let is_dict = is_a("container.ModuleDict");
+        if !is_dict && !is_a("container.ModuleList") && !is_a("container.Sequential") {
+            return Ok(());
+        }
+        let mut text = format!("def __len__(self):\n   return {}\n", keys.len());
+        if is_dict && keys.is_empty() {
+            text += "def __contains__(self, key: str):\n   return False\n";
+        } else if is_dict {
+            let keys = keys.iter().map(|key| crate::ir::quoted(key)).collect::<Vec<_>>().join(", ");
+            text += &format!("def __contains__(self, key: str):\n   return key in [{keys}]\n");
+        }
+        let source = Arc::new(Source { name: "container".into(), text, origins: Vec::new() });
+        let file = Arc::new(parse_dialect(&source, Dialect::Own)?);
+        let Some(declared) = self.program.classes.get_mut(name) else { return Ok(()) };
+        for &stmt in &file.body.stmts {
+            if let StmtKind::Def(def) = &file.stmts[stmt].kind {
+                let definition = Definition { file: Arc::clone(&file), stmt, declared: None };
+                declared.methods.entry(Arc::clone(&def.name.text)).or_insert(definition);
+            }
+        }
+        self.program.add_parsed(ParsedFile::of(file, &format!("{name}.container")));
+        Ok(())
+    }
+
     fn concrete(&mut self, at: Ref, python: &Arc<str>) -> Result<Concrete> {
         let Some(instance) = self.instance(at).cloned() else { return Err(Diagnostic::internal("no module")) };
         let Some(parts) = instance.parts else {
@@ -220,7 +277,11 @@ impl Interpreter<'_, '_> {
             };
             let ty = match annotated {
                 Some(ty @ Type::Interface(_)) => {
-                    self.concrete_class(*inner)?;
+                    let class = self.concrete_class(*inner)?;
+                    if let Some(method) = self.lacking(&class, &ty) {
+                        let text = format!("'{}' object has no attribute '{method}'", demangled_name(&class));
+                        return Err(Diagnostic::user(text));
+                    }
                     ty
                 }
                 _ => Type::Class(self.concrete_class(*inner)?),
@@ -234,13 +295,20 @@ impl Interpreter<'_, '_> {
                 continue;
             }
             if ignored.contains(name) {
-                let why = Missing::Reason("attribute was ignored during compilation".into());
+                let why = Missing::because("attribute was ignored during compilation");
                 made.facts.missing.insert(Arc::clone(name), why);
                 continue;
             }
             self.add_attribute(&annotations, name, item, &mut made)?;
         }
         Ok(made)
+    }
+
+    /// A method of the interface that the class does not have.
+    fn lacking(&self, class: &str, interface: &Type) -> Option<Arc<str>> {
+        let Type::Interface(interface) = interface else { return None };
+        let (have, want) = (self.program.classes.get(class)?, self.program.classes.get(interface)?);
+        want.class.methods.iter().find(|method| !have.methods.contains_key(*method)).cloned()
     }
 
     fn add_constants(
@@ -302,16 +370,27 @@ impl Interpreter<'_, '_> {
             if let FunctionAttribute::Text(text) = &function
                 && let Err(error) = self.program.compile_function(text, None, None)
             {
-                let hint = format!(
-                    "(This function exists as an attribute on the Python module, but we failed to compile it to a TorchScript \
-                     function. \nThe error stack is reproduced here:\n{})",
-                    error.render()
-                );
-                made.facts.missing.insert(Arc::clone(name), Missing::Reason(hint));
+                let missing = Missing::Reason(not_compiled(&error.render()), error.span.clone());
+                made.facts.missing.insert(Arc::clone(name), missing);
                 return Ok(());
             }
             made.facts.functions.insert(Arc::clone(name), function);
             return Ok(());
+        }
+        match item {
+            Value::Lambda => {
+                let missing = Missing::because(not_compiled("Expected a single top-level function"));
+                made.facts.missing.insert(Arc::clone(name), missing);
+                return Ok(());
+            }
+            Value::Closure(closure) => {
+                let span = closure.definition.file.span(closure.definition.function().head);
+                let why = Diagnostic::unsupported("a function written inside of another one, as an attribute")
+                    .at(Some(&span));
+                made.facts.missing.insert(Arc::clone(name), Missing::Unknown(Arc::new(*why)));
+                return Ok(());
+            }
+            _ => {}
         }
         let (ty, is_inferred) = self.attribute_type(annotations, name, item)?;
         match ty {
@@ -319,7 +398,7 @@ impl Interpreter<'_, '_> {
                 let slot = Slot { ty, is_parameter: false, is_buffer: false };
                 made.attrs.insert(Arc::clone(name), slot);
             }
-            Err(Missing::Reason(reason)) => {
+            Err(Missing::Reason(reason, _)) => {
                 let advice = if is_inferred {
                     "Its type was inferred; try adding a type annotation for the attribute."
                 } else {
@@ -330,7 +409,7 @@ impl Interpreter<'_, '_> {
                     "(This attribute exists on the Python module, but we failed to convert Python type: '{class}' to a \
                      TorchScript type. {reason}. {advice})"
                 );
-                made.facts.missing.insert(Arc::clone(name), Missing::Reason(hint));
+                made.facts.missing.insert(Arc::clone(name), Missing::because(hint));
             }
             Err(unknown) => _ = made.facts.missing.insert(Arc::clone(name), unknown),
         }
@@ -415,7 +494,7 @@ fn is_final(annotation: &Annotation) -> bool {
 /// The error for a parameter or buffer without a type.
 fn missing(python: &str, name: &str, why: &Missing) -> Box<Diagnostic> {
     match why {
-        Missing::Reason(reason) => {
+        Missing::Reason(reason, _) => {
             Diagnostic::user(format!("Error inferring type for {name} of '{}': {reason}", demangled(python)))
         }
         Missing::Unknown(error) => Box::new((**error).clone()),

@@ -9,7 +9,7 @@ use crate::syntax::ast::{self, Expr, ExprKind, StmtKind, TextRange};
 use std::sync::Arc;
 
 /// Functions and classes of Python that a name means where the file gives it no other meaning.
-const BUILTINS: [&str; 42] = [
+const BUILTINS: [&str; 74] = [
     "super",
     "len",
     "range",
@@ -52,6 +52,38 @@ const BUILTINS: [&str; 42] = [
     "divmod",
     "filter",
     "slice",
+    "open",
+    "vars",
+    "dir",
+    "eval",
+    "exec",
+    "input",
+    "format",
+    "bytes",
+    "bytearray",
+    "memoryview",
+    "hex",
+    "oct",
+    "bin",
+    "ord",
+    "chr",
+    "classmethod",
+    "staticmethod",
+    "property",
+    "hash",
+    "delattr",
+    "locals",
+    "globals",
+    "Exception",
+    "ValueError",
+    "RuntimeError",
+    "TypeError",
+    "KeyError",
+    "IndexError",
+    "NotImplementedError",
+    "AssertionError",
+    "AttributeError",
+    "StopIteration",
 ];
 
 impl Interpreter<'_, '_> {
@@ -159,6 +191,7 @@ impl Interpreter<'_, '_> {
                 self.eval(frame, taken)?
             }
             ExprKind::Starred(_) => return Err(frame.unsupported(range, "'*' here outside of compiled code")),
+            ExprKind::Unsupported("Lambda") => Value::Lambda,
             ExprKind::Unsupported(what) => {
                 return Err(frame.unsupported(range, format!("'{what}' outside of compiled code")));
             }
@@ -346,9 +379,12 @@ impl Interpreter<'_, '_> {
             Value::Device(text) if &**name == "type" => Ok(Value::str(text.split(':').next().unwrap_or(text))),
             Value::Complex(re, _) if &**name == "real" => Ok(Value::Float(*re)),
             Value::Complex(_, im) if &**name == "imag" => Ok(Value::Float(*im)),
-            Value::Method(..) | Value::Function(_) | Value::Compiled(_) | Value::Module(_) | Value::Closure(_) => {
-                Err(self.refused(frame, object, "an attribute", range))
-            }
+            Value::Method(..)
+            | Value::Function(_)
+            | Value::Compiled(_)
+            | Value::Module(_)
+            | Value::Closure(_)
+            | Value::Lambda => Err(self.refused(frame, object, "an attribute", range)),
             Value::None
             | Value::Bool(_)
             | Value::Int(_)

@@ -22,7 +22,7 @@ impl Interpreter<'_, '_> {
     pub(crate) fn infer(&mut self, value: &Value) -> Result<Inferred> {
         let unfit = |this: &Self| {
             let name = value::type_name(value, &this.heap);
-            Ok(Err(Missing::Reason(format!(
+            Ok(Err(Missing::because(format!(
                 "Only tensors and (possibly nested) tuples of tensors, lists, or dicts are supported as inputs or outputs of \
                  traced functions, but instead got value of type {name}."
             ))))
@@ -36,7 +36,8 @@ impl Interpreter<'_, '_> {
             Value::Str(_) => Type::Str,
             Value::Device(_) => Type::Device,
             Value::Path(path) if dtype_of(path).is_some() => Type::Int,
-            Value::Tuple(items) => {
+            // A named tuple is a tuple to Python, which is what PyTorch asks it.
+            Value::Tuple(items) | Value::NamedTuple(_, items) => {
                 let mut types = Vec::with_capacity(items.len());
                 for item in items.iter() {
                     match self.infer(item)? {
@@ -46,10 +47,6 @@ impl Interpreter<'_, '_> {
                 }
                 Type::Tuple(types.into())
             }
-            Value::NamedTuple(name, _) => match self.program.item(name)? {
-                Some(Item::NamedTuple(ty)) => Type::NamedTuple(ty),
-                _ => return unfit(self),
-            },
             Value::Enum(name, _, inner) => match self.program.item(name)? {
                 Some(Item::Enum(ty)) => Type::Enum(ty),
                 _ => {
@@ -63,7 +60,7 @@ impl Interpreter<'_, '_> {
                 Cell::Attribute(_, ty) => ty,
                 Cell::List(items) => {
                     let Some((first, rest)) = items.split_first() else {
-                        return Ok(Err(Missing::Reason("List trace inputs must have elements".into())));
+                        return Ok(Err(Missing::because("List trace inputs must have elements")));
                     };
                     match self.common(
                         first,
@@ -76,7 +73,7 @@ impl Interpreter<'_, '_> {
                 }
                 Cell::Dict(entries) => {
                     let Some(((key, item), rest)) = entries.split_first() else {
-                        return Ok(Err(Missing::Reason("Dictionary inputs must have entries".into())));
+                        return Ok(Err(Missing::because("Dictionary inputs must have entries")));
                     };
                     let (keys, items): (Vec<Value>, Vec<Value>) = rest.iter().cloned().unzip();
                     let what = "Dictionary inputs to traced functions must have consistent type";
@@ -101,6 +98,7 @@ impl Interpreter<'_, '_> {
             | Value::Compiled(_)
             | Value::Module(_)
             | Value::Closure(_)
+            | Value::Lambda
             | Value::Method(..)
             | Value::Super(..) => return unfit(self),
         }))
@@ -121,7 +119,7 @@ impl Interpreter<'_, '_> {
                 Some(both) => common = both,
                 None => {
                     let text = format!("{what}. Found {} and {}", common.annotation(), ty.annotation());
-                    return Ok(Err(Missing::Reason(text)));
+                    return Ok(Err(Missing::because(text)));
                 }
             }
         }
@@ -214,7 +212,7 @@ impl Interpreter<'_, '_> {
                 }
                 IValue::Dict(Some(((**key).clone(), (**item).clone())), made.into())
             }
-            (Type::Tuple(types), Value::Tuple(items)) => {
+            (Type::Tuple(types), Value::Tuple(items) | Value::NamedTuple(_, items)) => {
                 if items.len() != types.len() {
                     let (text, ty) = (self.repr(value, 0), ty.annotation());
                     return Ok(Err(format!("Object {text} had a different number of elements than type {ty}")));

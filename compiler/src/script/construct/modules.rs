@@ -9,6 +9,9 @@ use crate::syntax::ast::{ExprKind, StmtKind, TextRange};
 use crate::types::IValue;
 use std::sync::Arc;
 
+/// Most modules that are visited for one call.
+const MAX_VISITS: usize = 1_000_000;
+
 /// Methods that a module has without defining them.
 const METHODS: [&str; 40] = [
     "register_buffer",
@@ -361,7 +364,7 @@ impl Interpreter<'_, '_> {
             }
             "apply" => {
                 let Some(function) = argument(0, "fn") else { return Ok(object) };
-                for (_, module) in self.all_modules(at).into_iter().rev() {
+                for module in self.children_first(at) {
                     self.call(frame, function.clone(), vec![Value::Ref(module)], Vec::new(), range)?;
                 }
                 return Ok(object);
@@ -457,6 +460,25 @@ impl Interpreter<'_, '_> {
             }
             found.push((path, at));
         }
+        found
+    }
+
+    /// The module and those below it, what a module holds before it; a module is met as often as it is held.
+    fn children_first(&self, root: Ref) -> Vec<Ref> {
+        let (mut found, mut todo) = (Vec::new(), vec![root]);
+        // Read backwards, children first is parents first with the last child in front.
+        while let Some(at) = todo.pop() {
+            found.push(at);
+            if found.len() > MAX_VISITS {
+                break;
+            }
+            if let Some(parts) = self.instance(at).and_then(|instance| instance.parts.as_ref()) {
+                let inner =
+                    parts.modules.values().filter_map(|m| if let Value::Ref(inner) = m { Some(*inner) } else { None });
+                todo.extend(inner);
+            }
+        }
+        found.reverse();
         found
     }
 

@@ -306,6 +306,7 @@ impl Interpreter<'_, '_> {
             | Value::Compiled(_)
             | Value::Module(_)
             | Value::Closure(_)
+            | Value::Lambda
             | Value::Method(..)
             | Value::Super(..) => true,
         })

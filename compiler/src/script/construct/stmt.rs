@@ -3,7 +3,7 @@
 use super::value::Closure;
 use super::{Cell, Flow, Frame, Interpreter, Value};
 use crate::diag::{Blame, Diagnostic, Result};
-use crate::script::names::{Definition, dotted};
+use crate::script::names::{Definition, Item, dotted};
 use crate::syntax::ast::{self, Expr, ExprKind, StmtId, StmtKind, TextRange};
 use std::sync::Arc;
 
@@ -40,6 +40,7 @@ impl Interpreter<'_, '_> {
                     self.eval(frame, expr)?;
                 }
             }
+            StmtKind::Assign { targets, .. } if frame.is_global && self.is_named_tuple(frame, targets)? => {}
             StmtKind::Assign { targets, value } => {
                 let value = self.eval_or_unknown(frame, value)?;
                 for target in targets {
@@ -162,6 +163,13 @@ impl Interpreter<'_, '_> {
             }
         }
         Ok(Flow::Next)
+    }
+
+    /// Whether a statement of the top level makes a class of named tuples, which is declared where it is needed.
+    fn is_named_tuple(&mut self, frame: &Frame, targets: &[Expr]) -> Result<bool> {
+        let [Expr { kind: ExprKind::Name(name), .. }] = targets else { return Ok(false) };
+        let parsed = Arc::clone(&frame.parsed);
+        Ok(matches!(self.program.item_of_value(&parsed, name)?, Some(Item::NamedTuple(_))))
     }
 
     /// The value of an expression; what is not known here is an unknown value.

@@ -526,6 +526,7 @@ impl Interpreter<'_, '_> {
             | Value::Compiled(_)
             | Value::Module(_)
             | Value::Closure(_)
+            | Value::Lambda
             | Value::Method(..)
             | Value::Super(..)
             | Value::Unknown(_) => return Err(self.refused(frame, value, "an operator", range)),

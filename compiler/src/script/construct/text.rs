@@ -49,7 +49,7 @@ impl Interpreter<'_, '_> {
             Value::Function(name) => format!("<function {}>", name.rsplit('.').next().unwrap_or(name)),
             Value::Compiled(name) => format!("<torch.jit.ScriptFunction {}>", name.rsplit('.').next().unwrap_or(name)),
             Value::Module(_) => "<RecursiveScriptModule>".into(),
-            Value::Closure(_) => "<function>".into(),
+            Value::Closure(_) | Value::Lambda => "<function>".into(),
             Value::Method(..) => "<bound method>".into(),
             Value::Super(..) => "<super>".into(),
             Value::Unknown(_) => "<unknown>".into(),

@@ -44,6 +44,8 @@ pub(crate) enum Value {
     Module(Arc<Module>),
     /// A function written inside another one, with the names it was made among.
     Closure(Arc<Closure>),
+    /// A lambda.
+    Lambda,
     /// `object.name` of something that is called.
     Method(Arc<Value>, Arc<str>),
     /// `super()`: the object, and the class whose bases are asked.
@@ -257,7 +259,7 @@ pub(crate) fn type_name(value: &Value, heap: &Heap) -> String {
         }
         Value::Path(_) => "module".into(),
         Value::Class(_) => "type".into(),
-        Value::Function(_) | Value::Closure(_) => "function".into(),
+        Value::Function(_) | Value::Closure(_) | Value::Lambda => "function".into(),
         Value::Compiled(_) => "ScriptFunction".into(),
         Value::Module(_) => "RecursiveScriptModule".into(),
         Value::Method(..) => "method".into(),
