@@ -78,8 +78,8 @@ impl Computation {
         let program = lower::lower(&module, &[request]).ok()?;
         let model = eval::load(Arc::new(program)).ok()?;
         let value = model.call("forward", &[]).ok()?;
-        // A list has an identity, so it is no constant.
-        if has_list(&value) { None } else { Some(typed(from_runtime(&value)?, &ty)) }
+        // A list has an identity, so it is no constant; a named tuple is more than its values.
+        if has_identity_or_name(&value) { None } else { Some(typed(from_runtime(&value)?, &ty)) }
     }
 }
 
@@ -127,14 +127,17 @@ fn from_runtime(value: &Value) -> Option<IValue> {
             let items = items.iter().map(from_runtime).collect::<Option<Vec<_>>>()?;
             IValue::List(items.first().map(IValue::ty), items.into())
         }
-        Value::NamedTuple { .. } | Value::Dict(_) => return None,
+        Value::NamedTuple { fields, .. } => {
+            IValue::Tuple(fields.iter().map(|(_, value)| from_runtime(value)).collect::<Option<Vec<_>>>()?.into())
+        }
+        Value::Dict(_) => return None,
     })
 }
 
-fn has_list(value: &Value) -> bool {
+fn has_identity_or_name(value: &Value) -> bool {
     match value {
-        Value::Tuple(items) => items.iter().any(has_list),
-        Value::List(_) => true,
+        Value::Tuple(items) => items.iter().any(has_identity_or_name),
+        Value::List(_) | Value::NamedTuple { .. } => true,
         _ => false,
     }
 }
@@ -169,6 +172,6 @@ pub fn call(module: &Module, args: &[IValue], generator: &mut Generator) -> Resu
     instance.swap_generator(generator);
     let ty = module.method(&module.root.class, "forward").map_or(Type::None, |function| function.result.clone());
     let value = from_runtime(&result.map_err(raised)?);
-    let value = value.ok_or_else(|| Diagnostic::unsupported("a computation that gives a dict or a named tuple"))?;
+    let value = value.ok_or_else(|| Diagnostic::unsupported("a computation that gives a dict"))?;
     Ok(typed(value, &ty))
 }

@@ -308,6 +308,11 @@ fn find_entry(program: &mut Program<'_>, parsed: &Arc<names::ParsedFile>, name: 
                 _ => {
                     program.refuse_bases(parsed, class)?;
                     program.item(&qualified)?;
+                    // Scripting a class compiles all of it.
+                    let methods = program.classes.get(&qualified).map_or_else(Vec::new, |c| c.class.methods.clone());
+                    for method in methods {
+                        program.compile_method(&qualified, &method)?;
+                    }
                     Err(Diagnostic::unsupported(format!("'{name}' is neither a function nor a module class")))
                 }
             },

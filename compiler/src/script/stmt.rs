@@ -37,6 +37,15 @@ impl Emitter<'_, '_> {
             StmtKind::Assign { targets, value } => self.assign_stmt(targets, value)?,
             StmtKind::AnnAssign { target, annotation, value } => {
                 let file = Arc::clone(&self.file);
+                let method = self.name.rsplit('.').next().unwrap_or("");
+                if file.dialect == Dialect::Python
+                    && method != "__init__"
+                    && matches!(&target.kind, ExprKind::Attribute { value, .. } if matches!(&value.kind, ExprKind::Name(name) if &**name == "self"))
+                {
+                    let text =
+                        format!("Type annotations on instance attributes must be declared in __init__, not '{method}'");
+                    return Err(self.error(target.range, text));
+                }
                 let ty = self.program.ty(annotation, &file)?;
                 let Some(value) = value else {
                     return Err(self.error(range, "annotated assignments without assigned value aren't supported"));

@@ -237,6 +237,11 @@ impl Emitter<'_, '_> {
             ("torch.nn", layer) if self.is_text() && layer.starts_with(|c: char| c.is_ascii_uppercase()) => {
                 return Err(self.error(range, format!("Class {layer} does not have an __init__ function defined")));
             }
+            ("torch.nn", "init") if self.is_text() => return Ok(Sugared::Builtins("torch.nn.init".into())),
+            ("torch.nn.init", _) => match self.program.library_item(&format!("torch.nn.init.{name}"))? {
+                Some(item) => return Ok(Sugared::Item(item)),
+                None => None,
+            },
             ("torch.nn", "functional") if self.is_text() => return Ok(Sugared::Builtins("torch.nn.functional".into())),
             ("torch.nn.functional", _) => {
                 let full = format!("{}.{name}", super::library::MODULE);

@@ -412,6 +412,9 @@ impl Interpreter<'_, '_> {
                 let is_trained =
                     args.get(1).or_else(|| named.iter().find(|(n, _)| &**n == "requires_grad").map(|(_, v)| v));
                 let requires_grad = !matches!(is_trained, Some(Value::Bool(false)));
+                if let Some(Value::Unknown(why)) = &data {
+                    return Err(Box::new((**why).clone()));
+                }
                 let elements = match data.as_ref().and_then(|data| self.tensor_cell(data)) {
                     Some(cell) => cell.elements,
                     None => return Err(frame.error(range, "TypeError: Parameter() expects a tensor")),

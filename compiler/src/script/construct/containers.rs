@@ -9,6 +9,10 @@ use std::sync::Arc;
 /// Most items that a range or a repeated sequence has.
 const MAX_ITEMS: usize = 10_000_000;
 
+/// Methods of collections that change them.
+const CHANGING: [&str; 11] =
+    ["append", "extend", "insert", "pop", "clear", "reverse", "sort", "add", "setdefault", "update", "remove"];
+
 impl Interpreter<'_, '_> {
     /// A set of these items, each once.
     pub(crate) fn new_set(&mut self, items: Vec<Value>) -> Value {
@@ -200,6 +204,7 @@ impl Interpreter<'_, '_> {
         let Value::Ref(at) = container else {
             return Err(self.refused(frame, container, "an item's assignment", range));
         };
+        self.touch(*at);
         if let Value::Unknown(why) = &key {
             return Err(Box::new((**why).clone()));
         }
@@ -234,6 +239,7 @@ impl Interpreter<'_, '_> {
         range: TextRange,
     ) -> Result<()> {
         let Value::Ref(at) = container else { return Err(self.refused(frame, container, "'del'", range)) };
+        self.touch(*at);
         match &self.heap[*at] {
             Cell::List(items) => {
                 let place = self.position(frame, key, items.len(), "list assignment", range)?;
@@ -282,6 +288,9 @@ impl Interpreter<'_, '_> {
             };
         };
         let at = *at;
+        if CHANGING.contains(&name) {
+            self.touch(at);
+        }
         match (&self.heap[at], name, args) {
             (Cell::List(_), "append", [item]) => self.edit_list(at, |items| items.push(item.clone())),
             (Cell::List(_), "extend", [more]) => {

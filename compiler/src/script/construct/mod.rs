@@ -11,6 +11,7 @@
 //! is an error only where something needs it. Tensors are computed by compiling the expression as a small function and
 //! running it on [`Evaluate`], so operators have no second definition here.
 
+mod arguments;
 mod builtins;
 mod call;
 mod concrete;
@@ -31,6 +32,7 @@ pub(crate) use concrete::{FunctionAttribute, Missing, ModuleFacts};
 use super::names::{ParsedFile, Program};
 use super::trace::Tracer;
 use crate::diag::{Diagnostic, Result};
+use crate::index::Id as _;
 use crate::ir::Module;
 use crate::source::Span;
 use crate::syntax::ast::{self, Expr, ExprKind, File, StmtKind, TextRange};
@@ -81,6 +83,8 @@ pub(crate) struct Interpreter<'p, 'a> {
     pending: Vec<(Arc<str>, Arc<str>)>,
     n_steps: usize,
     depth: usize,
+    /// The oldest thing that was changed, or would have been, since the present assignment began.
+    oldest_changed: usize,
     pub types: concrete::Store,
 }
 
@@ -144,6 +148,7 @@ impl<'p, 'a> Interpreter<'p, 'a> {
             pending: Vec::new(),
             n_steps: 0,
             depth: 0,
+            oldest_changed: usize::MAX,
             types: concrete::Store::default(),
         }
     }
@@ -267,6 +272,11 @@ impl<'p, 'a> Interpreter<'p, 'a> {
             _ => None,
         };
         self.program.given = parsed.values.keys().filter_map(function).collect();
+    }
+
+    /// Notes that a thing is about to be changed.
+    pub(crate) fn touch(&mut self, at: Ref) {
+        self.oldest_changed = self.oldest_changed.min(at.index());
     }
 
     /// Counts a step.

@@ -9,6 +9,24 @@ use crate::syntax::ast::{ExprKind, StmtKind, TextRange};
 use crate::types::IValue;
 use std::sync::Arc;
 
+/// Those of them that change nothing.
+const PURE: [&str; 14] = [
+    "parameters",
+    "named_parameters",
+    "buffers",
+    "named_buffers",
+    "modules",
+    "named_modules",
+    "children",
+    "named_children",
+    "keys",
+    "values",
+    "items",
+    "get",
+    "state_dict",
+    "extra_repr",
+];
+
 /// Most modules that are visited for one call.
 const MAX_VISITS: usize = 1_000_000;
 
@@ -202,6 +220,7 @@ impl Interpreter<'_, '_> {
             return Err(self.refused(frame, object, "an attribute's assignment", range));
         };
         let at = *at;
+        self.touch(at);
         if self.is_tensor(object) {
             return self.set_tensor_attribute(frame, object, name, &value, range);
         }
@@ -304,6 +323,9 @@ impl Interpreter<'_, '_> {
         range: TextRange,
     ) -> Result<Value> {
         let object = Value::Ref(at);
+        if !PURE.contains(&&**name) {
+            self.touch(at);
+        }
         let Some(instance) = self.instance(at) else { return Err(self.refused(frame, &object, "a method", range)) };
         let (is_module, container) = (instance.is_module, instance.container);
         if &**name == "__init__" {

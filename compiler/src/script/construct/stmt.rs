@@ -36,8 +36,10 @@ impl Interpreter<'_, '_> {
         self.step(frame, stmt.range)?;
         match &stmt.kind {
             StmtKind::Expr(expr) => {
-                if !matches!(expr.kind, ExprKind::Str(_) | ExprKind::Ellipsis) {
-                    self.eval(frame, expr)?;
+                if !matches!(expr.kind, ExprKind::Str(_) | ExprKind::Ellipsis)
+                    && let Value::Unknown(why) = self.eval(frame, expr)?
+                {
+                    return Err(Box::new((*why).clone()));
                 }
             }
             StmtKind::Assign { targets, .. } if frame.is_global && self.is_named_tuple(frame, targets)? => {}
@@ -172,10 +174,16 @@ impl Interpreter<'_, '_> {
         Ok(matches!(self.program.item_of_value(&parsed, name)?, Some(Item::NamedTuple(_))))
     }
 
-    /// The value of an expression; what is not known here is an unknown value.
+    /// The value of an expression; what is not known here is an unknown value, unless evaluating it was to change something
+    /// that was there before.
     fn eval_or_unknown(&mut self, frame: &mut Frame, expr: &Expr) -> Result<Value> {
-        match self.eval(frame, expr) {
-            Err(error) if error.blame == Blame::Unsupported => Ok(Value::Unknown(Arc::new(*error))),
+        let n_before = self.heap.len();
+        let outside = std::mem::replace(&mut self.oldest_changed, usize::MAX);
+        let value = self.eval(frame, expr);
+        let is_pure = self.oldest_changed >= n_before;
+        self.oldest_changed = self.oldest_changed.min(outside);
+        match value {
+            Err(error) if error.blame == Blame::Unsupported && is_pure => Ok(Value::Unknown(Arc::new(*error))),
             other => other,
         }
     }

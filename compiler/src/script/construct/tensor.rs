@@ -1,5 +1,6 @@
 //! Tensors: an expression on them is compiled as a small function and evaluated, so operators have one definition.
 
+use super::arguments::{floats, floats_by_name};
 use super::call::Named;
 use super::value::TensorCell;
 use super::{Cell, Frame, Interpreter, Value};
@@ -199,6 +200,7 @@ impl Interpreter<'_, '_> {
             return self.trace_set_elements(frame, tensor, items, value, range);
         }
         let cell = self.writable(frame, tensor, range)?;
+        self.touch(cell.elements);
         let mut operands = Operands::default();
         let target = self.operand(frame, &mut operands, tensor, range)?;
         let items = self.subscript(frame, &mut operands, items)?;
@@ -315,6 +317,10 @@ impl Interpreter<'_, '_> {
         }
         let Some(cell) = self.tensor_cell(tensor) else { return Err(self.refused(frame, tensor, "a method", range)) };
         let sizes = self.data(cell).sizes().to_vec();
+        let is_in_place = name.ends_with('_') && !name.ends_with("__");
+        if is_in_place {
+            self.touch(cell.elements);
+        }
         match (name, args.as_slice()) {
             ("size", []) => return Ok(Value::Tuple(sizes.into_iter().map(Value::Int).collect())),
             ("dim" | "ndimension", []) => return Ok(Value::Int(sizes.len() as i64)),
@@ -347,8 +353,9 @@ impl Interpreter<'_, '_> {
             kind: ExprKind::Attribute { value: Box::new(receiver.clone()), name: Name { text: name.into(), range } },
             range,
         };
+        let (args, named) = (floats(name, 1, args), floats_by_name(name, named));
         let call = self.call_of(frame, &mut operands, callee, &args, &named, range)?;
-        if name.ends_with('_') && !name.ends_with("__") {
+        if is_in_place {
             let cell = self.writable(frame, tensor, range)?;
             let made = self.run_small(frame, operands, vec![StmtKind::Expr(call)], receiver)?;
             if let IValue::Tensor(data) = made {
@@ -428,6 +435,8 @@ impl Interpreter<'_, '_> {
             _ => (path, args),
         };
         let mut operands = Operands::default();
+        let name = path.rsplit('.').next().unwrap_or(path);
+        let (args, named) = (floats(name, 0, args), floats_by_name(name, named));
         let call = self.call_of(frame, &mut operands, path_expr(path, range), &args, &named, range)?;
         let made = self.computed(frame, operands, call)?;
         if matches!(requires_grad, Some(Value::Bool(true))) {

@@ -1,7 +1,15 @@
 import math
+import torch
+from torch import Tensor
+from typing import Literal
+
+_FanMode = Literal["fan_in", "fan_out"]
+_NonlinearityType = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
 
 
-def calculate_gain(nonlinearity, param=None):
+def calculate_gain(
+    nonlinearity: _NonlinearityType, param: int | float | None = None
+) -> float:
     if nonlinearity == "tanh":
         return 5.0 / 3
     if nonlinearity == "relu":
@@ -51,6 +59,44 @@ def eye_(tensor):
     return tensor
 
 
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    dimensions = tensor.ndimension()
+    if dimensions not in [3, 4, 5]:
+        raise ValueError("Only tensors with 3, 4, or 5 dimensions are supported")
+    sizes = tensor.size()
+    if sizes[0] % groups != 0:
+        raise ValueError("dim 0 must be divisible by groups")
+    out_channels = sizes[0] // groups
+    tensor.zero_()
+    for group in range(groups):
+        for channel in range(min(out_channels, sizes[1])):
+            at = group * out_channels + channel
+            if dimensions == 3:
+                tensor[at, channel, sizes[2] // 2] = 1
+            elif dimensions == 4:
+                tensor[at, channel, sizes[2] // 2, sizes[3] // 2] = 1
+            else:
+                tensor[at, channel, sizes[2] // 2, sizes[3] // 2, sizes[4] // 2] = 1
+    return tensor
+
+
+def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
+    if tensor.ndimension() < 2:
+        raise ValueError("Only tensors with 2 or more dimensions are supported")
+    if tensor.numel() == 0:
+        return tensor
+    rows = tensor.size(0)
+    columns = tensor.numel() // rows
+    drawn = torch.empty(rows, columns).normal_(0, 1)
+    if rows < columns:
+        drawn = drawn.t()
+    q, r = torch.linalg.qr(drawn)
+    q = q * torch.diag(r, 0).sign()
+    if rows < columns:
+        q = q.t()
+    return tensor.copy_(q.reshape(tensor.shape)).mul_(gain)
+
+
 def xavier_uniform_(tensor, gain=1.0):
     fan_in, fan_out = _fans(tensor)
     a = math.sqrt(3.0) * (gain * math.sqrt(2.0 / float(fan_in + fan_out)))
@@ -68,14 +114,24 @@ def _kaiming_std(tensor, a, mode, nonlinearity):
     return calculate_gain(nonlinearity, a) / math.sqrt(fan)
 
 
-def kaiming_uniform_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu"):
+def kaiming_uniform_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: _FanMode = "fan_in",
+    nonlinearity: _NonlinearityType = "leaky_relu",
+):
     if 0 in tensor.shape:
         return tensor
     bound = math.sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
     return tensor.uniform_(-bound, bound)
 
 
-def kaiming_normal_(tensor, a=0, mode="fan_in", nonlinearity="leaky_relu"):
+def kaiming_normal_(
+    tensor: Tensor,
+    a: float = 0,
+    mode: _FanMode = "fan_in",
+    nonlinearity: _NonlinearityType = "leaky_relu",
+):
     if 0 in tensor.shape:
         return tensor
     return tensor.normal_(0.0, _kaiming_std(tensor, a, mode, nonlinearity))
