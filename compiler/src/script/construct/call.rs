@@ -508,34 +508,46 @@ impl Interpreter<'_, '_> {
                 Ok(Value::Ref(self.heap.push(cell)))
             }
             Value::Unknown(_) => Err(self.refused(frame, value, "a copy", range)),
-            other => Ok(self.deep(other, &mut known)),
+            other => self.deep(other, &mut known),
         }
     }
 
-    fn deep(&mut self, value: &Value, known: &mut Vec<(Ref, Ref)>) -> Value {
+    fn deep(&mut self, value: &Value, known: &mut Vec<(Ref, Ref)>) -> Result<Value> {
+        self.descend()?;
+        let made = self.deep_inner(value, known);
+        self.depth -= 1;
+        made
+    }
+
+    fn deep_inner(&mut self, value: &Value, known: &mut Vec<(Ref, Ref)>) -> Result<Value> {
         match value {
             Value::Ref(at) => {
                 if let Some((_, copy)) = known.iter().find(|(old, _)| old == at) {
-                    return Value::Ref(*copy);
+                    return Ok(Value::Ref(*copy));
                 }
                 let copy = self.heap.push(Cell::List(Vec::new()));
                 known.push((*at, copy));
                 let cell = match self.heap[*at].clone() {
-                    Cell::List(items) => Cell::List(items.iter().map(|item| self.deep(item, known)).collect()),
+                    Cell::List(items) => {
+                        Cell::List(items.iter().map(|item| self.deep(item, known)).collect::<Result<_>>()?)
+                    }
                     Cell::Set(items) => Cell::Set(items),
                     Cell::Dict(entries) => {
-                        Cell::Dict(entries.iter().map(|(k, v)| (k.clone(), self.deep(v, known))).collect())
+                        let entry = |(k, v): &(Value, Value)| Ok((k.clone(), self.deep(v, known)?));
+                        Cell::Dict(entries.iter().map(entry).collect::<Result<_>>()?)
                     }
-                    Cell::Tensor(tensor) => match self.deep(&Value::Ref(tensor.elements), known) {
+                    Cell::Tensor(tensor) => match self.deep(&Value::Ref(tensor.elements), known)? {
                         Value::Ref(elements) => Cell::Tensor(TensorCell { elements, ..tensor }),
                         _ => Cell::Tensor(tensor),
                     },
-                    Cell::Attribute(inner, ty) => Cell::Attribute(self.deep(&inner, known), ty),
+                    Cell::Attribute(inner, ty) => Cell::Attribute(self.deep(&inner, known)?, ty),
                     Cell::Instance(mut instance) => {
-                        instance.attrs.values_mut().for_each(|item| *item = self.deep(item, known));
-                        if let Some(parts) = &mut instance.parts {
-                            for group in [&mut parts.parameters, &mut parts.buffers, &mut parts.modules] {
-                                group.values_mut().for_each(|item| *item = self.deep(item, known));
+                        let parts = instance.parts.iter_mut();
+                        let groups =
+                            parts.flat_map(|parts| [&mut parts.parameters, &mut parts.buffers, &mut parts.modules]);
+                        for group in std::iter::once(&mut instance.attrs).chain(groups) {
+                            for item in group.values_mut() {
+                                *item = self.deep(item, known)?;
                             }
                         }
                         Cell::Instance(instance)
@@ -543,10 +555,12 @@ impl Interpreter<'_, '_> {
                     other @ (Cell::Elements(_) | Cell::Traced(_)) => other,
                 };
                 self.heap[copy] = cell;
-                Value::Ref(copy)
+                Ok(Value::Ref(copy))
             }
-            Value::Tuple(items) => Value::Tuple(items.iter().map(|item| self.deep(item, known)).collect()),
-            other => other.clone(),
+            Value::Tuple(items) => {
+                Ok(Value::Tuple(items.iter().map(|item| self.deep(item, known)).collect::<Result<_>>()?))
+            }
+            other => Ok(other.clone()),
         }
     }
 }

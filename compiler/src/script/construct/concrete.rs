@@ -169,7 +169,10 @@ impl Interpreter<'_, '_> {
         if !self.types.in_progress.insert(at) {
             return Err(Diagnostic::user(format!("the module '{}' contains itself", plain_name(&python))));
         }
-        let concrete = self.concrete(at, &python)?;
+        self.descend()?;
+        let concrete = self.concrete(at, &python);
+        self.depth -= 1;
+        let concrete = concrete?;
         self.types.in_progress.shift_remove(&at);
         let known = self.types.known.get(&python).into_iter().flatten();
         let shared = known.into_iter().find(|(known, _)| known.is_same(&concrete)).map(|(_, name)| Arc::clone(name));

@@ -1,13 +1,10 @@
 //! Lists, dicts, tuples and sets: items, subscripts and methods.
 
 use super::operators::Order;
-use super::{Cell, Frame, Interpreter, Value, value};
+use super::{Cell, Frame, Interpreter, MAX_ITEMS, Value, value};
 use crate::diag::Result;
 use crate::syntax::ast::TextRange;
 use std::sync::Arc;
-
-/// Most items that a range or a repeated sequence has.
-const MAX_ITEMS: usize = 10_000_000;
 
 /// Methods of collections that change them.
 const CHANGING: [&str; 11] =
@@ -295,6 +292,9 @@ impl Interpreter<'_, '_> {
             (Cell::List(_), "append", [item]) => self.edit_list(at, |items| items.push(item.clone())),
             (Cell::List(_), "extend", [more]) => {
                 let more = self.items(frame, more, range)?;
+                if self.n_items(object) + more.len() > MAX_ITEMS {
+                    return Err(frame.unsupported(range, "sequences of this length outside of compiled code"));
+                }
                 self.edit_list(at, |items| items.extend(more));
             }
             (Cell::List(items), "insert", [place, item]) => {

@@ -20,6 +20,13 @@ type Cast = std::result::Result<IValue, String>;
 impl Interpreter<'_, '_> {
     /// The type of a value, as far as it has one.
     pub(crate) fn infer(&mut self, value: &Value) -> Result<Inferred> {
+        self.descend()?;
+        let made = self.infer_inner(value);
+        self.depth -= 1;
+        made
+    }
+
+    fn infer_inner(&mut self, value: &Value) -> Result<Inferred> {
         let unfit = |this: &Self| {
             let name = value::type_name(value, &this.heap);
             Ok(Err(Missing::because(format!(
@@ -143,6 +150,13 @@ impl Interpreter<'_, '_> {
 
     /// The value as one of a type.
     pub(crate) fn cast(&mut self, value: &Value, ty: &Type) -> Result<Cast> {
+        self.descend()?;
+        let made = self.cast_inner(value, ty);
+        self.depth -= 1;
+        made
+    }
+
+    fn cast_inner(&mut self, value: &Value, ty: &Type) -> Result<Cast> {
         let refuse = |this: &Self| {
             let name = value::type_name(value, &this.heap);
             Ok(Err(format!("Unable to cast Python instance of type <class '{name}'> to C++ type '?'")))

@@ -65,6 +65,12 @@ const MAX_STEPS: usize = 5_000_000;
 /// How deep calls may nest.
 const MAX_CALLS: usize = 200;
 
+/// How deep values may nest, calls around them included.
+const MAX_NESTING: usize = 1000;
+
+/// Longest list, tuple, range or text.
+const MAX_ITEMS: usize = 10_000_000;
+
 /// Runs module-level statements and constructors.
 pub(crate) struct Interpreter<'p, 'a> {
     pub program: &'p mut Program<'a>,
@@ -82,7 +88,7 @@ pub(crate) struct Interpreter<'p, 'a> {
     /// Globals that are being evaluated, so that they are not asked for again.
     pending: Vec<(Arc<str>, Arc<str>)>,
     n_steps: usize,
-    depth: usize,
+    pub(crate) depth: usize,
     /// The oldest thing that was changed, or would have been, since the present assignment began.
     oldest_changed: usize,
     pub types: concrete::Store,
@@ -272,6 +278,16 @@ impl<'p, 'a> Interpreter<'p, 'a> {
             _ => None,
         };
         self.program.given = parsed.values.keys().filter_map(function).collect();
+    }
+
+    /// Goes one level deeper into a value; the caller comes back with `depth -= 1`.
+    pub(crate) fn descend(&mut self) -> Result<()> {
+        self.n_steps += 1;
+        if self.n_steps > MAX_STEPS || self.depth >= MAX_NESTING {
+            return Err(Diagnostic::unsupported("values of this size or depth outside of compiled code"));
+        }
+        self.depth += 1;
+        Ok(())
     }
 
     /// Notes that a thing is about to be changed.

@@ -1,12 +1,9 @@
 //! Operators on plain values: arithmetic, comparison, truth.
 
-use super::{Cell, Frame, Interpreter, Value, value};
+use super::{Cell, Frame, Interpreter, MAX_ITEMS, Value, value};
 use crate::diag::{Diagnostic, Result};
 use crate::syntax::ast::{BinaryOp, TextRange, UnaryOp};
 use std::cmp::Ordering;
-
-/// Longest list, tuple or text that arithmetic makes.
-const MAX_ITEMS: usize = 10_000_000;
 
 /// How two values compare.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +85,9 @@ impl Interpreter<'_, '_> {
                 }
             };
         }
+        if op == BinaryOp::Add && self.n_items(lhs) + self.n_items(rhs) > MAX_ITEMS {
+            return Err(frame.unsupported(range, "sequences of this length outside of compiled code"));
+        }
         match (op, lhs, rhs) {
             (BinaryOp::Add, Value::Str(a), Value::Str(b)) => Ok(Value::str(format!("{a}{b}"))),
             (BinaryOp::Mod, Value::Str(text), _) => self.percent(frame, text, rhs, range),
@@ -157,6 +157,9 @@ impl Interpreter<'_, '_> {
             && matches!(self.heap[*at], Cell::List(_))
         {
             let more = self.items(frame, value, range)?;
+            if self.n_items(old) + more.len() > MAX_ITEMS {
+                return Err(frame.unsupported(range, "sequences of this length outside of compiled code"));
+            }
             if let Cell::List(items) = &mut self.heap[*at] {
                 items.extend(more);
             }
@@ -214,6 +217,19 @@ impl Interpreter<'_, '_> {
             BinaryOp::ShiftRight => Ok(Value::Int(a >> b.clamp(0, 63))),
             _ => Err(frame
                 .error(range, format!("TypeError: unsupported operand type(s) for {}: 'int' and 'int'", op.text()))),
+        }
+    }
+
+    /// How long a sequence is; 0 for other values.
+    pub(crate) fn n_items(&self, value: &Value) -> usize {
+        match value {
+            Value::Str(text) => text.len(),
+            Value::Tuple(items) => items.len(),
+            Value::Ref(at) => match &self.heap[*at] {
+                Cell::List(items) => items.len(),
+                _ => 0,
+            },
+            _ => 0,
         }
     }
 
