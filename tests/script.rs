@@ -93,3 +93,19 @@ fn odd_code_is_accepted_or_refused() {
     assert!(n_cases > 20, "only {n_cases} cases found");
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
+
+#[test]
+fn a_traced_module_of_a_python_file_is_called_from_rust() {
+    let folder = tempfile::tempdir().expect("there is a temporary folder");
+    let path = folder.path().join("net.py");
+    let text = "import torch\n\n\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n        \
+                self.scale = torch.nn.Parameter(torch.full((2,), 3.0))\n\n    def forward(self, x):\n        for i in \
+                range(2):\n            x = x * self.scale + i\n        return x.view(x.size(0) * 2)\n\n\ntraced = \
+                torch.jit.trace(Net(), torch.rand(3, 2))\n";
+    std::fs::write(&path, text).expect("the folder can be written to");
+    let module = aot::Module::of_source(&path, &aot::driver::TextOptions::default(), aot::Backend::Cranelift);
+    let module = module.unwrap_or_else(|error| panic!("{}", error.render()));
+    let result = module.forward(&[&ndarray::arr2(&[[1.0_f32, 2.0]])]).expect("the call succeeds");
+    let result = aot::to_array::<f32>(&result).expect("the result is a tensor");
+    assert_eq!(result.into_raw_vec_and_offset().0, [10.0, 19.0]);
+}

@@ -15,7 +15,7 @@ pub use builder::ModuleBuilder;
 
 use crate::archive::{self, Archive};
 use crate::diag::{Diagnostic, Exception, Result};
-use crate::driver::{self, Backend, Timings};
+use crate::driver::{self, Backend, TextOptions, Timings};
 use crate::exec::Executable;
 use crate::ir;
 use crate::lower::{ArgSpec, Request};
@@ -74,6 +74,15 @@ impl Module {
     /// What is wrong with the archive's code.
     pub fn of_archive(archive: &Archive, backend: Backend) -> Result<Self> {
         Ok(Self::of_ir(driver::front_end(archive)?, backend))
+    }
+
+    /// What a Python file makes: a function or module that it scripts, traces or freezes. Without an entry it is the last one.
+    ///
+    /// # Errors
+    /// What is wrong with the file, and what of it cannot be compiled.
+    pub fn of_source(path: impl AsRef<Path>, options: &TextOptions, backend: Backend) -> Result<Self> {
+        let (_, module) = driver::open(path.as_ref(), options)?;
+        Ok(Self::of_ir(module, backend))
     }
 
     /// A module whose graphs are compiled already.

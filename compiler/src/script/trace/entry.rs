@@ -1,6 +1,7 @@
 //! `torch.jit.trace` and `torch.jit.trace_module`: example inputs go in, functions and modules of the program come out.
 
 use super::super::construct::{Cell, Frame, Interpreter, Named, Ref, TracedTensor, Value};
+use super::argument;
 use super::operators::shaped;
 use super::record::{Method, Path, Recorder, Traced};
 use super::{Submodule, Tracer};
@@ -62,11 +63,7 @@ impl Interpreter<'_, '_> {
         named: &Named,
         range: TextRange,
     ) -> Result<Value> {
-        let argument = |at: usize, key: &str| {
-            args.get(at)
-                .cloned()
-                .or_else(|| named.iter().find(|(name, _)| &**name == key).map(|(_, value)| value.clone()))
-        };
+        let argument = |at: usize, key: &str| argument(args, named, at, key);
         let Some(function) = argument(0, "func") else {
             return Err(frame.error(range, "TypeError: trace() missing 1 required positional argument: 'func'"));
         };
@@ -103,11 +100,7 @@ impl Interpreter<'_, '_> {
         named: &Named,
         range: TextRange,
     ) -> Result<Value> {
-        let argument = |at: usize, key: &str| {
-            args.get(at)
-                .cloned()
-                .or_else(|| named.iter().find(|(name, _)| &**name == key).map(|(_, value)| value.clone()))
-        };
+        let argument = |at: usize, key: &str| argument(args, named, at, key);
         let Some(module @ Value::Ref(at)) = argument(0, "mod") else {
             return Err(frame.error(range, "AttributeError: expected torch.nn.Module as the first argument"));
         };

@@ -1,6 +1,7 @@
 //! What `torch.jit` does to live objects: compiles, traces, freezes, saves and loads them.
 
 use super::super::construct::{Frame, Interpreter, Named, Ref, Value};
+use super::argument;
 use crate::diag::Result;
 use crate::ir::Module;
 use crate::script::source;
@@ -20,11 +21,7 @@ impl Interpreter<'_, '_> {
         range: TextRange,
     ) -> Result<Option<Value>> {
         let Some(name) = path.strip_prefix("torch.jit.") else { return Ok(None) };
-        let argument = |at: usize, key: &str| {
-            args.get(at)
-                .cloned()
-                .or_else(|| named.iter().find(|(name, _)| &**name == key).map(|(_, value)| value.clone()))
-        };
+        let argument = |at: usize, key: &str| argument(args, named, at, key);
         if let Some(Value::Unknown(why)) = args.iter().find(|arg| matches!(arg, Value::Unknown(_))) {
             return Err(Box::new((**why).clone()));
         }

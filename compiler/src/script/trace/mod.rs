@@ -22,13 +22,19 @@ mod tensors;
 
 pub(crate) use operators::{code_of, field_of};
 
-use super::construct::Ref;
+use super::construct::{Named, Ref, Value};
 use crate::ir::ValueId;
 use aot_runtime::random::Generator;
 use eager::Eager;
 use record::{Path, Recorder, Traced};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// An argument of a call, given by its place or by its name.
+fn argument(args: &[Value], named: &Named, at: usize, key: &str) -> Option<Value> {
+    let by_name = || named.iter().find(|(name, _)| &**name == key).map(|(_, value)| value);
+    args.get(at).or_else(by_name).cloned()
+}
 
 /// A trace under way.
 #[derive(Debug)]
