@@ -288,3 +288,29 @@ fn attributes_come_from_files_of_tensors() {
     let words = command("@cut.npz");
     place.refuses(&words.each_ref().map(String::as_str), Exit::Failure, "cut.npz");
 }
+
+#[test]
+fn every_wrong_function_of_a_text_is_reported_in_its_order() {
+    let place = Place::new();
+    let text = "import torch\n\
+                def helper(x: int) -> int:\n    return 'a'\n\
+                def fine(x: int) -> int:\n    return x\n\
+                def broken(x: int) -> str:\n    return helper(x)\n\
+                def last(x: int):\n    return broken(fine(x)) + missing\n";
+    fs::write(place.file("wrong.py"), text).expect("the folder is writable");
+    let (exit, _, err) = place.run(&["script", "@wrong.py"]);
+    assert_eq!(exit, Exit::Failure, "{err}");
+    let heads: Vec<&str> = err.lines().filter(|line| line.starts_with("error") || line.ends_with("errors")).collect();
+    let expected = [
+        "error: Return value was annotated as having type int but is actually of type str",
+        "error: Return value was annotated as having type str but is actually of type int",
+        "error: undefined value missing",
+        "3 errors",
+    ];
+    assert_eq!(heads, expected, "{err}");
+    assert!(err.contains("'__torch__.broken' is being compiled since it was called from '__torch__.last'"), "{err}");
+    // By name, only what it needs is looked at.
+    let (_, _, err) = place.run(&["script", "@wrong.py", "--entry", "helper"]);
+    assert_eq!(err.matches("error:").count(), 1, "{err}");
+    assert!(!place.file("wrong.pt").exists());
+}

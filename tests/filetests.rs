@@ -59,7 +59,7 @@ impl FileTest {
         }
         let text = match outcome {
             Ok(text) => text,
-            Err(error) if self.header[0] == "diag" => error.render(),
+            Err(error) if self.header[0] == "diag" => error.render_all(),
             Err(error) => return Some(error.render()),
         };
         let Some(expected) = &self.expected else {

@@ -30,6 +30,8 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// For what a running model raised.
     pub exception: Option<Box<Exception>>,
+    /// Further errors of the same run, each of another function.
+    pub more: Vec<Diagnostic>,
 }
 
 /// An exception of a running model, in parts.
@@ -67,7 +69,15 @@ impl Diagnostic {
     }
 
     fn new(blame: Blame, message: impl Into<String>) -> Box<Self> {
-        Box::new(Self { blame, message: message.into(), span: None, notes: Vec::new(), help: None, exception: None })
+        Box::new(Self {
+            blame,
+            message: message.into(),
+            span: None,
+            notes: Vec::new(),
+            help: None,
+            exception: None,
+            more: Vec::new(),
+        })
     }
 
     /// The same error at this place, unless it already has one.
@@ -91,6 +101,18 @@ impl Diagnostic {
     pub fn help(mut self: Box<Self>, help: impl Into<String>) -> Box<Self> {
         self.help = Some(help.into());
         self
+    }
+
+    /// This error and all further ones, in the order of the text that they are about, and how many they are if several.
+    pub fn render_all(&self) -> String {
+        let mut all: Vec<&Self> = std::iter::once(self).chain(&self.more).collect();
+        let place = |error: &Self| error.span.as_ref().map(|span| (span.source.name.clone(), span.start));
+        all.sort_by_key(|error| place(error));
+        let mut out: String = all.iter().map(|error| error.render()).collect();
+        if all.len() > 1 {
+            let _ = writeln!(out, "{} errors", all.len());
+        }
+        out
     }
 
     /// The error as a person reads it: message, place, the line with carets, notes and help.

@@ -110,7 +110,7 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, output: &mut Outp
 }
 
 fn report(error: &Diagnostic, output: &mut Output<'_>) -> Exit {
-    let _ = write!(output.err, "{}", error.render());
+    let _ = write!(output.err, "{}", error.render_all());
     match error.blame {
         crate::diag::Blame::User | crate::diag::Blame::Unsupported => Exit::Failure,
         crate::diag::Blame::Internal => Exit::Internal,

@@ -2,11 +2,11 @@
 
 use super::function::Emitter;
 use super::mismatch;
-use super::names::{Item, Param, Signature};
+use super::names::{Item, Param, Signature, called_from};
 use super::python::{Mark, demangled, overload_name};
 use super::ssa::V;
 use super::sugar::Sugared;
-use crate::diag::{Diagnostic, Result};
+use crate::diag::{Blame, Diagnostic, Result};
 use crate::ir::{Attr, ClassKind, OpName};
 use crate::syntax::ast::{self, Expr, TextRange};
 use crate::types::{DType, IValue, NamedTupleType, Type};
@@ -203,8 +203,7 @@ impl Emitter<'_, '_> {
             let args = self.fit(&callee, 0, positional, named, range)?;
             return Ok(self.python_call(mark, &callee, &args, range));
         }
-        self.program.compile_function(name, None, Some(&span)).map_err(|e| called_from(e, name, &self.name))?;
-        let result = self.program.functions.get(name).map_or(Type::None, |f| f.result.clone());
+        let result = self.compiled_result(name, None, range)?;
         let callee = Callee { name, signature: &signature, result: Some(result.clone()) };
         let args = self.fit(&callee, 0, positional, named, range)?;
         let function = self.function_constant(name, range);
@@ -252,9 +251,25 @@ impl Emitter<'_, '_> {
         if !is_written && !self.program.functions.get(&full).is_some_and(|function| function.is_traced) {
             return Ok(None);
         }
-        let (ty, span) = (Type::Class(Arc::clone(class)), self.span(range));
-        self.program.compile_function(&full, Some(&ty), Some(&span)).map_err(|e| called_from(e, &full, &self.name))?;
-        Ok(self.program.functions.get(&full).map(|f| f.result.clone()))
+        self.compiled_result(&full, Some(&Type::Class(Arc::clone(class))), range).map(Some)
+    }
+
+    /// Compiles what is called and gives its result. If that fails, but the result is declared, the error is noted, and the
+    /// caller is compiled for errors of its own.
+    fn compiled_result(&mut self, name: &Arc<str>, self_ty: Option<&Type>, range: TextRange) -> Result<Type> {
+        let span = self.span(range);
+        let Err(error) = self.program.compile_function(name, self_ty, Some(&span)) else {
+            return Ok(self.program.functions.get(name).map_or(Type::None, |f| f.result.clone()));
+        };
+        let error = called_from(error, name, &self.name);
+        let declared = self.program.known_signature(name).and_then(|signature| signature.result.clone());
+        match declared.filter(|_| self.program.goes_on && self.is_text() && error.blame != Blame::Internal) {
+            Some(ty) => {
+                self.program.report(error);
+                Ok(ty)
+            }
+            None => Err(error),
+        }
     }
 
     /// `object.name(args)`.
@@ -478,13 +493,4 @@ struct Callee<'a> {
     signature: &'a Signature,
     /// The result, where it is known.
     result: Option<Type>,
-}
-
-/// Says who needed the function that failed.
-fn called_from(error: Box<Diagnostic>, callee: &Arc<str>, caller: &Arc<str>) -> Box<Diagnostic> {
-    const MAX_NOTES: usize = 8;
-    if error.notes.len() >= MAX_NOTES {
-        return error;
-    }
-    error.note(format!("'{callee}' is being compiled since it was called from '{caller}'"))
 }

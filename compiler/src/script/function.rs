@@ -68,6 +68,9 @@ impl Program<'_> {
         if self.functions.contains_key(name) {
             return Ok(());
         }
+        if let Some(error) = self.failed.get(name) {
+            return Err(error.clone());
+        }
         if self.compiling.contains(name) {
             let kind = if self_ty.is_some() { "method" } else { "function" };
             let short = name.rsplit('.').next().unwrap_or(name);
@@ -85,7 +88,13 @@ impl Program<'_> {
         self.compiling.push(Arc::clone(name));
         let compiled = self.compile_definition(name, &definition, self_ty);
         self.compiling.pop();
-        self.functions.insert(Arc::clone(name), compiled?);
+        let function = compiled.inspect_err(|error| {
+            // Callers that go on ask again.
+            if self.goes_on {
+                self.failed.insert(Arc::clone(name), error.clone());
+            }
+        })?;
+        self.functions.insert(Arc::clone(name), function);
         Ok(())
     }
 

@@ -95,7 +95,10 @@ fn compile_here(archive: &Archive) -> Result<Module> {
 }
 
 /// The module of a program that is compiled.
-fn finished(program: names::Program<'_>, root: Arc<Object>) -> Result<Module> {
+fn finished(mut program: names::Program<'_>, root: Arc<Object>) -> Result<Module> {
+    if let Some(error) = program.first_error() {
+        return Err(error);
+    }
     let functions = program.functions;
     for function in functions.values() {
         crate::ir::verify(&function.graph)

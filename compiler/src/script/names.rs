@@ -149,6 +149,12 @@ pub(crate) struct Program<'a> {
     type_depth: usize,
     /// Blocks open in the functions under compilation.
     pub depth: usize,
+    /// What is wrong with functions so far, one error each.
+    errors: Vec<Diagnostic>,
+    /// Whether other functions are still compiled after an error, for errors of their own.
+    pub goes_on: bool,
+    /// Functions that do not compile, and why, where others are still compiled.
+    pub failed: HashMap<Arc<str>, Box<Diagnostic>>,
 }
 
 impl<'a> Program<'a> {
@@ -176,7 +182,46 @@ impl<'a> Program<'a> {
             signatures: HashMap::new(),
             type_depth: 0,
             depth: 0,
+            errors: Vec::new(),
+            goes_on: false,
+            failed: HashMap::new(),
         }
+    }
+
+    /// Takes note of an error, after which other functions are still compiled. The functions under compilation are those
+    /// that led to it.
+    pub(crate) fn report(&mut self, mut error: Box<Diagnostic>) {
+        if self.errors.iter().any(|known| known.message == error.message && known.span == error.span) {
+            return;
+        }
+        for pair in self.compiling.windows(2).rev() {
+            error = called_from(error, &pair[1], &pair[0]);
+        }
+        self.errors.push(*error);
+    }
+
+    /// Notes what is wrong with a function where other functions are still compiled; gives it back where not.
+    pub(crate) fn noted(&mut self, compiled: Result<()>) -> Result<()> {
+        match compiled {
+            Err(error) if self.goes_on => {
+                self.report(error);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Whether any error has been noted.
+    pub(crate) fn has_errors(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// The first error that was noted, with the others in it.
+    pub(crate) fn first_error(&mut self) -> Option<Box<Diagnostic>> {
+        let mut errors = std::mem::take(&mut self.errors).into_iter();
+        let mut first = Box::new(errors.next()?);
+        first.more = errors.collect();
+        Some(first)
     }
 
     /// A class of the archive, whatever the texts say.
@@ -541,6 +586,15 @@ impl Classes for Program<'_> {
             _ => false,
         }
     }
+}
+
+/// Says who needed the function that failed.
+pub(crate) fn called_from(error: Box<Diagnostic>, callee: &str, caller: &str) -> Box<Diagnostic> {
+    const MAX_NOTES: usize = 8;
+    if error.notes.len() >= MAX_NOTES {
+        return error;
+    }
+    error.note(format!("'{callee}' is being compiled since it was called from '{caller}'"))
 }
 
 /// A text that is compiled with, or instead of, an archive.

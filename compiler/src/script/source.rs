@@ -118,7 +118,8 @@ fn compile_here(
         Some(name) => find_entry(&mut program, &parsed, name, 0)?,
         None => {
             if text.dialect == Dialect::Own {
-                compile_unit(&mut program, &parsed)?;
+                program.goes_on = true;
+                compile_unit(&mut program, &parsed);
             }
             last_entry(&program, &parsed)?
         }
@@ -126,15 +127,17 @@ fn compile_here(
     match (entry, name) {
         (Entry::Module(_), _) if has_archive && !runs => {
             let root = Arc::clone(&archive.root);
+            program.goes_on = true;
             compile_classes(&mut program, &root, super::classes_of(&root), &text.module)?;
+            all_errors(&mut program, &parsed, false)?;
             compile_interfaces(&mut program)?;
             finished(program, root)
         }
-        (Entry::Function(name), _) if !runs => {
+        (Entry::Function(function), _) if !runs => {
             if values.is_some() {
-                return Err(without_attributes(&name));
+                return Err(without_attributes(&function));
             }
-            compile_entry(program, &name)
+            compile_entry(program, &parsed, &function, name.is_none())
         }
         (entry, name) => {
             // What runs makes all values itself; those of an archive take their place afterwards.
@@ -170,8 +173,17 @@ fn uses_tracing(parsed: &names::ParsedFile) -> bool {
     parsed.imports.values().any(is_trace) || parsed.file.source.text.contains("jit.trace")
 }
 
-fn compile_entry(mut program: Program<'_>, name: &Arc<str>) -> Result<Module> {
-    program.compile_function(name, None, None)?;
+fn compile_entry(
+    mut program: Program<'_>,
+    parsed: &Arc<names::ParsedFile>,
+    name: &Arc<str>,
+    is_whole: bool,
+) -> Result<Module> {
+    program.goes_on = true;
+    if let Err(error) = program.compile_function(name, None, None) {
+        program.report(error);
+    }
+    all_errors(&mut program, parsed, is_whole)?;
     compile_interfaces(&mut program)?;
     let root = Arc::new(Object { class: FUNCTION_MODULE.into(), attrs: IndexMap::new() });
     let mut module = finished(program, root)?;
@@ -213,12 +225,14 @@ fn run(
                 return Err(without_attributes(&function));
             }
             interpreter.give_functions(parsed);
-            compile_entry(program, &function)
+            compile_entry(program, parsed, &function, name.is_none())
         }
         value => {
             let root = interpreter.finish(&value)?;
             interpreter.give_functions(parsed);
+            program.goes_on = true;
             compile_object(&mut program, &root)?;
+            all_errors(&mut program, parsed, false)?;
             compile_interfaces(&mut program)?;
             name_methods(&mut program);
             finished(program, root)
@@ -258,11 +272,13 @@ fn compile_classes(program: &mut Program<'_>, root: &Arc<Object>, classes: Vec<A
     for class in classes {
         for method in program.entry_methods(&class) {
             if class == root.class || python::demangled(&class).starts_with(module) {
-                program.compile_method(&class, &method)?;
+                let compiled = program.compile_method(&class, &method);
+                program.noted(compiled)?;
             }
         }
         if program.classes.get(&class).is_some_and(|c| c.methods.contains_key("__setstate__")) {
-            program.compile_method(&class, &"__setstate__".into())?;
+            let compiled = program.compile_method(&class, &"__setstate__".into());
+            program.noted(compiled)?;
         }
     }
     Ok(())
@@ -283,19 +299,41 @@ fn with_values(object: &Arc<Object>, other: &Arc<Object>) -> Arc<Object> {
     Arc::new(Object { class: Arc::clone(&object.class), attrs })
 }
 
-/// Compiles every function of the text, as `CompilationUnit` does.
-fn compile_unit(program: &mut Program<'_>, parsed: &names::ParsedFile) -> Result<()> {
+/// Gives the errors that were noted, if any. Then the functions of the text that nobody needed are looked at, too: those
+/// that are scripted by a decorator, or all if the text `is_whole`, asked for without a name.
+fn all_errors(program: &mut Program<'_>, parsed: &Arc<names::ParsedFile>, is_whole: bool) -> Result<()> {
+    if program.has_errors() {
+        for &id in &parsed.file.body.stmts {
+            let StmtKind::Def(def) = &parsed.file.stmts[id].kind else { continue };
+            let is_scripted = def.decorators.iter().any(|decorator| {
+                dotted(decorator).is_some_and(|path| program.absolute(&parsed.file, &path) == "torch.jit.script")
+            });
+            if is_scripted || is_whole && program.mark(&parsed.file, def) == python::Mark::Plain {
+                let name = format!("{}.{}", parsed.module, def.name.text).into();
+                if let Err(error) = program.compile_function(&name, None, None) {
+                    program.report(error);
+                }
+            }
+        }
+    }
+    program.first_error().map_or(Ok(()), Err)
+}
+
+/// Compiles every function of the text, as `CompilationUnit` does, and notes the errors.
+fn compile_unit(program: &mut Program<'_>, parsed: &names::ParsedFile) {
     let mut defined = HashSet::new();
     for &id in &parsed.file.body.stmts {
         if let StmtKind::Def(def) = &parsed.file.stmts[id].kind {
             if !defined.insert(&def.name.text) {
                 let text = format!("method '{}' already defined.", def.name.text);
-                return Err(Diagnostic::user(text).at(Some(&parsed.file.span(def.head))));
+                program.report(Diagnostic::user(text).at(Some(&parsed.file.span(def.head))));
             }
-            program.compile_function(&format!("{}.{}", parsed.module, def.name.text).into(), None, None)?;
+            let name = format!("{}.{}", parsed.module, def.name.text).into();
+            if let Err(error) = program.compile_function(&name, None, None) {
+                program.report(error);
+            }
         }
     }
-    Ok(())
 }
 
 fn find_entry(program: &mut Program<'_>, parsed: &Arc<names::ParsedFile>, name: &str, depth: usize) -> Result<Entry> {
