@@ -167,8 +167,7 @@ impl Emitter<'_, '_> {
         for (at, arg) in schema.args.iter().enumerate() {
             let by_name = named.iter().position(|(name, _)| *name == arg.name);
             let value = if !arg.kw_only && next < positional.len() {
-                if round != Round::Exact
-                    && !schema.is_vararg
+                if !schema.is_vararg
                     && object_at.is_none_or(|at| next > at)
                     && schema.args.get(at + 1).is_none_or(|arg| arg.kw_only)
                     && let Some(gathered) = self.gathered(arg, &positional[next..], round)

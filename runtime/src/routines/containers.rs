@@ -140,7 +140,7 @@ pub(super) fn list_pop(call: &mut Call<'_>) -> Result<()> {
     if n == 0 {
         return raise("IndexError", "pop from empty list");
     }
-    let Ok(at) = position(call.int_or(1, -1)?, n) else { return raise("IndexError", "pop index out of range") };
+    let Ok(at) = position(call.int_or(1, -1)?, n) else { return raise("IndexError", "list index out of range") };
     let item = with_list(call, 0, |items| items.remove(at))?;
     call.ret_item(0, item)
 }
@@ -171,7 +171,10 @@ pub(super) fn list_slice(call: &mut Call<'_>) -> Result<()> {
     let items = list(call, 0)?;
     let n = items.len() as i64;
     let step = call.int_or(3, 1)?;
-    if step <= 0 {
+    if step == 0 {
+        return raise("RuntimeError", "List slice should have non-zero step");
+    }
+    if step < 0 {
         return raise("RuntimeError", "slice step must be positive");
     }
     let clamp = |at: i64| if at < 0 { at.saturating_add(n).max(0) } else { at.min(n) };

@@ -237,7 +237,7 @@ fn pop(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
                 return pop(b, args);
             };
             let Some(at) = position(at, items.len()) else {
-                return Ok(raise(b, "IndexError", "pop index out of range"));
+                return Ok(raise(b, "IndexError", "list index out of range"));
             };
             let item = items.remove(at);
             store(b, id, Cell::List(items));
