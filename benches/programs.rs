@@ -17,8 +17,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long each is measured.
-const SLOT: Duration = Duration::from_millis(300);
+/// How often a program and its twin are measured in turn,
+const ROUNDS: usize = 7;
+/// and how long each time.
+const SLOT: Duration = Duration::from_millis(60);
 
 /// A result, for comparison.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -61,25 +63,16 @@ fn main() -> Result<(), Box<dyn Error>> {
             continue;
         }
         let peer = peers[name].as_f64().map_or_else(String::new, |us| format!("{us:.1}"));
-        let rust = measure::measure(Until::Time(SLOT), || {
-            black_box(twin(black_box(n)));
-            Ok::<(), Box<dyn Error>>(())
-        })?;
-        match compiled(name, n, twin) {
-            Ok(us) => {
-                let ratio = us / rust.median_us;
-                println!("{name:15} {n:9} {us:11.1} {:11.1} {ratio:6.2} {peer:>14}", rust.median_us);
-            }
-            Err(error) => {
-                println!("{name:15} {n:9} {:>11} {:11.1} {:>6} {peer:>14}  {error}", "-", rust.median_us, "-");
-            }
+        match times(name, n, twin) {
+            Ok((us, rust)) => println!("{name:15} {n:9} {us:11.1} {rust:11.1} {:6.2} {peer:>14}", us / rust),
+            Err(error) => println!("{name:15} {n:9} {:>11} {:>11} {:>6} {peer:>14}  {error}", "-", "-", "-"),
         }
     }
     Ok(())
 }
 
-/// Microseconds of a call.
-fn compiled(name: &str, n: i64, twin: Twin) -> Result<f64, Box<dyn Error>> {
+/// Microseconds of a call, and of its twin, measured in turn.
+fn times(name: &str, n: i64, twin: Twin) -> Result<(f64, f64), Box<dyn Error>> {
     let text = include_str!("programs.py").to_owned();
     let source = Arc::new(Source { name: "programs.py".into(), text, origins: Vec::new() });
     let text = Text { source, dialect: Dialect::Python, module: "__torch__".into(), imports: None, seed: None };
@@ -97,8 +90,20 @@ fn compiled(name: &str, n: i64, twin: Twin) -> Result<f64, Box<dyn Error>> {
     if answer != twin(n) {
         return Err(format!("gives {answer:?}, not {:?}", twin(n)).into());
     }
-    let times = measure::measure(Until::Time(SLOT), || module.forward(&args).map(drop))?;
-    Ok(times.median_us)
+    let (mut ours, mut rust) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(measure::measure(Until::Time(SLOT), || module.forward(&args).map(drop))?.median_us);
+        let run_twin = || {
+            black_box(twin(black_box(n)));
+            Ok::<(), Box<dyn Error>>(())
+        };
+        rust.push(measure::measure(Until::Time(SLOT), run_twin)?.median_us);
+    }
+    let median = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        times[ROUNDS / 2]
+    };
+    Ok((median(&mut ours), median(&mut rust)))
 }
 
 fn scalar_loop(n: i64) -> Answer {

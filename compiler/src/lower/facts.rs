@@ -198,6 +198,16 @@ impl Fact {
         }
     }
 
+    /// The facts of a container's items, in order.
+    pub(super) fn parts_mut(&mut self) -> Box<dyn Iterator<Item = &mut Self> + '_> {
+        match self {
+            Self::List(items) => Box::new(items.iter_mut()),
+            Self::Dict(entries) => Box::new(entries.iter_mut().map(|(_, fact)| fact)),
+            Self::Object(_, attrs) => Box::new(attrs.iter_mut().map(|(_, fact)| fact)),
+            _ => Box::new(std::iter::empty()),
+        }
+    }
+
     /// What is known of a value that has one of two facts.
     pub(super) fn join(b: &Builder<'_>, x: &Self, y: &Self) -> Outcome<Self> {
         if x == y {

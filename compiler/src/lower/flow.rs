@@ -1,9 +1,11 @@
 //! Branches that only the running program decides.
 
+use super::aliases::{held, storages_of};
 use super::facts::{Before, Fact, Outcome, Stop};
 use super::places::{Place, Stores};
 use super::walk::{Lowerer, Next, Part};
 use crate::index::{Id as _, IndexVec};
+use crate::ir::NodeId;
 use crate::loops::{Block, BufferId, Operand, Stmt};
 use crate::ops::builder::Heap;
 use crate::ops::value::{Cell, CellId, Contents, StorageId, Value};
@@ -16,10 +18,11 @@ struct Way {
 
 impl<'m, 'p> Lowerer<'m, 'p> {
     /// Walks both sides of a branch. Where both end, their results are merged and `next` follows once; where that cannot be,
-    /// this fails with [`Stop::Incompatible`] if `next` may not be called twice.
+    /// this fails with [`Stop::Incompatible`] if `next` may not be called twice. `of` is the node whose outputs the results are.
     pub(super) fn branch(
         &mut self,
         cond: &Operand,
+        of: Option<(usize, NodeId)>,
         on_true: &mut Part<'_, 'm, 'p>,
         on_false: &mut Part<'_, 'm, 'p>,
         next: &mut Next<'_, 'm, 'p>,
@@ -28,7 +31,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             return if answer { on_true(self, next) } else { on_false(self, next) };
         }
         let snapshot = self.snapshot();
-        match self.merged(cond, on_true, on_false) {
+        match self.merged(cond, of, on_true, on_false) {
             Ok(Some(values)) => return next(self, values),
             Ok(None) => return Ok(()),
             Err(Stop::Incompatible(_)) => self.restore(&snapshot),
@@ -57,6 +60,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
     fn merged(
         &mut self,
         cond: &Operand,
+        of: Option<(usize, NodeId)>,
         on_true: &mut Part<'_, 'm, 'p>,
         on_false: &mut Part<'_, 'm, 'p>,
     ) -> Outcome<Option<Vec<Value>>> {
@@ -80,7 +84,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 Ok(Some(self.go_on(no.stmts, end)))
             }
             (Some(yes_end), Some(no_end)) => {
-                let values = self.merge(cond, before, &base, (&mut yes.stmts, yes_end), (&mut no.stmts, no_end))?;
+                let values = self.merge(cond, of, before, &base, (&mut yes.stmts, yes_end), (&mut no.stmts, no_end))?;
                 self.b.push(Stmt::If(cond.clone(), yes.stmts, no.stmts));
                 Ok(Some(values))
             }
@@ -107,9 +111,11 @@ impl<'m, 'p> Lowerer<'m, 'p> {
     }
 
     /// Makes places for what differs between the two ends, and stores to them at the end of each way.
+    #[allow(clippy::too_many_arguments, reason = "both ends of the branch")]
     fn merge(
         &mut self,
         cond: &Operand,
+        of: Option<(usize, NodeId)>,
         before: Before,
         base: &Heap,
         yes: (&mut Block, (Vec<Value>, Heap)),
@@ -139,6 +145,15 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 // The condition itself, so that what it decides is decided once.
                 Fact::Fixed(Value::Bool(cond.clone()))
             } else {
+                let ends = [&yes_values[i], &no_values[i]];
+                let lasting = ends.into_iter().flat_map(storages_of).filter(|storage| storage.index() < n_storages);
+                let lasting: Vec<StorageId> = lasting.collect();
+                if !lasting.is_empty()
+                    && let Some((act, node)) = of
+                    && self.may_be_written(act, node, &[i], &lasting, None)
+                {
+                    return Err(Stop::Incompatible("memory that is written to after paths meet".to_owned()));
+                }
                 self.join(x, y)?
             };
             places.push(Place::new(&mut self.b, &fact));
@@ -155,7 +170,26 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 lw.b.heap = mine;
                 fact
             };
-            let (x, y) = (fact(self, &yes_heap), fact(self, &no_heap));
+            let (mut x, mut y) = (fact(self, &yes_heap), fact(self, &no_heap));
+            let ends = (&yes_heap.cells[cell], &no_heap.cells[cell]);
+            let mut lasting = Vec::new();
+            if std::mem::discriminant(ends.0) == std::mem::discriminant(ends.1) {
+                let items = held(ends.0).zip(held(ends.1)).zip(x.parts_mut().zip(y.parts_mut()));
+                for ((in_yes, in_no), (of_yes, of_no)) in items {
+                    if is_same_tensor(in_yes, in_no) {
+                        (*of_yes, *of_no) = (Fact::Fixed(in_yes.clone()), Fact::Fixed(in_no.clone()));
+                    } else {
+                        let storages = [in_yes, in_no].into_iter().flat_map(storages_of);
+                        lasting.extend(storages.filter(|storage| storage.index() < n_storages));
+                    }
+                }
+            }
+            if !lasting.is_empty()
+                && let Some((act, node)) = of
+                && self.may_be_written(act, node, &[], &lasting, Some(cell))
+            {
+                return Err(Stop::Incompatible("memory that is written to after paths meet".to_owned()));
+            }
             let joined = self.join(&x, &y)?;
             cells.push((cell, Place::new(&mut self.b, &joined)));
         }

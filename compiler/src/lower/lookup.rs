@@ -26,6 +26,6 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             next(lw, vec![value])
         };
         let mut missing = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| next(lw, vec![Value::None]);
-        self.branch(&is_there, &mut found, &mut missing, next)
+        self.branch(&is_there, None, &mut found, &mut missing, next)
     }
 }

@@ -9,6 +9,7 @@
 //!                                  flow (if, loop), facts and places (merging), state (what outlives a call)
 //! ```
 
+mod aliases;
 mod attributes;
 mod facts;
 mod flow;

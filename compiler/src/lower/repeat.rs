@@ -1,5 +1,6 @@
 //! Loops: unrolled where their course is known and short, else loops of the program.
 
+use super::aliases::{held, storages_of};
 use super::facts::{Before, Fact, Outcome, Stop};
 use super::places::{Place, Stores};
 use super::walk::{Lowerer, Next, Snapshot};
@@ -296,12 +297,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             );
         };
         let of = |value: &Value| storages_of(value).collect::<Vec<_>>();
-        let of_cell = |heap: &Heap, cell: CellId| match &heap.cells[cell] {
-            Cell::List(items) => items.iter().flat_map(storages_of).collect(),
-            Cell::Object(object) => object.attrs.values().flat_map(storages_of).collect(),
-            Cell::Dict(entries) => entries.iter().flat_map(|(_, v)| storages_of(v)).collect(),
-            Cell::RunTimeList(_) | Cell::RunTimeDict(_) | Cell::Future(_) => Vec::new(),
-        };
+        let of_cell = |heap: &Heap, cell: CellId| held(&heap.cells[cell]).flat_map(storages_of).collect();
         for i in (0..carried.len()).filter(|i| plan.values[*i].is_some()) {
             add([of(&carried[i]), of(&values[i]), of(&results[i])]);
         }
@@ -422,18 +418,9 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             Some(c) if c.bits != 0 => rest(self, next),
             _ => {
                 let mut skip = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| next(lw, carried.to_vec());
-                self.branch(&enters, &mut rest, &mut skip, next)
+                self.branch(&enters, None, &mut rest, &mut skip, next)
             }
         }
-    }
-}
-
-/// The storage that a value shows, or those of a tuple's items.
-fn storages_of(value: &Value) -> Box<dyn Iterator<Item = StorageId> + '_> {
-    match value {
-        Value::Tensor(t) => Box::new(std::iter::once(t.storage)),
-        Value::Tuple(items, _) => Box::new(items.iter().flat_map(storages_of)),
-        _ => Box::new(std::iter::empty()),
     }
 }
 

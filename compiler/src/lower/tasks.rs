@@ -290,7 +290,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         let mut others =
             |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.ended(cell, future, rest, (end, number + 1), next);
         let is_this = self.b.binary(BinaryOp::Eq, Operand::Var(end), Operand::Const(Const::int(number)));
-        self.branch(&is_this, &mut this, &mut others, next)
+        self.branch(&is_this, None, &mut this, &mut others, next)
     }
 
     /// A result of a method with what its futures give in their place: the host gets no tasks.

@@ -62,6 +62,8 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) is_traced: bool,
     /// Calls around the task that this is.
     pub(super) outer_calls: usize,
+    /// Whether any function of the module writes to a tensor, once that was asked.
+    pub(super) writes_tensors: Option<bool>,
     /// The first operator that cannot work on its arguments, for methods that never end otherwise.
     pub(super) first_error: Option<Box<Diagnostic>>,
 }
@@ -110,6 +112,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             written: HashSet::new(),
             is_traced: false,
             outer_calls: 0,
+            writes_tensors: None,
             first_error: None,
         }
     }
@@ -234,7 +237,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                     let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| {
                         let mut on_true = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.run_block(act, yes, 0, next);
                         let mut on_false = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.run_block(act, no, 0, next);
-                        lw.branch(&cond, &mut on_true, &mut on_false, next)
+                        lw.branch(&cond, Some((act, id)), &mut on_true, &mut on_false, next)
                     };
                     if self.nested(act, block, at, id, &mut part, next)? {
                         return Ok(());
@@ -328,7 +331,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         };
         let cond = self.b.binary(BinaryOp::Eq, dim.into(), Operand::Const(Const::int(value)));
         let (mut on_true, mut on_false) = (arm(true), arm(false));
-        self.branch(&cond, &mut on_true, &mut on_false, next)
+        self.branch(&cond, Some((act, node)), &mut on_true, &mut on_false, next)
     }
 
     /// An operator that cannot work on these arguments raises when the program gets there; the path ends.

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "changes objects that variables share")]
 
 use super::{Call, raise};
-use crate::abi::Status;
+use crate::abi::{Status, Tag};
 use crate::dict::{Dict, Key};
 use crate::error::{Error, Result};
 use crate::list::{Kind, List};
@@ -336,9 +336,10 @@ pub(super) fn dict_new(call: &mut Call<'_>) -> Result<()> {
 
 /// Runs a function on the key operand, which is not made an object only to be looked for.
 fn with_key<T>(call: &Call<'_>, run: impl FnOnce(Key<'_>) -> Result<T>) -> Result<T> {
-    match call.text(1) {
-        Ok(text) => run(Key::Text(text)),
-        Err(_) => run(Key::Item(&call.item(1)?)),
+    match call.leaf(1)?.kind() {
+        Tag::Int | Tag::Bool | Tag::Float => run(Key::Item(&call.item(1)?)),
+        Tag::Object if !matches!(call.borrowed(1)?.body(), Body::Str(_)) => run(Key::Item(&call.item(1)?)),
+        _ => run(Key::Text(call.text(1)?)),
     }
 }
 
