@@ -1,12 +1,14 @@
 //! Lists of tensors as one tensor, and tensors in as many pieces as only the running program knows.
 #![allow(unsafe_code, reason = "moves rows of elements between tensors")]
 
+use super::containers::wrong;
 use super::{Call, raise};
 use crate::abi::Status;
+
 use crate::arena::Allocator;
 use crate::error::{Error, Result};
 use crate::object::{Body, Item};
-use crate::tensor::Tensor;
+use crate::tensor::{Dtype, Tensor};
 
 /// The tensors of a list operand, row-major.
 fn tensors(call: &Call<'_>, i: usize) -> Result<Vec<Tensor>> {
@@ -129,6 +131,47 @@ pub(super) fn list_stack(call: &mut Call<'_>) -> Result<()> {
     sizes.insert(dim, parts.len() as i64);
     let whole = gather(&parts, &sizes, product(&sizes[..dim]), call.runtime.env.allocator)?;
     call.ret_body(Body::Tensor(whole))
+}
+
+/// `list_tensor(list, kind)`: the numbers of nested lists as a tensor of 64-bit ints (kind 0), floats (1) or of bools (2).
+pub(super) fn list_tensor(call: &mut Call<'_>) -> Result<()> {
+    let dtype = match call.int(1)? {
+        0 => Dtype::I64,
+        1 => Dtype::F64,
+        _ => Dtype::BOOL,
+    };
+    let list = Item::Object(call.object(0)?);
+    let mut bytes = Vec::new();
+    let Some(sizes) = numbers(&list, dtype, &mut bytes)? else {
+        return raise("ValueError", "Expected sequences of equal length in tensor()");
+    };
+    call.ret_body(Body::Tensor(Tensor::from_bytes(dtype, &sizes, &bytes)?))
+}
+
+/// Appends the elements of nested lists; gives the lists' lengths, or `None` if lists at one depth differ in length.
+fn numbers(item: &Item, dtype: Dtype, bytes: &mut Vec<u8>) -> Result<Option<Vec<i64>>> {
+    let Item::Object(object) = item else {
+        match (dtype, item) {
+            (Dtype::BOOL, _) => bytes.push(u8::from(!matches!(item, Item::Bool(false)))),
+            (Dtype::F64, Item::Float(x)) => bytes.extend(x.to_ne_bytes()),
+            (Dtype::I64, Item::Int(i)) => bytes.extend(i.to_ne_bytes()),
+            _ => return Err(wrong()),
+        }
+        return Ok(Some(Vec::new()));
+    };
+    let Body::List(items) = object.body() else { return Err(wrong()) };
+    let mut inner: Option<Vec<i64>> = None;
+    for item in items.iter() {
+        let sizes = numbers(&item, dtype, bytes)?;
+        match (&inner, sizes) {
+            (_, None) => return Ok(None),
+            (Some(known), Some(sizes)) if *known != sizes => return Ok(None),
+            (_, sizes) => inner = sizes,
+        }
+    }
+    let mut sizes = vec![items.len() as i64];
+    sizes.extend(inner.unwrap_or_default());
+    Ok(Some(sizes))
 }
 
 /// The operand's pieces of these lengths along a dimension, as a list.

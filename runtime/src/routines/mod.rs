@@ -278,6 +278,7 @@ routines! {
     aot_rt_dict_copy "dict_copy" = containers::dict_copy;
     aot_rt_list_cat "list_cat" = joining::list_cat;
     aot_rt_list_stack "list_stack" = joining::list_stack;
+    aot_rt_list_tensor "list_tensor" = joining::list_tensor;
     aot_rt_tensor_split "tensor_split" = joining::tensor_split;
     aot_rt_tensor_split_sizes "tensor_split_sizes" = joining::tensor_split_sizes;
     aot_rt_tensor_chunk "tensor_chunk" = joining::tensor_chunk;

@@ -3,13 +3,14 @@
 use super::copy::cast;
 use super::pointwise::unary;
 use crate::diag::Result;
-use crate::loops::{BinaryOp, Const, Dim, Operand, ReduceOp, UnaryOp};
+use crate::loops::{Arg, BinaryOp, Const, Dim, Operand, ReduceOp, UnaryOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::{as_tensor, compute_type};
-use crate::ops::value::{Tensor, Value, int, known, known_int};
+use crate::ops::run_time::var_arg;
+use crate::ops::value::{ItemFacts, RunTimeList, Tensor, Value, int, known, known_int};
 use crate::ops::views;
 use crate::types::{DType, Type};
 
@@ -182,6 +183,9 @@ fn tensor(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             cast(b, t, dtype)
         }));
     }
+    if let Some(list) = args.run_time_list(b, 0) {
+        return of_run_time_list(b, args, &list);
+    }
     let mut numbers = Vec::new();
     let dims = nested(b, &args.value(0)?.clone(), &mut numbers)?;
     let natural = match numbers.first() {
@@ -192,6 +196,27 @@ fn tensor(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let dims: Vec<Dim> = dims.into_iter().map(Dim::Const).collect();
     let made = of_numbers(b, &numbers, natural, wanted, &dims);
     Ok(Value::Tensor(made))
+}
+
+/// A tensor of the numbers of nested lists that only the running program knows.
+fn of_run_time_list(b: &mut Builder<'_>, args: &Args<'_>, list: &RunTimeList) -> Result<Value> {
+    let mut rank = 1;
+    let mut facts = b.items_at(0, &list.item);
+    while let ItemFacts::List(inner) = facts {
+        rank += 1;
+        facts = *inner;
+    }
+    let (kind, dtype, natural) = match facts {
+        ItemFacts::Int => (0, DType::I64, DType::I64),
+        ItemFacts::Float => (1, DType::F64, DType::F32),
+        ItemFacts::Bool => (2, DType::Bool, DType::Bool),
+        _ => return Err(b.unsupported(format!("{} of a run-time list of other than numbers", b.op_name))),
+    };
+    let var = b.call_for_object("list_tensor", vec![var_arg(list.var), Arg::Scalar(int(kind))]);
+    let made = b.tensor_in(var, dtype, &vec![None; rank]);
+    let made = cast(b, &made, natural);
+    let wanted = dtype_or(b, args, natural)?;
+    Ok(Value::Tensor(cast(b, &made, wanted)))
 }
 
 /// A tensor of these numbers. PyTorch gives it the type that the numbers alone would have, and then the wanted one, so floats
