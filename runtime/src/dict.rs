@@ -17,6 +17,7 @@ const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "self-explanatory")]
 pub enum Key<'a> {
+    Int(i64),
     Text(&'a [u8]),
     Item(&'a Item),
 }
@@ -53,13 +54,17 @@ fn hash_bytes(bytes: &[u8]) -> u64 {
     mix(hash.rotate_left(23), u64::from_le_bytes(last))
 }
 
+fn hash_int(int: i64) -> u64 {
+    mix(MIX, int as u64)
+}
+
 /// Equal items, as `is_equal` has it, have equal hashes.
 fn hash_item(item: &Item) -> u64 {
     let float = |x: f64| mix(MIX, if x == x.trunc() { x as i64 as u64 } else { x.to_bits() });
     match item {
         Item::None => 0,
         Item::Bool(b) => mix(MIX, u64::from(*b)),
-        Item::Int(i) => mix(MIX, *i as u64),
+        Item::Int(i) => hash_int(*i),
         Item::Float(x) => float(*x),
         Item::Complex(re, im) => float(*re) ^ float(*im).rotate_left(1),
         Item::Object(object) => match object.body() {
@@ -77,6 +82,7 @@ fn hash_item(item: &Item) -> u64 {
 impl Key<'_> {
     fn hash(self) -> u64 {
         match self {
+            Self::Int(int) => hash_int(int),
             Self::Text(bytes) => hash_bytes(bytes),
             Self::Item(item) => hash_item(item),
         }
@@ -84,6 +90,10 @@ impl Key<'_> {
 
     fn is(self, item: &Item) -> bool {
         match self {
+            Self::Int(int) => match item {
+                Item::Int(key) => *key == int,
+                _ => is_equal(item, &Item::Int(int)),
+            },
             Self::Text(bytes) => matches!(item, Item::Object(o) if matches!(o.body(), Body::Str(b) if b == bytes)),
             Self::Item(key) => is_equal(item, key),
         }
@@ -141,12 +151,10 @@ impl Dict {
         None
     }
 
-    /// Replaces the value of a key that is there; gives the former one.
-    pub fn replace(&mut self, key: Key<'_>, value: Item) -> Result<Item, Item> {
-        match self.find(key, key.hash()).and_then(|at| self.entries[at].pair.as_mut()) {
-            Some((_, old)) => Ok(std::mem::replace(old, value)),
-            None => Err(value),
-        }
+    /// The value of a key, to be changed.
+    pub fn get_mut(&mut self, key: Key<'_>) -> Option<&mut Item> {
+        let at = self.find(key, key.hash())?;
+        self.entries[at].pair.as_mut().map(|(_, value)| value)
     }
 
     fn push(&mut self, hash: u64, key: Item, value: Item) {
@@ -248,7 +256,9 @@ mod tests {
         assert_eq!(int(dict.get(Key::Text(b"a long key number 7"))), Some(7));
         assert_eq!(int(dict.get(Key::Item(&text("a long key number 19")))), Some(19));
         assert!(dict.get(Key::Text(b"a long key number")).is_none());
-        assert!(dict.replace(Key::Text(b"x"), Item::None).is_err());
+        assert!(dict.get_mut(Key::Text(b"x")).is_none());
+        *dict.get_mut(Key::Text(b"a long key number 3")).unwrap() = Item::Int(-3);
+        assert_eq!(int(dict.get(Key::Text(b"a long key number 3"))), Some(-3));
         dict.insert(Item::Float(2.0), Item::Int(-2));
         assert_eq!(int(dict.get(Key::Item(&Item::Int(2)))), Some(-2));
     }

@@ -4,8 +4,8 @@
 //! routine, which does all others: lists of items, an index out of range, memory that must grow.
 //!
 //! ```text
-//! if list.variant == LIST and list.kind == INTS and index < list.length   { result = list.data[index] }
-//! else                                                                     { call list_get }
+//! if list.kind == INTS and index < list.length   { result = list.data[index] }
+//! else                                            { call list_get }
 //! ```
 
 use super::builder::{Cmp, Inst2, Label, Lane, Ty, Value};
@@ -91,11 +91,8 @@ impl Host<'_> {
     }
 
     fn require_kind(&self, list: Value, kind: Kind, slow: Label) {
-        let b = self.b;
-        let variant = self.field(Ty::I64, list, layout::VARIANT);
-        self.require(b.compare(Cmp::Eq, variant, self.int(layout::IS_LIST)), slow);
         let found = self.field(Ty::I64, list, layout::KIND);
-        self.require(b.compare(Cmp::Eq, found, self.int(kind as i64)), slow);
+        self.require(self.b.compare(Cmp::Eq, found, self.int(kind as i64)), slow);
     }
 
     /// Where the item at an index is, which may count from the end.

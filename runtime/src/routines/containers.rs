@@ -1,6 +1,7 @@
 //! Lists, dicts, tuples and tensor objects. Lists and dicts are shared by reference.
 #![allow(unsafe_code, reason = "changes objects that variables share")]
 
+use super::bits_of;
 use super::{Call, raise};
 use crate::abi::{Status, Tag};
 use crate::dict::{Dict, Key};
@@ -337,7 +338,8 @@ pub(super) fn dict_new(call: &mut Call<'_>) -> Result<()> {
 /// Runs a function on the key operand, which is not made an object only to be looked for.
 fn with_key<T>(call: &Call<'_>, run: impl FnOnce(Key<'_>) -> Result<T>) -> Result<T> {
     match call.leaf(1)?.kind() {
-        Tag::Int | Tag::Bool | Tag::Float => run(Key::Item(&call.item(1)?)),
+        Tag::Int => run(Key::Int(call.int(1)?)),
+        Tag::Bool | Tag::Float => run(Key::Item(&call.item(1)?)),
         Tag::Object if !matches!(call.borrowed(1)?.body(), Body::Str(_)) => run(Key::Item(&call.item(1)?)),
         _ => run(Key::Text(call.text(1)?)),
     }
@@ -349,8 +351,18 @@ fn missing<T>(call: &Call<'_>) -> Result<T> {
 
 pub(super) fn dict_set(call: &mut Call<'_>) -> Result<()> {
     let value = call.item(2)?;
-    let replaced = with_key(call, |key| with_dict(call, 0, |entries| entries.replace(key, value)))?;
-    if let Err(value) = replaced {
+    // What stood there is dropped when nothing of the dict is borrowed any more.
+    let left = with_key(call, |key| {
+        with_dict(call, 0, |entries| match entries.get_mut(key) {
+            Some(old @ (Item::None | Item::Bool(_) | Item::Int(_) | Item::Float(_) | Item::Complex(..))) => {
+                *old = value;
+                Ok(None)
+            }
+            Some(old @ Item::Object(_)) => Ok(Some(std::mem::replace(old, value))),
+            None => Err(value),
+        })
+    })?;
+    if let Err(value) = left {
         let key = call.item(1)?;
         with_dict(call, 0, |entries| entries.insert(key, value))?;
     }
@@ -359,12 +371,12 @@ pub(super) fn dict_set(call: &mut Call<'_>) -> Result<()> {
 
 /// `dict_get(dict, key[, default])`
 pub(super) fn dict_get(call: &mut Call<'_>) -> Result<()> {
-    let item = match with_key(call, |key| Ok(dict(call, 0)?.get(key).cloned()))? {
-        Some(item) => item,
-        None if call.n_args() > 2 => call.item(2)?,
-        None => return missing(call),
-    };
-    call.ret_item(0, item)
+    let found = with_key(call, |key| Ok(dict(call, 0)?.get(key).map(bits_of)))?;
+    match found {
+        Some(bits) => call.ret_int(bits as i64),
+        None if call.n_args() > 2 => call.ret_item(0, call.item(2)?),
+        None => missing(call),
+    }
 }
 
 pub(super) fn dict_contains(call: &mut Call<'_>) -> Result<()> {

@@ -69,6 +69,17 @@ pub(crate) fn raise<T>(class: &str, message: impl Into<String>) -> Result<T> {
     Err(Error::raised(class, message, ""))
 }
 
+/// An item as a result, with a reference of its own; a complex number has no 64-bit form and becomes its real part.
+fn bits_of(item: &Item) -> u64 {
+    match item {
+        Item::None => 0,
+        Item::Bool(b) => u64::from(*b),
+        Item::Int(i) => *i as u64,
+        Item::Float(x) | Item::Complex(x, _) => x.to_bits(),
+        Item::Object(object) => object.clone().into_raw() as u64,
+    }
+}
+
 impl<'a> Call<'a> {
     pub(crate) fn n_args(&self) -> usize {
         self.args.len()
@@ -203,11 +214,8 @@ impl<'a> Call<'a> {
     /// Result number `k`; a complex number has no 64-bit form and becomes its real part.
     pub(crate) fn ret_item(&mut self, k: usize, item: Item) -> Result<()> {
         let bits = match item {
-            Item::None => 0,
-            Item::Bool(b) => u64::from(b),
-            Item::Int(i) => i as u64,
-            Item::Float(x) | Item::Complex(x, _) => x.to_bits(),
             Item::Object(object) => object.into_raw() as u64,
+            plain => bits_of(&plain),
         };
         self.bits(k, bits);
         Ok(())
