@@ -5,7 +5,7 @@
 //! has none (`prim::` nodes, calls) is taken to hand on all that went in. That errs towards state, which is slower but right.
 //!
 //! Tensors of several attributes may lie in one storage of the archive. If one of them is written to, all see it, so the
-//! storage is the state and the attributes are views of it.
+//! storage is the state and the attributes are views of it, as are tensors in lists, tuples and dicts that attributes hold.
 
 use crate::index::IndexVec;
 use crate::ir::{Attr, Function, Graph, Module, Node, ValueId};
@@ -45,6 +45,8 @@ impl Origins {
 struct Changes {
     assigned: BTreeSet<Name>,
     written: BTreeSet<Name>,
+    /// Those of [`Self::written`] of which more is written to than tensors.
+    regrouped: BTreeSet<Name>,
     /// By function, the parameters it writes to.
     params: BTreeMap<Arc<str>, BTreeSet<usize>>,
     /// By function, what its results may share memory with.
@@ -55,7 +57,7 @@ impl Changes {
     fn n_found(&self) -> usize {
         let params = self.params.values().map(BTreeSet::len);
         let results = self.results.values().map(|origins| origins.attrs.len() + origins.params.len());
-        self.assigned.len() + self.written.len() + params.sum::<usize>() + results.sum::<usize>()
+        self.assigned.len() + self.written.len() + self.regrouped.len() + params.sum::<usize>() + results.sum::<usize>()
     }
 }
 
@@ -76,6 +78,9 @@ pub(super) fn state(module: &Module) -> Vec<State> {
     let is_in = |names: &BTreeSet<Name>, object: &Object, name: &Arc<str>| {
         names.contains(&(Arc::clone(&object.class), Arc::clone(name)))
     };
+    let keys_held = attrs.iter().filter(|(object, name, _)| !is_in(&changes.assigned, object, name));
+    let keys_held = keys_held.filter(|(.., value)| !matches!(value, IValue::Tensor(_)));
+    let held: HashSet<usize> = keys_held.flat_map(|(.., value)| tensors_in(value)).map(|t| t.storage().key()).collect();
     let mut states: Vec<State> = Vec::new();
     let mut shared = HashSet::new();
     for (object, name, value) in &attrs {
@@ -83,33 +88,56 @@ pub(super) fn state(module: &Module) -> Vec<State> {
         if !is_assigned && !is_in(&changes.written, object, name) {
             continue;
         }
-        if !is_assigned && let IValue::Tensor(data) = value {
-            if shared.contains(&data.storage().key()) {
-                continue;
-            }
-            let views: Vec<_> = attrs
-                .iter()
-                .filter(|(object, name, _)| !is_in(&changes.assigned, object, name))
-                .filter_map(|(object, name, value)| match value {
-                    IValue::Tensor(view) if view.storage().key() == data.storage().key() => {
-                        Some((Arc::clone(object), Arc::clone(name), Arc::clone(view)))
+        let is_regrouped = is_in(&changes.regrouped, object, name) && !matches!(value, IValue::Tensor(_));
+        if !is_assigned && !is_regrouped {
+            let tensors = tensors_in(value);
+            let mut storages = Vec::new();
+            for data in &tensors {
+                let key = data.storage().key();
+                if shared.contains(&key) {
+                    continue;
+                }
+                let views: Vec<_> = attrs
+                    .iter()
+                    .filter(|(object, name, _)| !is_in(&changes.assigned, object, name))
+                    .filter_map(|(object, name, value)| match value {
+                        IValue::Tensor(view) if view.storage().key() == key => {
+                            Some((Arc::clone(object), Arc::clone(name), Arc::clone(view)))
+                        }
+                        _ => None,
+                    })
+                    .collect();
+                let is_shared = views.len() > 1 || held.contains(&key);
+                let is_plain = |view: &Arc<TensorData>| view.dtype() == data.dtype() && view.quantizer.is_none();
+                let is_plain = is_plain(data) && views.iter().all(|(_, _, view)| is_plain(view));
+                match whole_storage(data) {
+                    Some(whole) if is_shared && is_plain => storages.push(State::Storage(Arc::new(whole), views)),
+                    _ => {
+                        storages.clear();
+                        break;
                     }
-                    _ => None,
-                })
-                .collect();
-            let is_plain = views.iter().all(|(_, _, view)| view.dtype() == data.dtype() && view.quantizer.is_none());
-            if views.len() > 1
-                && is_plain
-                && let Some(whole) = whole_storage(data)
-            {
-                shared.insert(data.storage().key());
-                states.push(State::Storage(Arc::new(whole), views));
+                }
+            }
+            let all_shared = tensors.iter().all(|data| shared.contains(&data.storage().key()));
+            if !tensors.is_empty() && (all_shared || !storages.is_empty()) {
+                shared.extend(tensors.iter().map(|data| data.storage().key()));
+                states.extend(storages);
                 continue;
             }
         }
         states.push(State::Attr(Arc::clone(object), Arc::clone(name)));
     }
     states
+}
+
+/// The tensors that a value is or holds, but for those of objects.
+fn tensors_in(value: &IValue) -> Vec<Arc<TensorData>> {
+    match value {
+        IValue::Tensor(data) => vec![Arc::clone(data)],
+        IValue::List(_, items) | IValue::Tuple(items) => items.iter().flat_map(tensors_in).collect(),
+        IValue::Dict(_, entries) => entries.iter().flat_map(|(_, value)| tensors_in(value)).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// All of a tensor's storage, as a tensor of one dimension.
@@ -213,7 +241,7 @@ impl Changes {
                 };
                 for at in self.params.get(&callee).cloned().unwrap_or_default() {
                     if let Some(arg) = node.inputs.get(at + skip) {
-                        self.write(function, &origins[*arg]);
+                        self.write(function, *arg, &origins[*arg]);
                     }
                 }
                 let results = self.results.get(&callee).cloned().unwrap_or_default();
@@ -227,7 +255,7 @@ impl Changes {
                 Some(schema) => {
                     for (arg, input) in schema.args.iter().zip(&node.inputs) {
                         if arg.alias.as_ref().is_some_and(|a| a.is_write) {
-                            self.write(function, &origins[*input]);
+                            self.write(function, *input, &origins[*input]);
                         }
                     }
                     for (result, out) in schema.returns.iter().zip(&node.outputs) {
@@ -248,8 +276,11 @@ impl Changes {
         }
     }
 
-    fn write(&mut self, function: &Function, origins: &Origins) {
+    fn write(&mut self, function: &Function, value: ValueId, origins: &Origins) {
         self.written.extend(origins.attrs.iter().cloned());
+        if !matches!(function.graph.values[value].ty, Type::Tensor(_)) {
+            self.regrouped.extend(origins.attrs.iter().cloned());
+        }
         if !origins.params.is_empty() {
             self.params.entry(Arc::clone(&function.name)).or_default().extend(&origins.params);
         }

@@ -307,7 +307,14 @@ impl Lowerer<'_, '_> {
             }
             IValue::Str(text) => Value::Str(Operand::Str(Arc::clone(text))),
             IValue::Device(text) => Value::Device(Arc::clone(text)),
-            IValue::Tensor(data) => Value::Tensor(self.weight(data, name)?),
+            IValue::Tensor(data) => match self.shared.get(&data.storage().key()) {
+                Some((whole, numel)) if whole.dtype == data.dtype() => {
+                    let dims = data.sizes().iter().map(|n| Dim::Const(*n)).collect();
+                    let offset = Dim::Const(data.offset());
+                    Value::Tensor(views::as_strided_on(whole, *numel, offset, dims, data.strides()))
+                }
+                _ => Value::Tensor(self.weight(data, name)?),
+            },
             IValue::Tuple(items) => Value::Tuple(self.constant_values(items, name)?, None),
             IValue::List(_, items) => {
                 let items = self.constant_values(items, name)?;

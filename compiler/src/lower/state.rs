@@ -490,6 +490,7 @@ impl ProgramLowering<'_> {
                         let view = views::as_strided_on(&tensor, whole.numel(), offset, dims, view.strides());
                         Self::give(lw, object, name, Value::Tensor(view));
                     }
+                    lw.shared.insert(whole.storage().key(), (tensor.clone(), whole.numel()));
                     lw.storages.insert(i, tensor);
                 }
                 (State::Storage(..), _) => return Err(Diagnostic::internal("a storage that is no tensor").into()),

@@ -98,7 +98,8 @@ impl<'m, 'p> Lowerer<'m, 'p> {
     /// Starts the task of a `prim::fork`; `None` if it is to be a plain call.
     pub(super) fn fork(&mut self, graph: &Arc<Graph>, args: &[Value]) -> Outcome<Option<Value>> {
         let key = Arc::as_ptr(graph) as usize;
-        if self.plain_forks.contains(&key) {
+        // Memory that attributes share is known to this function alone.
+        if self.plain_forks.contains(&key) || !self.shared.is_empty() {
             return Ok(None);
         }
         let mut as_memory = BTreeSet::new();

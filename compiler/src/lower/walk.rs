@@ -42,6 +42,8 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) paths: HashMap<usize, String>,
     /// Storages that attributes share, by their number among the state.
     pub(super) storages: HashMap<usize, Tensor>,
+    /// The same with their numbers of elements, by the memory they were read from.
+    pub(super) shared: HashMap<usize, (Tensor, i64)>,
     pub(super) n_nodes: usize,
     pub(super) n_copies: usize,
     /// Nested parts that did not have one end: graph, node, the number of assumptions and whether lists grew.
@@ -101,6 +103,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             objects,
             paths,
             storages: HashMap::new(),
+            shared: HashMap::new(),
             n_nodes: 0,
             n_copies: 0,
             forks: HashSet::new(),
