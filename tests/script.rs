@@ -2,8 +2,14 @@
 
 use aot::archive::{self, Container};
 use aot::diag::Blame;
-use aot::{ir, script};
+use aot::driver::{self, Backend};
+use aot::script::Text;
+use aot::source::Source;
+use aot::syntax::Dialect;
+use aot::{Module, ir, script};
+use aot_runtime::{Tensor, Value};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Longest time that one archive may take.
@@ -108,4 +114,17 @@ fn a_traced_module_of_a_python_file_is_called_from_rust() {
     let result = module.forward(&[&ndarray::arr2(&[[1.0_f32, 2.0]])]).expect("the call succeeds");
     let result = aot::to_array::<f32>(&result).expect("the result is a tensor");
     assert_eq!(result.into_raw_vec_and_offset().0, [10.0, 19.0]);
+}
+
+#[test]
+fn arguments_that_share_memory_are_refused_where_one_is_written() {
+    let text = "def forward(a: Tensor, b: Tensor) -> Tensor:\n  b.add_(3)\n  return a + b\n".to_owned();
+    let source = Arc::new(Source { name: "shared.py".into(), text, origins: Vec::new() });
+    let text = Text { source, dialect: Dialect::Own, module: "__torch__".into(), imports: None };
+    let module = Module::of_ir(driver::script(&text, None, None).expect("it compiles"), Backend::Cranelift);
+    let both = Tensor::from_f32(&[2], &[1.0, 2.0]).expect("the sizes fit");
+    let method = module.method("forward").expect("it has one");
+    let result = method.call_values(&[Value::Tensor(both.clone()), Value::Tensor(both)]);
+    let error = result.expect_err("their memory is shared").render();
+    assert!(error.contains("arguments 'b' and 'a' share memory, and the method writes to 'b'"), "{error}");
 }

@@ -408,8 +408,46 @@ fn check_count(expected: usize, got: usize) -> std::result::Result<(), Option<St
     if expected == got { Ok(()) } else { Err(Some(format!("expected {expected} element(s), got {got}"))) }
 }
 
+/// The addresses of a tensor's memory, from the first to behind the last.
+fn memory_of(tensor: &Tensor) -> std::ops::Range<usize> {
+    let start = tensor.data() as usize;
+    if tensor.n_elements() == 0 {
+        return start..start;
+    }
+    let (mut low, mut high) = (0, 0);
+    for (size, stride) in tensor.sizes.iter().zip(&tensor.strides) {
+        let reach = (size - 1) * stride;
+        if reach < 0 { low += reach } else { high += reach }
+    }
+    let at = |elements: i64| start.wrapping_add_signed(elements as isize * tensor.item_bytes() as isize);
+    at(low)..at(high + 1)
+}
+
+/// Compiled code takes it that what it writes to is no other argument's memory.
+fn check_overlaps(function: &FunctionDesc, pending: &[Pending<'_>]) -> Result<()> {
+    let tensors = pending.iter().filter_map(|pending| match pending {
+        Pending::Tensor(leaf, tensor) => Some((*leaf, *tensor)),
+        Pending::Object(..) => None,
+    });
+    let is_written = |leaf: usize| matches!(function.inputs[leaf].kind, InputKind::Tensor { is_mutated: true, .. });
+    for (leaf, tensor) in tensors.clone().filter(|(leaf, _)| is_written(*leaf)) {
+        let memory = memory_of(tensor);
+        let meets = |other: &Tensor| {
+            let others = memory_of(other);
+            memory.start < others.end && others.start < memory.end
+        };
+        if let Some((other, _)) = tensors.clone().find(|(other, tensor)| *other != leaf && meets(tensor)) {
+            let (name, other) = (&function.inputs[leaf].name, &function.inputs[other].name);
+            let message = format!("arguments '{name}' and '{other}' share memory, and the method writes to '{name}'");
+            return Err(Error::new(Status::Argument, message));
+        }
+    }
+    Ok(())
+}
+
 /// Copies strided tensors to row-major and makes objects.
 fn resolve(function: &FunctionDesc, pending: &[Pending<'_>], bound: &mut Bound) -> Result<()> {
+    check_overlaps(function, pending)?;
     for pending in pending {
         match *pending {
             Pending::Tensor(leaf, tensor) => {
