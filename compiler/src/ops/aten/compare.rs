@@ -184,7 +184,11 @@ fn allclose(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 /// Same shape and same elements.
 fn equal(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (x, y) = (args.tensor(0)?, args.tensor(1)?);
+    equal_tensors(b, &args.tensor(0)?, &args.tensor(1)?)
+}
+
+/// Whether two tensors have the same shape and elements.
+pub(super) fn equal_tensors(b: &mut Builder<'_>, x: &Tensor, y: &Tensor) -> Result<Value> {
     if x.rank() != y.rank() {
         return Ok(Value::bool(false));
     }
@@ -195,6 +199,6 @@ fn equal(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             _ => return Err(b.unsupported("equal of tensors whose shapes are known only when running")),
         }
     }
-    let same = elementwise(b, &[&x, &y], Some(DType::Bool), |k, v| k.binary(BinaryOp::Eq, v[0], v[1]))?;
+    let same = elementwise(b, &[x, y], Some(DType::Bool), |k, v| k.binary(BinaryOp::Eq, v[0], v[1]))?;
     Ok(Value::Bool(all_of(b, &same)))
 }

@@ -35,6 +35,7 @@ const FORMS: &[OpDef] = &[
     OpDef { name: "aten::multiply", lower: |b, a| binary(b, a, product) },
     OpDef { name: "aten::div", lower: |b, a| binary(b, a, quotient) },
     OpDef { name: "aten::true_divide", lower: |b, a| binary(b, a, quotient) },
+    OpDef { name: "aten::equal", lower: equal },
     OpDef { name: "aten::eq", lower: |b, a| compare(b, a, BinaryOp::Eq, BinaryOp::And) },
     OpDef { name: "aten::ne", lower: |b, a| compare(b, a, BinaryOp::Ne, BinaryOp::Or) },
     OpDef {
@@ -133,6 +134,27 @@ fn joined(b: &mut Builder<'_>, [re, im]: &[Tensor; 2], part: DType) -> Tensor {
         k.select(is_real, x, y)
     });
     as_complex(b, &floats)
+}
+
+/// A complex tensor as one of another type, or a real one as a complex one; a real result is the real part.
+pub fn converted(b: &mut Builder<'_>, x: &Tensor, dtype: DType) -> Tensor {
+    // What has no parts is refused where elements are computed.
+    let [re, im] = parts(b, x).unwrap_or_else(|_| [x.clone(), x.clone()]);
+    if !dtype.is_complex() {
+        return super::copy::cast(b, &re, dtype);
+    }
+    joined(b, &[re, im], part_type(dtype))
+}
+
+/// Whether two tensors have the same shape and elements.
+fn equal(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let whole = |b: &mut Builder<'_>, at: usize| {
+        let x = args.tensor(at)?;
+        let x = if x.dtype.is_complex() { x } else { converted(b, &x, DType::C128) };
+        as_floats(b, &x)
+    };
+    let (x, y) = (whole(b, 0)?, whole(b, 1)?);
+    super::compare::equal_tensors(b, &x, &y)
 }
 
 /// The parts of the one element of a complex tensor as host numbers.

@@ -69,6 +69,9 @@ pub fn cast(b: &mut Builder<'_>, x: &Tensor, dtype: DType) -> Tensor {
     if let Some(value) = b.splat_of(x).filter(|_| is_exact) {
         return b.splat(value, dtype, &x.dims.clone());
     }
+    if x.dtype.is_complex() || dtype.is_complex() {
+        return super::complex::converted(b, x, dtype);
+    }
     b.map(dtype, &x.dims, |k, i| {
         let v = k.load(x, i);
         k.cast(dtype, v)
