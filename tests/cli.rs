@@ -142,6 +142,7 @@ fn a_trace_shows_statements_and_values() {
     let (exit, out, err) = place.run(&["run", "@net.py", "--trace", "--input", "x=zeros:f32[2]", "--input", "n=3"]);
     assert_eq!(exit, Exit::Success, "{err}");
     let expected = "\
+net.py:12: y = scaled(x, n)
 net.py:5: y = x * n
     y = float32[2] min 0 max 0 mean 0 nan 0
 net.py:6: if n > 1:
@@ -154,6 +155,100 @@ float32[2] [1.0, 1.0]
 ";
     assert_eq!(out, expected);
     place.refuses(&["run", "@libnone.so", "--trace"], Exit::Failure, "a library has no statements to trace");
+}
+
+const STEPPED: &str = "\
+import torch
+
+def scaled(x: torch.Tensor, n: int) -> torch.Tensor:
+    y = x * n
+    return y + 1.0
+
+
+def forward(x: torch.Tensor, n: int) -> torch.Tensor:
+    y = scaled(x, n)
+    for i in range(n):
+        y = y + i
+    if bool(y.sum() > 100):
+        raise ValueError('too large')
+    return y
+";
+
+#[test]
+fn a_debugger_stops_at_lines_and_evaluates_expressions() {
+    let place = Place::new();
+    fs::write(place.file("net.py"), STEPPED).expect("the folder is writable");
+    let debug = |n: &str, commands: &[&str]| {
+        let n = format!("n={n}");
+        let mut words = vec!["debug", "@net.py", "--input", "x=zeros:f32[2]", "--input", &n];
+        words.extend(commands.iter().flat_map(|command| ["-c", command]));
+        place.run(&words)
+    };
+    let commands = [
+        "s",
+        "w",
+        "p x.size(0) + n",
+        "u",
+        "a",
+        "r",
+        "b 11",
+        "b 99",
+        "c",
+        "p i",
+        "c",
+        "p (i, y.mean().item())",
+        "cl",
+        "c",
+    ];
+    let (exit, out, err) = debug("2", &commands);
+    assert_eq!(exit, Exit::Success, "{err}");
+    let expected = "\
+> net.py(9)forward()
+-> y = scaled(x, n)
+> net.py(4)scaled()
+-> y = x * n
+  net.py(9)__torch__.PlaceholderModule.forward()
+  -> y = scaled(x, n)
+> net.py(4)__torch__.scaled()
+  -> y = x * n
+4
+> net.py(9)forward()
+-> y = scaled(x, n)
+self = ...
+x = float32[2] [0.0, 0.0]
+n = 2
+> net.py(10)forward()
+-> for i in range(n):
+Breakpoint 1 at net.py:11
+*** nothing is computed on line 99 of net.py
+> net.py(11)forward()
+-> y = y + i
+0
+> net.py(11)forward()
+-> y = y + i
+(
+  1,
+  1.0,
+)
+all breakpoints are removed
+--Return--
+float32[2] [2.0, 2.0]
+";
+    assert_eq!(out, expected);
+    // Where the model raises, its frames stay.
+    let (exit, out, err) = debug("100", &["c", "p y.sum() > 100", "n", "q"]);
+    assert_eq!(exit, Exit::Failure, "{err}");
+    let end = "\
+ValueError: too large
+  at net.py:13:8
+The call has ended; its frames can be looked at.
+> net.py(13)forward()
+-> raise ValueError('too large')
+bool[] [True]
+*** the call has ended
+";
+    assert!(out.ends_with(end), "{out}");
+    place.refuses(&["debug", "@libnone.so"], Exit::Failure, "a library has no statements to trace");
 }
 
 /// Calls that pass, that fail and that print, and texts that agree and differ: a reader of JSON gets nothing else.

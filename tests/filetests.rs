@@ -4,6 +4,8 @@ mod corpus;
 mod run;
 mod stages;
 
+pub(crate) use stages::archive_of;
+
 use aot::diag::Diagnostic;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,7 +112,7 @@ pub(crate) fn difference_excerpt(expected: &str, text: &str) -> String {
     format!("line {}\n- {}+ {}", same + 1, at(expected), at(text))
 }
 
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     let mut entries: Vec<PathBuf> =
         fs::read_dir(folder).expect("a folder of tests").map(|entry| entry.expect("it lists").path()).collect();
     entries.sort();

@@ -9,6 +9,8 @@ mod cli;
 #[cfg(test)]
 mod filetests;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod libraries;
 #[cfg(test)]
 mod models;

@@ -2,6 +2,7 @@
 
 use crate::library::{self, Library};
 use aot_runtime::log::Sink;
+use aot_runtime::trace::Tracer;
 use aot_runtime::{Error, Model, Value};
 
 /// A compiled model.
@@ -50,6 +51,13 @@ impl Executable {
         match self {
             Self::Model(model) => model.set_sink(sink),
             Self::Library(library) => library.set_sink(sink),
+        }
+    }
+
+    /// What a program that was compiled to be traced does goes there; a library tells nothing.
+    pub fn set_tracer(&self, tracer: Option<Tracer>) {
+        if let Self::Model(model) = self {
+            model.set_tracer(tracer);
         }
     }
 

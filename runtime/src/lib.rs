@@ -35,6 +35,7 @@ pub mod task;
 #[cfg(test)]
 mod task_tests;
 pub mod tensor;
+pub mod trace;
 pub mod value;
 
 pub use abi::{Frame, Leaf, Status, Tag};

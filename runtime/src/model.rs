@@ -12,6 +12,7 @@ use crate::pool::{HostParallelFor, Pool};
 use crate::random::Generator;
 use crate::task::{Family, Outcome};
 use crate::tensor::Tensor;
+use crate::trace::{Trace, Tracer};
 use crate::value::Value;
 use std::any::Any;
 use std::fmt;
@@ -109,6 +110,7 @@ pub(crate) struct Shared {
     env: Env,
     pool: Arc<Pool>,
     log: Arc<Log>,
+    trace: Arc<Trace>,
     arena_bytes: usize,
     n_outputs: usize,
     /// What the prepare function wrote; only read from then on.
@@ -180,8 +182,19 @@ impl Model {
         let pool = Arc::new(Pool::new(env.max_threads, env.parallel_for));
         let log = Arc::new(Log::new(env.log.map_or(Sink::Streams, |(log, user)| Sink::Host(log, user))));
         let prepared = Memory::empty();
-        let mut shared =
-            Shared { desc, weights, code, env, pool, log, arena_bytes, n_outputs, prepared, _owner: owner };
+        let mut shared = Shared {
+            desc,
+            weights,
+            code,
+            env,
+            pool,
+            log,
+            trace: Arc::default(),
+            arena_bytes,
+            n_outputs,
+            prepared,
+            _owner: owner,
+        };
         shared.prepare()?;
         Ok(Self { shared: Arc::new(shared), idle: Arc::default() })
     }
@@ -204,6 +217,11 @@ impl Model {
     /// Later lines of output go there.
     pub fn set_sink(&self, sink: Sink) {
         self.shared.log.set(sink);
+    }
+
+    /// What a traced program does goes there; without a tracer it is told in lines of output.
+    pub fn set_tracer(&self, tracer: Option<Tracer>) {
+        self.shared.trace.set(tracer);
     }
 
     /// How many tasks threads of the model's pool have run; others ran where they were waited for.
@@ -256,6 +274,8 @@ pub struct Runtime {
     pub(crate) pool: Arc<Pool>,
     /// Takes what the model prints and warns.
     pub(crate) log: Arc<Log>,
+    /// Takes what a traced program does.
+    pub(crate) trace: Arc<Trace>,
     /// Random numbers of the instance.
     pub(crate) generator: Generator,
     /// Objects whose tensors are results of the last call; they live until the next one.
@@ -271,6 +291,7 @@ pub struct Runtime {
 impl Runtime {
     fn new(shared: &Shared, slots: Slots, generator: Generator) -> Self {
         let (env, pool, log) = (shared.env, shared.pool.clone(), shared.log.clone());
+        let trace = Arc::clone(&shared.trace);
         Self {
             error: None,
             slots,
@@ -280,6 +301,7 @@ impl Runtime {
             generator,
             results: Vec::new(),
             tasks: Vec::new(),
+            trace,
             statement: String::new(),
             family: None,
         }

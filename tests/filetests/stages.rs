@@ -82,15 +82,20 @@ pub(super) fn module(test: &FileTest) -> Result<Module> {
 
 /// The archive of a class `M` with the methods of the test.
 fn archive(test: &FileTest) -> Archive {
-    let name = "code/__torch__.py".to_owned();
     // The class takes the place of the header, so that lines keep their numbers.
     let body: String = test.input.lines().skip(1).map(|line| format!("  {line}\n")).collect();
     let text = format!("class M(Module):\n{body}");
+    archive_of(text, attributes(test))
+}
+
+/// The archive of an instance of a class `M` that this code defines.
+pub(crate) fn archive_of(text: String, attributes: IndexMap<Arc<str>, IValue>) -> Archive {
+    let name = "code/__torch__.py".to_owned();
     let source = Arc::new(Source { name: name.clone(), text, origins: Vec::new() });
     Archive {
         path: "test.pt".into(),
         version: 10,
-        root: Arc::new(Object { class: "__torch__.M".into(), attrs: attributes(test) }),
+        root: Arc::new(Object { class: "__torch__.M".into(), attrs: attributes }),
         constants: Vec::new(),
         sources: IndexMap::from([(name, source)]),
         traced_inputs: IndexMap::new(),

@@ -28,7 +28,7 @@ pub(super) struct BenchArgs {
 
 pub(super) fn run(args: &BenchArgs, output: &mut Output<'_>) -> Result<Exit> {
     let start = Instant::now();
-    let Prepared { executable, args: values } = args.call.prepare()?;
+    let Prepared { executable, args: values, .. } = args.call.prepare()?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
     let method = &args.call.method;
     let failed = |error: aot_runtime::Error| Diagnostic::user(error.to_string());

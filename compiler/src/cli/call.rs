@@ -52,6 +52,8 @@ struct Params {
 pub(super) struct Prepared {
     pub(super) executable: Executable,
     pub(super) args: Vec<Value>,
+    /// For a model: what it was compiled from.
+    pub(super) module: Option<Module>,
 }
 
 impl CallArgs {
@@ -67,7 +69,7 @@ impl CallArgs {
             let args = self.arguments(&library_params(&library, &self.method)?)?;
             let executable = Executable::Library(library);
             executable.set_threads(self.threads);
-            return Ok(Prepared { executable, args });
+            return Ok(Prepared { executable, args, module: None });
         }
         self.prepare_model(|module| Module::of_ir(module, self.backend.into()))
     }
@@ -99,7 +101,7 @@ impl CallArgs {
         let args = self.arguments(&params)?;
         let executable = method.compile(&args)?;
         executable.set_threads(self.threads);
-        Ok(Prepared { executable, args })
+        Ok(Prepared { executable, args, module: Some(module) })
     }
 
     fn arguments(&self, params: &Params) -> Result<Vec<Value>> {

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod call;
 mod check;
+mod debug;
 mod options;
 mod run;
 mod script;
@@ -31,6 +32,8 @@ enum Command {
     Script(script::ScriptArgs),
     /// Call a model or a library and print the result.
     Run(run::RunArgs),
+    /// Call a model and stop where it is told to: step through statements and print values.
+    Debug(debug::DebugArgs),
     /// Measure how long calls take.
     Bench(bench::BenchArgs),
     /// Print the graph of a method.
@@ -97,6 +100,7 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>, output: &mut Outp
         Command::Check(args) => check::run(&args, output),
         Command::Script(args) => script::run(&args, output),
         Command::Run(args) => run::run(&args, output),
+        Command::Debug(args) => debug::run(&args, output),
         Command::Bench(args) => bench::run(&args, output),
         Command::Graph(args) => show::graph(&args, output),
         Command::Code(args) => show::code(&args, output),

@@ -3,6 +3,7 @@
 use super::call::{CallArgs, Prepared};
 use super::{Exit, Output};
 use crate::diag::{Diagnostic, Result};
+use crate::exec::Executable;
 use crate::link::library::write_file;
 use crate::npy;
 use crate::types::DType;
@@ -12,7 +13,7 @@ use clap::Args;
 use std::fmt::Write as _;
 use std::io::{Cursor, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, mpsc};
 
 /// Arguments of `aot run`.
 #[derive(Debug, Args)]
@@ -32,23 +33,16 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs, output: &mut Output<'_>) -> Result<Exit> {
-    let Prepared { executable, args: values } =
+    let Prepared { executable, args: values, .. } =
         if args.trace { args.call.prepare_traced()? } else { args.call.prepare()? };
-    let lines = Arc::new(Mutex::new(String::new()));
-    if args.trace {
-        let into = Arc::clone(&lines);
-        let print = move |_: Level, text: &str| {
-            let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
-            into.push_str(text);
-            into.push('\n');
-        };
-        executable.set_sink(Sink::Printer(Arc::new(print)));
-    }
     let failed = |error: aot_runtime::Error| Diagnostic::user(error.to_string());
     let mut instance = executable.instance().map_err(failed)?;
     instance.manual_seed(args.call.seed());
-    let result = instance.call(&args.call.method, &values);
-    let _ = output.out.write_all(lines.lock().unwrap_or_else(PoisonError::into_inner).as_bytes());
+    let result = if args.trace {
+        told(&executable, || instance.call(&args.call.method, &values), output)?
+    } else {
+        instance.call(&args.call.method, &values)
+    };
     let result = result.map_err(failed)?;
     if let Some(path) = &args.output {
         save(&result, path)?;
@@ -60,10 +54,34 @@ pub(super) fn run(args: &RunArgs, output: &mut Output<'_>) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
+/// Makes a call whose lines of output are written as they come.
+fn told<R: Send>(executable: &Executable, call: impl FnOnce() -> R + Send, output: &mut Output<'_>) -> Result<R> {
+    let (lines, received) = mpsc::channel::<String>();
+    let send = move |_: Level, text: &str| drop(lines.send(text.to_owned()));
+    executable.set_sink(Sink::Printer(Arc::new(send)));
+    std::thread::scope(|scope| {
+        let run = || {
+            let result = call();
+            // With the sink goes the sender, which ends the lines.
+            executable.set_sink(Sink::Streams);
+            result
+        };
+        let running = std::thread::Builder::new().stack_size(CALL_STACK_BYTES).spawn_scoped(scope, run);
+        let running = running.map_err(|error| Diagnostic::user(format!("cannot start a thread: {error}")))?;
+        for line in received {
+            let _ = writeln!(output.out, "{line}").and_then(|()| output.out.flush());
+        }
+        running.join().map_err(|_| Diagnostic::internal("a call ended in a panic"))
+    })
+}
+
+/// Stack of the thread that a traced call runs on.
+pub(super) const CALL_STACK_BYTES: usize = 64 << 20;
+
 /// Elements of a tensor that are printed.
 const N_SHOWN: usize = 16;
 
-fn print(value: &Value, depth: usize, out: &mut String) {
+pub(super) fn print(value: &Value, depth: usize, out: &mut String) {
     let pad = "  ".repeat(depth + 1);
     let mut lines = |open: &str, close: &str, items: &mut dyn Iterator<Item = (Option<String>, &Value)>| {
         out.push_str(open);

@@ -4,12 +4,14 @@
 //! (`y = x if flag else x.clone()`), a later write through either name would be lost to the other; then such paths are not merged,
 //! and what follows is lowered once for each.
 
+use super::attributes::{Changes, called};
 use super::walk::Lowerer;
-use crate::ir::{Graph, Node, NodeId, ValueId};
+use crate::ir::{Graph, Module, Node, NodeId, ValueId};
 use crate::ops::effects;
 use crate::ops::value::{Cell, CellId, StorageId, Value};
 use crate::types::Type;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// The storage that a value shows, or those of a tuple's items.
 pub(super) fn storages_of(value: &Value) -> Box<dyn Iterator<Item = StorageId> + '_> {
@@ -41,7 +43,9 @@ impl Lowerer<'_, '_> {
         cell: Option<CellId>,
     ) -> bool {
         let outputs: Vec<ValueId> = outputs.iter().map(|at| self.graph(act).nodes[node].outputs[*at]).collect();
-        for at in 0..self.n_activations() {
+        let changes = self.changes();
+        let mut returns = false;
+        for at in (0..self.n_activations()).rev() {
             let graph = self.graph(at);
             let shows = |id: &ValueId| {
                 let value = self.get(at, *id).ok();
@@ -52,26 +56,28 @@ impl Lowerer<'_, '_> {
             };
             let mut names: HashSet<ValueId> = graph.values.ids().filter(shows).collect();
             names.extend(outputs.iter().filter(|_| at == act));
-            // Where in its graph a caller is does not matter.
             let nodes = graph.nodes_in_order();
+            if returns {
+                // What the function inside gives may be it.
+                let inner = self.graph(at + 1);
+                let calls = nodes.iter().map(|(_, id)| &graph.nodes[*id]).filter(|node| {
+                    let callee = called(self.module, &graph, node);
+                    callee.and_then(|name| self.graphs.get(&name)).is_some_and(|callee| Arc::ptr_eq(callee, &inner))
+                });
+                names.extend(calls.flat_map(|node| node.outputs.iter().copied()));
+            }
+            // Where in its graph a caller is does not matter.
             let from = if at == act { first_after(&graph, &nodes, node) } else { 0 };
             let nodes: Vec<&Node> = nodes[from..].iter().map(|(_, id)| &graph.nodes[*id]).collect();
-            match fate(&graph, &nodes, names, at == 0) {
-                Fate::Written => return true,
-                Fate::Escapes if self.module_writes_tensors() => return true,
-                Fate::Escapes | Fate::Read => {}
-            }
+            let Some(shown) = unwritten(self.module, &changes, &graph, &nodes, names) else { return true };
+            returns = graph.blocks[graph.top].returns.iter().any(|value| shown.contains(value));
         }
         false
     }
 
-    /// Whether any function of the module writes to a tensor.
-    fn module_writes_tensors(&mut self) -> bool {
-        let module = self.module;
-        *self.writes_tensors.get_or_insert_with(|| {
-            let writes = |graph: &Graph| graph.nodes.iter().any(|node| written_tensors(graph, node).next().is_some());
-            module.functions.values().any(|function| writes(&function.graph))
-        })
+    /// What functions write to.
+    fn changes(&mut self) -> Arc<Changes> {
+        Arc::clone(self.changes.get_or_insert_with(|| Arc::new(Changes::of(self.module))))
     }
 }
 
@@ -95,24 +101,19 @@ fn written_tensors<'a>(graph: &'a Graph, node: &'a Node) -> impl Iterator<Item =
     effects::written(node).into_iter().filter(is_tensor)
 }
 
-/// What becomes of the tensors that some names show.
-enum Fate {
-    /// One is written to.
-    Written,
-    /// One goes where this graph does not see it.
-    Escapes,
-    /// They are read at most.
-    Read,
-}
-
-/// What these nodes do with tensors that the names show, or that what is made of them shows.
-fn fate(graph: &Graph, nodes: &[&Node], mut names: HashSet<ValueId>, is_outermost: bool) -> Fate {
-    let mut escapes = false;
+/// All names that show the same memory as these, or what is made of it; `None` if one of these nodes writes to it.
+fn unwritten(
+    module: &Module,
+    changes: &Changes,
+    graph: &Graph,
+    nodes: &[&Node],
+    mut names: HashSet<ValueId>,
+) -> Option<HashSet<ValueId>> {
     loop {
         let n_names = names.len();
         for node in nodes {
             if written_tensors(graph, node).any(|value| names.contains(&value)) {
-                return Fate::Written;
+                return None;
             }
             let is_shown = |value: &ValueId| names.contains(value);
             let shown: Vec<ValueId> = match &*node.op.name {
@@ -126,20 +127,26 @@ fn fate(graph: &Graph, nodes: &[&Node], mut names: HashSet<ValueId>, is_outermos
                     let both = |at: usize| [node.outputs[at], body.params[at + 1]];
                     (0..node.outputs.len()).filter(|at| carried(*at)).flat_map(both).collect()
                 }
-                "prim::CallMethod" | "prim::CallFunction" | "prim::fork" | "prim::SetAttr" => {
-                    let is_passed = node.inputs.iter().any(is_shown);
-                    escapes |= is_passed;
-                    if is_passed { node.outputs.clone() } else { Vec::new() }
+                "prim::CallMethod" | "prim::CallFunction" if node.inputs.iter().any(is_shown) => {
+                    // A method of an interface may be any.
+                    let callee = called(module, graph, node)?;
+                    let skip = usize::from(node.is("prim::CallFunction"));
+                    let is_passed = |at: &usize| node.inputs.get(at + skip).is_some_and(is_shown);
+                    if changes.written_params(&callee).any(|at| is_passed(&at)) {
+                        return None;
+                    }
+                    let is_given = changes.returned_params(&callee).any(|at| is_passed(&at));
+                    if is_given { node.outputs.clone() } else { Vec::new() }
                 }
+                "prim::fork" if node.inputs.iter().any(is_shown) => return None,
+                "prim::SetAttr" if is_shown(&node.inputs[1]) && changes.is_written(graph, node) => return None,
                 _ if effects::shared(node).iter().any(is_shown) => node.outputs.clone(),
                 _ => Vec::new(),
             };
             names.extend(shown.into_iter().filter(|value| !graph.values[*value].ty.is_immutable()));
         }
         if names.len() == n_names {
-            break;
+            return Some(names);
         }
     }
-    let is_returned = graph.blocks[graph.top].returns.iter().any(|value| names.contains(value));
-    if escapes || is_returned && !is_outermost { Fate::Escapes } else { Fate::Read }
 }

@@ -42,7 +42,7 @@ impl Origins {
 
 /// What functions do to attributes and to their parameters.
 #[derive(Default)]
-struct Changes {
+pub(super) struct Changes {
     assigned: BTreeSet<Name>,
     written: BTreeSet<Name>,
     /// Those of [`Self::written`] of which more is written to than tensors.
@@ -54,6 +54,39 @@ struct Changes {
 }
 
 impl Changes {
+    /// Those of all functions of a module.
+    pub(super) fn of(module: &Module) -> Self {
+        let mut changes = Self::default();
+        // What a callee writes is known once it was looked at, so all are looked at until nothing new is found.
+        loop {
+            let n_before = changes.n_found();
+            for function in module.functions.values() {
+                changes.look_at(module, function);
+            }
+            if changes.n_found() == n_before {
+                return changes;
+            }
+        }
+    }
+
+    /// The parameters that a function writes to.
+    pub(super) fn written_params(&self, function: &str) -> impl Iterator<Item = usize> + '_ {
+        self.params.get(function).into_iter().flatten().copied()
+    }
+
+    /// The parameters that a function's results may share memory with.
+    pub(super) fn returned_params(&self, function: &str) -> impl Iterator<Item = usize> + '_ {
+        self.results.get(function).into_iter().flat_map(|origins| origins.params.iter().copied())
+    }
+
+    /// Whether some function writes to what lies in the attribute that a `prim::SetAttr` sets.
+    pub(super) fn is_written(&self, graph: &Graph, node: &Node) -> bool {
+        match (&graph.values[node.inputs[0]].ty, node.attr_name("name")) {
+            (Type::Class(class), Some(name)) => self.written.contains(&(Arc::clone(class), Arc::clone(name))),
+            _ => true,
+        }
+    }
+
     fn n_found(&self) -> usize {
         let params = self.params.values().map(BTreeSet::len);
         let results = self.results.values().map(|origins| origins.attrs.len() + origins.params.len());
@@ -63,17 +96,7 @@ impl Changes {
 
 /// The state of a module, in the order in which its objects are met.
 pub(super) fn state(module: &Module) -> Vec<State> {
-    let mut changes = Changes::default();
-    // What a callee writes is known once it was looked at, so all are looked at until nothing new is found.
-    loop {
-        let n_before = changes.n_found();
-        for function in module.functions.values() {
-            changes.look_at(module, function);
-        }
-        if changes.n_found() == n_before {
-            break;
-        }
-    }
+    let changes = Changes::of(module);
     let attrs = attributes(&module.root);
     let is_in = |names: &BTreeSet<Name>, object: &Object, name: &Arc<str>| {
         names.contains(&(Arc::clone(&object.class), Arc::clone(name)))
@@ -288,7 +311,7 @@ impl Changes {
 }
 
 /// The name of the function that a call reaches, where the graph says it.
-fn called(module: &Module, graph: &Graph, node: &Node) -> Option<Arc<str>> {
+pub(super) fn called(module: &Module, graph: &Graph, node: &Node) -> Option<Arc<str>> {
     let &callee = node.inputs.first()?;
     if node.is("prim::CallMethod") {
         let Type::Class(class) = &graph.values[callee].ty else { return None };

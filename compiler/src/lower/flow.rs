@@ -178,7 +178,8 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 for ((in_yes, in_no), (of_yes, of_no)) in items {
                     if is_same_tensor(in_yes, in_no) {
                         (*of_yes, *of_no) = (Fact::Fixed(in_yes.clone()), Fact::Fixed(in_no.clone()));
-                    } else {
+                    } else if !matches!(ends.0, Cell::Object(_)) {
+                        // An object goes everywhere; what is written of its attributes is their own memory (`attributes`).
                         let storages = [in_yes, in_no].into_iter().flat_map(storages_of);
                         lasting.extend(storages.filter(|storage| storage.index() < n_storages));
                     }

@@ -30,6 +30,7 @@ mod walk;
 mod tests;
 
 pub use signature::{ArgSpec, DimSpec};
+pub(crate) use trace::statements;
 
 use crate::diag::{self, Result};
 use crate::ir::Module;

@@ -59,6 +59,23 @@ impl Lowerer<'_, '_> {
         }
     }
 
+    /// The qualified name of what a call runs.
+    pub(super) fn callee_name(&self, act: usize, node: &Node) -> Outcome<String> {
+        let method = match &*node.op.name {
+            "prim::Enter" => "__enter__",
+            "prim::Exit" => "__exit__",
+            "prim::CallMethod" => node.attr_name("name").map_or("forward", |name| name),
+            "prim::fork" => return Ok("fork".to_owned()),
+            _ => {
+                return match self.get(act, node.inputs[0])? {
+                    Value::Function(name) => Ok(name.to_string()),
+                    other => Ok(other.kind().to_owned()),
+                };
+            }
+        };
+        Ok(format!("{}.{method}", self.class_of(&self.get(act, node.inputs[0])?)?))
+    }
+
     /// The graph of a method of an object.
     pub(super) fn method_of(&mut self, object: &Value, method: &str) -> Outcome<Arc<Graph>> {
         let class = self.class_of(object)?;

@@ -53,6 +53,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         for (param, arg) in params.into_iter().zip(args) {
             self.set(act, param, arg);
         }
+        self.trace_round(act, node);
         let end = self.straight(&mut |lw, next| lw.run_block(act, body, 0, next))?;
         Ok(end.map(|values| {
             let mut values = values.into_iter();

@@ -298,7 +298,9 @@ impl ProgramLowering<'_> {
             self.load(lw, tag)?;
         }
         let unpickled = states(&self.module.root);
+        let name = format!("{}.{}", self.module.root.class, request.method);
         set_states(lw, &unpickled, &mut |lw| {
+            lw.trace_enter(&name, &graph, &args);
             lw.run_graph(&graph, &args, &mut |lw, values| {
                 let mut leaves = Vec::new();
                 let result = lw.waited(values.first().unwrap_or(&Value::None))?;

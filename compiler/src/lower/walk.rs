@@ -4,6 +4,7 @@
 //! same place in the program under construction; then [`Lowerer::straight`] turns it into a plain return value. Where
 //! control flow parts for good, it is called once for each way.
 
+use super::attributes::Changes;
 use super::facts::{Fact, Outcome, Stop};
 use crate::diag::{Blame, Diagnostic};
 use crate::index::IndexVec;
@@ -64,8 +65,8 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) is_traced: bool,
     /// Calls around the task that this is.
     pub(super) outer_calls: usize,
-    /// Whether any function of the module writes to a tensor, once that was asked.
-    pub(super) writes_tensors: Option<bool>,
+    /// What functions write to, once that was asked.
+    pub(super) changes: Option<Arc<Changes>>,
     /// The first operator that cannot work on its arguments, for methods that never end otherwise.
     pub(super) first_error: Option<Box<Diagnostic>>,
 }
@@ -115,7 +116,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             written: HashSet::new(),
             is_traced: false,
             outer_calls: 0,
-            writes_tensors: None,
+            changes: None,
             first_error: None,
         }
     }
@@ -223,6 +224,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             }
             let node = &graph.nodes[id];
             self.b.span.clone_from(&node.span);
+            self.trace_statement(&graph, block, at);
             match &*node.op.name {
                 "prim::RaiseException" => return self.raise(act, node),
                 "prim::If" => {
@@ -260,10 +262,18 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                         self.bind(act, id, vec![future]);
                         continue;
                     }
-                    let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.run_graph(&callee, &args, next);
+                    let name = if self.is_traced { self.callee_name(act, node)? } else { String::new() };
+                    let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| {
+                        lw.trace_enter(&name, &callee, &args);
+                        lw.run_graph(&callee, &args, &mut |lw, values| {
+                            lw.trace_leave();
+                            next(lw, values)
+                        })
+                    };
                     if self.nested(act, block, at, id, &mut part, next)? {
                         return Ok(());
                     }
+                    self.trace(act, id)?;
                 }
                 "aten::sort" | "aten::sorted" if let Some(objects) = self.objects_in(act, node.inputs[0])? => {
                     let descending = match node.inputs.get(1) {

@@ -296,7 +296,11 @@ routines! {
     aot_rt_tensor_rank "tensor_rank" = containers::tensor_rank;
     aot_rt_tensor_dtype "tensor_dtype" = containers::tensor_dtype;
     aot_rt_print "print" = text::print;
-    aot_rt_trace "trace" = text::trace;
+    aot_rt_trace_enter "trace_enter" = text::trace_enter;
+    aot_rt_trace_leave "trace_leave" = text::trace_leave;
+    aot_rt_trace_statement "trace_statement" = text::trace_statement;
+    aot_rt_trace_argument "trace_argument" = text::trace_argument;
+    aot_rt_trace_value "trace_value" = text::trace_value;
     aot_rt_warn "warn" = text::warn;
     aot_rt_str "str" = text::str_of;
     aot_rt_complex_text "complex_text" = text::complex_text;

@@ -9,6 +9,7 @@ use crate::log::Level;
 use crate::object::{Body, Item};
 use crate::strings::{self, Answer, METHODS};
 use crate::tensor::{Dtype, Tensor};
+use crate::trace::Event;
 use std::borrow::Borrow;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -141,29 +142,50 @@ pub(super) fn print(call: &mut Call<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `trace(statement, name[, value])`: tells of a statement, once for all its values, and of a value.
-pub(super) fn trace(call: &mut Call<'_>) -> Result<()> {
+/// `trace_enter(function)`
+pub(super) fn trace_enter(call: &mut Call<'_>) -> Result<()> {
+    let function = print_item(&call.item(0)?);
+    call.runtime.trace.event(Event::Enter(function));
+    Ok(())
+}
+
+/// `trace_leave()`
+pub(super) fn trace_leave(call: &mut Call<'_>) -> Result<()> {
+    call.runtime.trace.event(Event::Leave);
+    Ok(())
+}
+
+/// `trace_statement(statement)`: it begins.
+pub(super) fn trace_statement(call: &mut Call<'_>) -> Result<()> {
+    let statement = print_item(&call.item(0)?);
+    let runtime = &mut *call.runtime;
+    runtime.trace.statement(&mut runtime.statement, statement, &runtime.log);
+    Ok(())
+}
+
+/// `trace_argument(name[, value])`
+pub(super) fn trace_argument(call: &mut Call<'_>) -> Result<()> {
+    let value = if call.n_args() > 1 { Some(call.item(1)?) } else { None };
+    let name = print_item(&call.item(0)?);
+    call.runtime.trace.value(name, value.as_ref(), true, &call.runtime.log);
+    Ok(())
+}
+
+/// `trace_value(statement, name[, value])`: a statement has given a value.
+pub(super) fn trace_value(call: &mut Call<'_>) -> Result<()> {
+    let value = if call.n_args() > 2 { Some(call.item(2)?) } else { None };
     let (statement, name) = (print_item(&call.item(0)?), print_item(&call.item(1)?));
-    if call.runtime.statement != statement {
-        call.runtime.log.line(Level::Print, &statement);
-        call.runtime.statement = statement;
+    let runtime = &mut *call.runtime;
+    // Functions that the statement calls have told of theirs meanwhile.
+    if runtime.statement != statement {
+        runtime.trace.resumed(&mut runtime.statement, statement, &runtime.log);
     }
-    if call.n_args() > 2 {
-        let value = call.item(2)?;
-        let text = match &value {
-            Item::Object(object) => match object.body() {
-                Body::Tensor(tensor) => summary(tensor),
-                _ => print_item(&value),
-            },
-            _ => print_item(&value),
-        };
-        call.runtime.log.line(Level::Print, &format!("    {name} = {text}"));
-    }
+    runtime.trace.value(name, value.as_ref(), false, &runtime.log);
     Ok(())
 }
 
 /// Element type, sizes, and what range the elements have: `float32[2, 3] min 0 max 1 mean 0.5 nan 0`.
-fn summary(tensor: &Tensor) -> String {
+pub(crate) fn summary(tensor: &Tensor) -> String {
     let bytes = tensor.to_bytes();
     let (mut least, mut greatest, mut sum, mut n_nan) = (f64::INFINITY, f64::NEG_INFINITY, 0.0, 0);
     for x in (0..tensor.n_elements()).map(|i| element(tensor, &bytes, i)) {
