@@ -505,6 +505,7 @@ impl<'p> Builder<'p> {
                     Err(self.unsupported(format!("{} needs a list whose length is known when compiling", self.op_name)))
                 }
             },
+            Value::Uninitialized => Err(self.user("a list is read that was never set")),
             other => {
                 Err(Diagnostic::internal(format!("expected a list, found {}", other.kind())).at(self.span.as_ref()))
             }

@@ -151,6 +151,11 @@ impl Emitter<'_, '_> {
         let StmtKind::Def(def) = &file.stmts[stmt].kind else {
             return Err(Diagnostic::internal("a closure is a function"));
         };
+        if self.forking.contains(&stmt) {
+            let name = &def.name.text;
+            let message = format!("function '{name}' is called recursively. Recursive calls are not supported");
+            return Err(self.error(def.head, message));
+        }
         let signature = self.program.read_signature(&file, def, None)?;
         let mut names = IndexSet::new();
         read_names(&file, &def.body.stmts, &mut names);
@@ -164,7 +169,9 @@ impl Emitter<'_, '_> {
             }
         }
         let name: Arc<str> = format!("{}.{}", self.name, def.name.text).into();
+        let forking = self.forking.iter().copied().chain([stmt]).collect();
         let mut inner = Emitter::new(self.program, Arc::clone(&file), name);
+        inner.forking = forking;
         for (name, value) in &captured {
             let top = inner.graph.top;
             let id = inner.graph.add_param(top, value.ty.clone(), Some(Arc::clone(name)));

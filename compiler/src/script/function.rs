@@ -46,6 +46,8 @@ pub(crate) struct Emitter<'p, 'a> {
     pub nameless: HashSet<ValueId>,
     constants: HashMap<String, V>,
     constant_nodes: Vec<NodeId>,
+    /// The functions inside this one whose bodies are being compiled as tasks.
+    pub forking: Vec<ast::StmtId>,
 }
 
 impl Program<'_> {
@@ -165,6 +167,7 @@ impl<'p, 'a> Emitter<'p, 'a> {
             nameless: HashSet::new(),
             constants: HashMap::new(),
             constant_nodes: Vec::new(),
+            forking: Vec::new(),
         }
     }
 
