@@ -379,7 +379,8 @@ fn source() {
     fuzz("source", &filetests(is_python), |input| {
         for dialect in [Dialect::Python, Dialect::Own] {
             let source = Source { name: "fuzzed.py".into(), text: text_of(input), origins: Vec::new() };
-            let text = Text { source: Arc::new(source), dialect, module: "__torch__".into(), imports: None };
+            let text =
+                Text { source: Arc::new(source), dialect, module: "__torch__".into(), imports: None, seed: None };
             match driver::script(&text, None, None) {
                 Ok(module) => lowered(&module),
                 Err(error) => refused(&error),

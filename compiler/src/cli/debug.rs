@@ -428,7 +428,7 @@ impl Debugger {
         }
         let text = format!("def value({}):\n  return {expression}\n", params.join(", "));
         let source = Arc::new(Source { name: "<expression>".into(), text, origins: Vec::new() });
-        let text = Text { source, dialect: Dialect::Own, module: "__torch__".into(), imports: None };
+        let text = Text { source, dialect: Dialect::Own, module: "__torch__".into(), imports: None, seed: None };
         let message = |error: Box<Diagnostic>| error.message.lines().next().unwrap_or_default().to_owned();
         let module = Module::of_ir(driver::script(&text, None, None).map_err(message)?, Backend::Reference);
         module.method("forward").and_then(|method| method.call_values(&values)).map_err(message)
