@@ -17,7 +17,7 @@ use aot::diag::{Blame, Diagnostic};
 use aot::driver::{self, Timings};
 use aot::ir;
 use aot::lower::{ArgSpec, Request};
-use aot::script::Text;
+use aot::script::{Attributes, Text};
 use aot::source::Source;
 use aot::syntax::Dialect;
 use aot::types::Type;
@@ -381,7 +381,7 @@ fn source() {
             let source = Source { name: "fuzzed.py".into(), text: text_of(input), origins: Vec::new() };
             let text =
                 Text { source: Arc::new(source), dialect, module: "__torch__".into(), imports: None, seed: None };
-            match driver::script(&text, None, None) {
+            match driver::script(&text, None, Attributes::Own) {
                 Ok(module) => lowered(&module),
                 Err(error) => refused(&error),
             }

@@ -3,7 +3,7 @@
 use aot::archive::{self, Container};
 use aot::diag::Blame;
 use aot::driver::{self, Backend};
-use aot::script::Text;
+use aot::script::{Attributes, Text};
 use aot::source::Source;
 use aot::syntax::Dialect;
 use aot::{Module, ir, script};
@@ -121,7 +121,7 @@ fn arguments_that_share_memory_are_refused_where_one_is_written() {
     let text = "def forward(a: Tensor, b: Tensor) -> Tensor:\n  b.add_(3)\n  return a + b\n".to_owned();
     let source = Arc::new(Source { name: "shared.py".into(), text, origins: Vec::new() });
     let text = Text { source, dialect: Dialect::Own, module: "__torch__".into(), imports: None, seed: None };
-    let module = Module::of_ir(driver::script(&text, None, None).expect("it compiles"), Backend::Cranelift);
+    let module = Module::of_ir(driver::script(&text, None, Attributes::Own).expect("it compiles"), Backend::Cranelift);
     let both = Tensor::from_f32(&[2], &[1.0, 2.0]).expect("the sizes fit");
     let method = module.method("forward").expect("it has one");
     let result = method.call_values(&[Value::Tensor(both.clone()), Value::Tensor(both)]);

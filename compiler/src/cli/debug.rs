@@ -10,7 +10,7 @@ use crate::diag::{Diagnostic, Result};
 use crate::driver::{self, Backend};
 use crate::lower::statements;
 use crate::module::Module;
-use crate::script::Text;
+use crate::script::{Attributes, Text};
 use crate::source::Source;
 use crate::syntax::Dialect;
 use aot_runtime::log::{Level, Sink};
@@ -430,7 +430,7 @@ impl Debugger {
         let source = Arc::new(Source { name: "<expression>".into(), text, origins: Vec::new() });
         let text = Text { source, dialect: Dialect::Own, module: "__torch__".into(), imports: None, seed: None };
         let message = |error: Box<Diagnostic>| error.message.lines().next().unwrap_or_default().to_owned();
-        let module = Module::of_ir(driver::script(&text, None, None).map_err(message)?, Backend::Reference);
+        let module = Module::of_ir(driver::script(&text, None, Attributes::Own).map_err(message)?, Backend::Reference);
         module.method("forward").and_then(|method| method.call_values(&values)).map_err(message)
     }
 }

@@ -150,20 +150,14 @@ impl Emitter<'_, '_> {
                 return self.value_of(made, live.range);
             }
         };
-        self.select(
-            &value,
-            condition.then,
-            condition.orelse,
-            range,
-            |e| {
-                let made = e.expr_sugar(then, hint)?;
-                e.value_of(made, then.range)
-            },
-            |e| {
-                let made = e.expr_sugar(orelse, hint)?;
-                e.value_of(made, orelse.range)
-            },
-        )
+        // Where anything is wanted, both sides become that, so that they need not agree.
+        let side = |e: &mut Self, side: &Expr| {
+            let made = e.expr_sugar(side, hint)?;
+            let made = e.value_of(made, side.range)?;
+            let is_cast = hint == Some(&Type::Any) && made.ty != Type::Any;
+            Ok(if is_cast { e.prim("prim::unchecked_cast", &[&made], Type::Any, side.range) } else { made })
+        };
+        self.select(&value, condition.then, condition.orelse, range, |e| side(e, then), |e| side(e, orelse))
     }
 
     /// A tuple of the values.

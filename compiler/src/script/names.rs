@@ -406,8 +406,13 @@ impl<'a> Program<'a> {
             return Err(Diagnostic::user(&**message).at(Some(&file.span(*place))));
         }
         let mut params = Vec::with_capacity(def.params.len());
+        // What is never run takes anything.
+        let is_unused = self.mark(file, def) == super::python::Mark::Unused;
         for (at, param) in def.params.iter().enumerate() {
             if matches!(param.kind, ast::ParamKind::Rest | ast::ParamKind::KeywordRest) {
+                if is_unused {
+                    continue;
+                }
                 return Err(Diagnostic::user(NO_VARIABLE_ARGUMENTS).at(Some(&file.span(param.name.range))));
             }
             if param.kind == ast::ParamKind::KeywordOnly && param.default.is_some() && self.text_of(file).is_some() {
@@ -415,6 +420,7 @@ impl<'a> Program<'a> {
             }
             let ty = match (&param.annotation, self_ty) {
                 (_, Some(self_ty)) if at == 0 => self_ty.clone(),
+                _ if is_unused => Type::Any,
                 (Some(annotation), _) => self.ty(annotation, file)?,
                 (None, _) => Type::tensor(),
             };

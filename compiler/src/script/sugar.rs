@@ -242,6 +242,11 @@ impl Emitter<'_, '_> {
                 Some(item) => return Ok(Sugared::Item(item)),
                 None => None,
             },
+            ("torch", "no_grad" | "enable_grad" | "tensordot") if self.is_text() => {
+                let full = super::library::of_torch(name);
+                let item = self.program.item(&full)?;
+                return item.map(Sugared::Item).ok_or_else(|| self.error(range, format!("undefined value {name}")));
+            }
             ("torch.nn", "functional") if self.is_text() => return Ok(Sugared::Builtins("torch.nn.functional".into())),
             ("torch.nn.functional", _) => {
                 let full = format!("{}.{name}", super::library::MODULE);

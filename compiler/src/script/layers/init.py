@@ -1,7 +1,7 @@
 import math
 import torch
 from torch import Tensor
-from typing import Literal
+from typing import Literal, Optional
 
 _FanMode = Literal["fan_in", "fan_out"]
 _NonlinearityType = Literal["linear", "sigmoid", "tanh", "relu", "leaky_relu", "selu"]
@@ -32,23 +32,23 @@ def _fans(tensor):
     return shape[1] * field, shape[0] * field
 
 
-def uniform_(tensor, a=0.0, b=1.0):
-    return tensor.uniform_(a, b)
+def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Optional[torch.Generator] = None) -> Tensor:
+    return tensor.uniform_(a, b, generator=generator)
 
 
-def normal_(tensor, mean=0.0, std=1.0):
-    return tensor.normal_(mean, std)
+def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Optional[torch.Generator] = None) -> Tensor:
+    return tensor.normal_(mean, std, generator=generator)
 
 
-def constant_(tensor, val):
+def constant_(tensor: Tensor, val: float) -> Tensor:
     return tensor.fill_(val)
 
 
-def ones_(tensor):
+def ones_(tensor: Tensor) -> Tensor:
     return tensor.fill_(1.0)
 
 
-def zeros_(tensor):
+def zeros_(tensor: Tensor) -> Tensor:
     return tensor.zero_()
 
 
@@ -97,15 +97,16 @@ def orthogonal_(tensor: Tensor, gain: float = 1) -> Tensor:
     return tensor.copy_(q.reshape(tensor.shape)).mul_(gain)
 
 
-def xavier_uniform_(tensor, gain=1.0):
+def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Optional[torch.Generator] = None) -> Tensor:
     fan_in, fan_out = _fans(tensor)
     a = math.sqrt(3.0) * (gain * math.sqrt(2.0 / float(fan_in + fan_out)))
-    return tensor.uniform_(-a, a)
+    return tensor.uniform_(-a, a, generator=generator)
 
 
-def xavier_normal_(tensor, gain=1.0):
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Optional[torch.Generator] = None) -> Tensor:
     fan_in, fan_out = _fans(tensor)
-    return tensor.normal_(0.0, gain * math.sqrt(2.0 / float(fan_in + fan_out)))
+    std = gain * math.sqrt(2.0 / float(fan_in + fan_out))
+    return tensor.normal_(0.0, std, generator=generator)
 
 
 def _kaiming_std(tensor, a, mode, nonlinearity):
