@@ -408,6 +408,9 @@ impl<'a> Reader<'a> {
             }
         }
         let Some(shape) = shape else { return self.fail("expected a tensor's sizes") };
+        if let Some(declared) = sizes().filter(|declared| *declared != shape) {
+            return self.fail(format!("a tensor of sizes {shape:?} where its type says {declared:?}"));
+        }
         let values: Vec<f64> = elements.into_iter().map(|value| value * scale).collect();
         let value = self.filled(dtype, &shape, &values)?;
         self.at = self.text.len() - tail.len();

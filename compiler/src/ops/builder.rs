@@ -51,6 +51,8 @@ pub struct Builder<'p> {
     pub node: Option<(Arc<Graph>, Vec<ValueId>)>,
     /// Extents that have a value, or do not, in the code being lowered.
     pub decided: Vec<(Dim, i64, bool)>,
+    /// A shape with a negative extent that the operator being lowered asked for.
+    pub negative: Option<Vec<Dim>>,
     /// What the operator being lowered must have decided, see [`Self::decide_extent`].
     pub undecided: Option<(Dim, i64)>,
 }
@@ -79,6 +81,7 @@ impl<'p> Builder<'p> {
             op_name: String::new(),
             node: None,
             decided: Vec::new(),
+            negative: None,
             undecided: None,
         }
     }
@@ -416,8 +419,15 @@ impl<'p> Builder<'p> {
 
     /// A new buffer of a given class.
     pub fn add_buffer(&mut self, dtype: DType, dims: &[Dim], class: BufferClass) -> BufferId {
+        self.note_negative(dims);
         let (dims, layout) = (dims.to_vec(), Layout::RowMajor);
         self.function.buffers.push(Buffer { name: String::new(), dtype, dims, class, layout })
+    }
+
+    fn note_negative(&mut self, dims: &[Dim]) {
+        if dims.iter().any(|dim| dim.known().is_some_and(|n| n < 0)) {
+            self.negative = Some(dims.to_vec());
+        }
     }
 
     /// The buffer that shows a constant tensor.
@@ -477,6 +487,7 @@ impl<'p> Builder<'p> {
 
     /// A new storage.
     pub fn new_storage(&mut self, contents: Contents, dtype: DType, dims: &[Dim]) -> StorageId {
+        self.note_negative(dims);
         let (dims, region) = (dims.to_vec(), self.depth());
         self.heap.storages.push(Storage { contents, dims, dtype, region, is_external: false, quantizer: None })
     }

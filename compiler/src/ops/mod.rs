@@ -74,6 +74,19 @@ pub fn defined() -> Vec<&'static str> {
 /// Lowers a call. An in-place operator without a definition of its own (`aten::add_`) is the functional one followed by a
 /// write through its first argument.
 pub fn lower(b: &mut Builder<'_>, op: &OpName, values: &[Value]) -> Result<Value> {
+    let result = lower_unchecked(b, op, values)?;
+    match b.negative.take() {
+        Some(dims) => {
+            let sizes: Vec<_> = dims.iter().map(|dim| dim.known().map_or("?".to_owned(), |n| n.to_string())).collect();
+            let least = dims.iter().filter_map(|dim| dim.known()).min().unwrap_or(-1);
+            let message = format!("Trying to create tensor with negative dimension {least}: [{}]", sizes.join(", "));
+            Err(b.user(message))
+        }
+        None => Ok(result),
+    }
+}
+
+fn lower_unchecked(b: &mut Builder<'_>, op: &OpName, values: &[Value]) -> Result<Value> {
     let short = op.name.split("::").last().expect("a split has a last part");
     short.clone_into(&mut b.op_name);
     if let Some(result) = aten::quantized::lower_plain(b, op, values)? {

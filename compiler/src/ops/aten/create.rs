@@ -65,11 +65,11 @@ fn shape(b: &mut Builder<'_>, args: &Args<'_>, at: usize) -> Result<Vec<Dim>> {
     let sizes = args.int_list(b, at)?;
     let mut dims = Vec::with_capacity(sizes.len());
     for size in sizes {
-        if let Some(n) = known_int(&size).filter(|n| *n < 0) {
-            return Err(b.user(format!("Trying to create tensor with negative dimension {n}")));
+        // A known one is refused where memory of that shape is asked for.
+        if known_int(&size).is_none() {
+            let is_fine = b.binary(BinaryOp::Ge, size.clone(), int(0));
+            b.check(is_fine, "Trying to create tensor with negative dimension");
         }
-        let is_fine = b.binary(BinaryOp::Ge, size.clone(), int(0));
-        b.check(is_fine, "Trying to create tensor with negative dimension");
         dims.push(b.dim(size));
     }
     Ok(dims)
