@@ -18,6 +18,8 @@ pub enum Event {
     Statement(String),
     /// The statement has given a value, or something without one, a name.
     Value(String, Option<Value>),
+    /// A name of a function that runs, counted from the outermost, has another value now, or shows memory that has changed.
+    Update(usize, String, Option<Value>),
     /// The function that began last ends.
     Leave,
 }
@@ -49,6 +51,13 @@ impl Trace {
     pub(crate) fn event(&self, event: Event) {
         if let Some(tracer) = self.tracer() {
             tracer(event);
+        }
+    }
+
+    /// Tells of a value that another name's statement changed.
+    pub(crate) fn update(&self, depth: usize, name: String, value: &Item) {
+        if let Some(tracer) = self.tracer() {
+            tracer(Event::Update(depth, name, value.to_value().ok()));
         }
     }
 

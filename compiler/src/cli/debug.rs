@@ -208,6 +208,12 @@ impl Debugger {
                 }
                 return false;
             }
+            Event::Update(depth, name, value) => {
+                if let Some(frame) = self.frames.get_mut(depth) {
+                    frame.values.insert(name, value);
+                }
+                return false;
+            }
             Event::Value(name, value) => {
                 // Values without a name of their own are called after their operator.
                 if let Some(frame) = self.frames.last_mut().filter(|_| !name.contains("::")) {

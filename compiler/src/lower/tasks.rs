@@ -31,12 +31,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Routines whose effects must happen in the order of the text.
-const ORDERED: [&str; 16] = [
+const ORDERED: [&str; 17] = [
     "print",
     "trace_enter",
     "trace_leave",
     "trace_statement",
     "trace_argument",
+    "trace_update",
     "trace_value",
     "warn",
     "random_seed",

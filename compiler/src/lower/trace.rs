@@ -3,11 +3,13 @@
 //! The calls are part of the program, so loops, branches, tasks and writes through views show what they do; nothing else
 //! changes but that values are kept apart. A statement begins at its first operator in a block, so once in each round of a loop.
 
+use super::aliases::storages_of;
 use super::facts::Outcome;
 use super::walk::Lowerer;
 use crate::ir::{BlockId, Graph, Node, NodeId, ValueId};
 use crate::loops::{Arg, Operand};
-use crate::ops::value::{Cell, Value};
+use crate::ops::effects;
+use crate::ops::value::{Cell, RunTimeDict, RunTimeList, Value, int};
 use crate::source::Span;
 
 /// Nodes that compute nothing.
@@ -64,7 +66,13 @@ impl Lowerer<'_, '_> {
         }
         let graph = self.graph(act);
         let node = &graph.nodes[node];
-        let Some(statement) = statement_of(node) else { return Ok(()) };
+        let Some(statement) = statement_of(node) else {
+            // A constant that the source has a name for.
+            for output in node.outputs.iter().filter(|_| node.is("prim::Constant")) {
+                self.trace_update(act, *output)?;
+            }
+            return Ok(());
+        };
         if node.outputs.is_empty() {
             self.b.call("trace_value", vec![text(&statement), text(&node.op.name)], &[]);
         }
@@ -72,8 +80,44 @@ impl Lowerer<'_, '_> {
             let value = self.get(act, *output)?;
             let name = source_name(&graph, *output).unwrap_or(&node.op.name);
             // What has no text, as objects, is named only.
-            let value = self.traced_value(&value).unwrap_or_else(|| text(value.kind()));
-            self.b.call("trace_value", vec![text(&statement), text(name), value], &[]);
+            let told = self.traced_value(&value);
+            let told = if told.is_empty() { vec![text(value.kind())] } else { told };
+            let operands = [text(&statement), text(name)].into_iter().chain(told).collect();
+            self.b.call("trace_value", operands, &[]);
+        }
+        self.trace_writes(node, act)
+    }
+
+    /// Tells what names show now that a node has written to what they are or share memory with.
+    fn trace_writes(&mut self, node: &Node, act: usize) -> Outcome<()> {
+        let written = effects::written(node);
+        let written = written.iter().map(|value| self.get(act, *value)).collect::<Outcome<Vec<_>>>()?;
+        let storages: Vec<_> = written.iter().flat_map(storages_of).collect();
+        for at in (0..=act).filter(|_| !written.is_empty()) {
+            let graph = self.graph(at);
+            let is_changed = |value: &Value| {
+                storages_of(value).any(|storage| storages.contains(&storage))
+                    || matches!(value, Value::Cell(_)) && written.contains(value)
+            };
+            for id in graph.values.ids() {
+                if self.get(at, id).is_ok_and(|value| is_changed(&value)) {
+                    self.trace_update(at, id)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the value that a name of the source has in a function that runs.
+    fn trace_update(&mut self, act: usize, id: ValueId) -> Outcome<()> {
+        let (graph, value) = (self.graph(act), self.get(act, id)?);
+        if let Some(name) = source_name(&graph, id) {
+            let told = self.traced_value(&value);
+            if !told.is_empty() {
+                let depth = Arg::Scalar(int(i64::try_from(act).unwrap_or(i64::MAX)));
+                let operands = [depth, text(name)].into_iter().chain(told).collect();
+                self.b.call("trace_update", operands, &[]);
+            }
         }
         Ok(())
     }
@@ -88,31 +132,42 @@ impl Lowerer<'_, '_> {
         let counter = graph.blocks[node.blocks[0]].params[0];
         if let (Some(name), Some(statement), Ok(value)) =
             (source_name(&graph, counter), statement_of(node), self.get(act, counter))
-            && let Some(value) = self.traced_value(&value)
         {
-            self.b.call("trace_value", vec![text(&statement), text(name), value], &[]);
+            let operands = [text(&statement), text(name)].into_iter().chain(self.traced_value(&value)).collect();
+            self.b.call("trace_value", operands, &[]);
         }
     }
 
-    /// A value as it is told: lists and dicts of plain items as objects of their own, others as text.
-    fn traced_value(&mut self, value: &Value) -> Option<Arg> {
-        let is_plain = |item: &Value| !matches!(item, Value::Cell(_) | Value::None);
-        if let Value::Cell(id) = value {
-            match self.b.heap.cells[*id].clone() {
-                Cell::List(items) if items.iter().all(is_plain) => {
-                    if let Ok((var, _)) = self.b.run_time_list(&items) {
-                        return Some(Arg::Scalar(Operand::Var(var)));
-                    }
-                }
-                Cell::Dict(entries) if entries.iter().all(|(_, value)| is_plain(value)) => {
-                    if let Ok((var, _)) = self.b.run_time_dict(&entries) {
-                        return Some(Arg::Scalar(Operand::Var(var)));
-                    }
-                }
-                _ => {}
+    /// A value as it is told, as operands: tuples, lists and dicts of plain items as objects of their own, others as text; nothing
+    /// for what has no text, and two operands for `None`.
+    fn traced_value(&mut self, value: &Value) -> Vec<Arg> {
+        fn is_plain(item: &Value) -> bool {
+            match item {
+                Value::Tuple(items, _) => items.iter().all(is_plain),
+                _ => !matches!(item, Value::Cell(_) | Value::None | Value::Enum(..) | Value::Device(_)),
             }
         }
-        self.print_arg(value).ok()
+        let object = match value {
+            Value::None => return vec![text("None"), text("None")],
+            Value::Tuple(items, _) if items.iter().all(is_plain) => {
+                return self.b.item_arg(value).into_iter().collect();
+            }
+            Value::Cell(id) => match self.b.heap.cells[*id].clone() {
+                Cell::List(items) if items.iter().all(is_plain) => {
+                    self.b.run_time_list(&items).map(|(var, _)| var).ok()
+                }
+                Cell::Dict(entries) if entries.iter().all(|(_, value)| is_plain(value)) => {
+                    self.b.run_time_dict(&entries).map(|(var, _)| var).ok()
+                }
+                Cell::RunTimeList(RunTimeList { var, .. }) | Cell::RunTimeDict(RunTimeDict { var, .. }) => Some(var),
+                _ => None,
+            },
+            _ => None,
+        };
+        match object {
+            Some(var) => vec![Arg::Scalar(Operand::Var(var))],
+            None => self.print_arg(value).into_iter().collect(),
+        }
     }
 }
 

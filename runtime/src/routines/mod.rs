@@ -300,6 +300,7 @@ routines! {
     aot_rt_trace_leave "trace_leave" = text::trace_leave;
     aot_rt_trace_statement "trace_statement" = text::trace_statement;
     aot_rt_trace_argument "trace_argument" = text::trace_argument;
+    aot_rt_trace_update "trace_update" = text::trace_update;
     aot_rt_trace_value "trace_value" = text::trace_value;
     aot_rt_warn "warn" = text::warn;
     aot_rt_str "str" = text::str_of;

@@ -165,15 +165,31 @@ pub(super) fn trace_statement(call: &mut Call<'_>) -> Result<()> {
 
 /// `trace_argument(name[, value])`
 pub(super) fn trace_argument(call: &mut Call<'_>) -> Result<()> {
-    let value = if call.n_args() > 1 { Some(call.item(1)?) } else { None };
-    let name = print_item(&call.item(0)?);
+    let (name, value) = (print_item(&call.item(0)?), traced(call, 1)?);
     call.runtime.trace.value(name, value.as_ref(), true, &call.runtime.log);
     Ok(())
 }
 
+/// `trace_update(depth, name, value)`: a name's value has changed with another one.
+pub(super) fn trace_update(call: &mut Call<'_>) -> Result<()> {
+    let (depth, name) = (call.int(0)?, print_item(&call.item(1)?));
+    let value = traced(call, 2)?.unwrap_or(Item::None);
+    call.runtime.trace.update(depth as usize, name, &value);
+    Ok(())
+}
+
+/// The value that a traced program tells: two operands are a `None`.
+fn traced(call: &Call<'_>, at: usize) -> Result<Option<Item>> {
+    match call.n_args() - at.min(call.n_args()) {
+        0 => Ok(None),
+        1 => call.item(at).map(Some),
+        _ => Ok(Some(Item::None)),
+    }
+}
+
 /// `trace_value(statement, name[, value])`: a statement has given a value.
 pub(super) fn trace_value(call: &mut Call<'_>) -> Result<()> {
-    let value = if call.n_args() > 2 { Some(call.item(2)?) } else { None };
+    let value = traced(call, 2)?;
     let (statement, name) = (print_item(&call.item(0)?), print_item(&call.item(1)?));
     let runtime = &mut *call.runtime;
     // Functions that the statement calls have told of theirs meanwhile.
