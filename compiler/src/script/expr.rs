@@ -88,10 +88,7 @@ impl Emitter<'_, '_> {
                 let (lhs, rhs) = (self.expr(lhs)?, self.expr(rhs)?);
                 self.binary(*op, lhs, rhs, range)?
             }
-            ExprKind::Compare { first, rest } => {
-                let lhs = self.expr(first)?;
-                self.chained(lhs, rest, range)?
-            }
+            ExprKind::Compare { first, rest } => self.chained(first, rest, range)?,
             ExprKind::Ternary { cond, then, orelse } => self.ternary(cond, then, orelse, hint, range)?,
             ExprKind::Format(pieces) => {
                 let (mut text, mut args) = (Vec::new(), Vec::new());
@@ -118,26 +115,30 @@ impl Emitter<'_, '_> {
         Ok(Sugared::Value(value))
     }
 
-    /// `lhs < b < c`: each operand is evaluated once, and none after the first comparison that fails.
-    fn chained(&mut self, lhs: V, rest: &[(BinaryOp, Expr)], range: TextRange) -> Result<V> {
+    /// `a < b < c < d` is `(a < b and b < c) and c < d`; as in PyTorch, an operand between two comparisons stands in both.
+    fn chained(&mut self, first: &Expr, rest: &[(BinaryOp, Expr)], range: TextRange) -> Result<V> {
+        let compared = |e: &mut Self, lhs: &Expr, op: BinaryOp, rhs: &Expr| {
+            let (a, b) = (e.expr(lhs)?, e.expr(rhs)?);
+            e.binary(op, a, b, range)
+        };
         let Some(((op, rhs), rest)) = rest.split_first() else {
             return Err(self.error(range, "a comparison without operands"));
         };
-        let rhs = self.expr(rhs)?;
-        let one = self.binary(*op, lhs, rhs.clone(), range)?;
-        if rest.is_empty() {
-            return Ok(one);
+        let mut result = compared(self, first, *op, rhs)?;
+        let mut lhs = rhs;
+        for (op, rhs) in rest {
+            let so_far = self.truth(result, range)?;
+            result = self.select(
+                &so_far,
+                Vec::new(),
+                Vec::new(),
+                range,
+                |e| compared(e, lhs, *op, rhs),
+                |e| Ok(e.constant(IValue::Bool(false), Type::Bool, range)),
+            )?;
+            lhs = rhs;
         }
-        let one = self.truth(one, range)?;
-        let (then, orelse) = (Vec::new(), Vec::new());
-        self.select(
-            &one,
-            then,
-            orelse,
-            range,
-            |e| e.chained(rhs, rest, range),
-            |e| Ok(e.constant(IValue::Bool(false), Type::Bool, range)),
-        )
+        Ok(result)
     }
 
     fn ternary(&mut self, cond: &Expr, then: &Expr, orelse: &Expr, hint: Option<&Type>, range: TextRange) -> Result<V> {

@@ -240,8 +240,16 @@ fn searched(b: &mut Builder<'_>, routine: &'static str, args: &Args<'_>) -> Resu
 }
 
 fn index(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let is_plain = |v: &Value| matches!(v, Value::Int(_) | Value::Float(_) | Value::Bool(_) | Value::Str(_));
+    let wanted = args.value(1)?;
     if is_run_time(b, args, 0)? {
         return Ok(Value::Int(searched(b, "list_index", args)?));
+    }
+    if is_plain(wanted) && super::text::constant_text(wanted).is_none() {
+        // What is missing is known only when running, and so is the message that names it.
+        let (list, _) = read_object(b, args, 0)?;
+        let operands = vec![var_arg(list), b.item_arg(wanted)?];
+        return Ok(Value::Int(Operand::Var(b.call("list_index", operands, &[VarType::Int])[0])));
     }
     let (_, items) = list(b, args, 0)?;
     // The last match is overwritten by earlier ones, so that items compared only when running need no branch.
