@@ -2,7 +2,8 @@
 //!
 //! A list of numbers has a layout of its own, `kind, data, length, capacity`, so that compiled code reads, writes and appends
 //! without a call ([`crate::object::layout`]). Which kind a list is follows from what was put in: an empty one takes the kind of
-//! its first item, and one that gets an item of another kind becomes a list of items.
+//! its first item, and one that gets an item of another kind becomes a list of items. Compiled code relies on this: what a list
+//! of ints has room for is ints.
 #![allow(unsafe_code, reason = "the layout is shared with compiled code, so the memory is a vector taken apart")]
 
 use crate::object::Item;
@@ -299,7 +300,8 @@ impl FromIterator<Item> for List {
 
 impl From<Vec<Item>> for List {
     fn from(items: Vec<Item>) -> Self {
-        if items.first().is_some_and(|first| word(first).is_some()) {
+        // An empty one has no memory, so that what is put in first finds none of another kind's.
+        if items.first().is_none_or(|first| word(first).is_some()) {
             items.into_iter().collect()
         } else {
             Self::of_items(items)

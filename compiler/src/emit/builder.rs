@@ -132,6 +132,15 @@ impl From<Ty> for Param {
     }
 }
 
+/// What memory of an object an access is to: accesses to different parts never meet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// The fields of an object: where its items are and how many.
+    Fields,
+    /// The items.
+    Items,
+}
+
 /// The type of a function; parameters and results in the C calling convention.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Signature {
@@ -259,6 +268,10 @@ pub trait Builder {
     fn jump(&self, label: Label);
     /// Ends the current block by a scalar condition.
     fn branch(&self, cond: Value, then_label: Label, else_label: Label);
+    /// As `branch` where the condition nearly always holds.
+    fn branch_usually(&self, cond: Value, usual: Label, rare: Label) {
+        self.branch(cond, usual, rare);
+    }
     /// Ends the current block and the function.
     fn ret(&self, value: Option<Value>);
     /// Calls a function.
@@ -285,6 +298,14 @@ pub trait Builder {
     fn load(&self, ty: Ty, pointer: Value) -> Value;
     /// A value to consecutive elements; not conditions. Elements are aligned to their size.
     fn store(&self, value: Value, pointer: Value);
+    /// As `load` of a part of an object; whoever accesses that memory says which part it is, or calls a function.
+    fn load_part(&self, ty: Ty, pointer: Value, _part: Part) -> Value {
+        self.load(ty, pointer)
+    }
+    /// As `store` to a part of an object.
+    fn store_part(&self, value: Value, pointer: Value, _part: Part) {
+        self.store(value, pointer);
+    }
     /// As `load` for the lanes of the mask, zero in others, whose memory is not touched.
     fn load_masked(&self, ty: Ty, pointer: Value, mask: Value) -> Value {
         let lanes = (0..ty.lanes).map(|lane| {

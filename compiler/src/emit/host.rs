@@ -3,8 +3,9 @@
 //! Host variables are the backend's variables, so that loops over scalars run in machine registers. Object variables hold
 //! counted pointers: they start null, own what they hold, and are released on every way out.
 
-use super::builder::{Builder, Cmp, Conv, Func, Inst2, Lane, Linkage, Signature, Ty, Value, Variable};
+use super::builder::{Builder, Cmp, Conv, Func, Inst2, Label, Lane, Linkage, Signature, Ty, Value, Variable};
 use super::last_uses::{self, LastUses};
+use super::lists::Rest;
 use super::scalar::{self, Typed};
 use crate::diag::{Diagnostic, Result};
 use crate::index::{Id as _, IndexVec};
@@ -13,7 +14,7 @@ use crate::loops::{
     Stmt, VarId, VarType, WeightId,
 };
 use crate::types::DType;
-use aot_runtime::abi::{Frame, Leaf, Slot, Tag};
+use aot_runtime::abi::{Frame, Leaf, Slot, Status, Tag};
 use std::mem::{offset_of, size_of};
 use std::sync::Arc;
 
@@ -37,11 +38,13 @@ pub(super) fn emit(b: &dyn Builder, shared: &Shared<'_>, function: &Function, sy
     let func = b.declare(symbol, &Signature::new(&[Ty::PTR], Some(Ty::I64)), Linkage::Hidden);
     let frame = b.begin(func)[0];
     let vars = function.vars.iter().map(|var| b.variable(var_ty(var.ty))).collect();
-    let mut host = Host { b, shared, function, frame, vars, last_uses: LastUses::of(function) };
+    let (status, exit) = (b.variable(Ty::I64), b.label());
+    let mut host = Host { b, shared, function, frame, vars, last_uses: LastUses::of(function), status, exit };
     host.prologue()?;
     host.block(&function.body)?;
     // A body ends with `Return`; one that does not returns tree 0 without leaves, as an initialiser does.
     host.leave(b.int(Ty::I64, 0));
+    host.epilogue();
     b.end();
     Ok(func)
 }
@@ -62,6 +65,10 @@ pub(super) struct Host<'a> {
     frame: Value,
     pub(super) vars: IndexVec<VarId, Variable>,
     last_uses: LastUses,
+    /// What the function returns,
+    status: Variable,
+    /// and where it does.
+    exit: Label,
 }
 
 impl Host<'_> {
@@ -73,7 +80,7 @@ impl Host<'_> {
         self.int(i64::try_from(value).unwrap_or(i64::MAX))
     }
 
-    fn at(&self, pointer: Value, offset: usize) -> Value {
+    pub(super) fn at(&self, pointer: Value, offset: usize) -> Value {
         if offset == 0 { pointer } else { self.b.element(pointer, self.size(offset), 1) }
     }
 
@@ -159,27 +166,39 @@ impl Host<'_> {
         Ok(())
     }
 
-    /// Releases objects and returns; the current block ends.
+    /// Returns; the current block ends.
     fn leave(&self, status: Value) {
+        self.b.set(self.status, status);
+        self.b.jump(self.exit);
+    }
+
+    /// Releases objects and returns, wherever the function is left.
+    fn epilogue(&self) {
+        self.b.place(self.exit);
         for (id, variable) in self.vars.iter_ids() {
             if self.var_type(id) == VarType::Object {
                 self.runtime("aot_rt_release", &[Ty::PTR], None, &[self.b.get(*variable)]);
             }
         }
-        self.b.ret(Some(status));
+        self.b.ret(Some(self.b.get(self.status)));
     }
 
     /// Leaves with this status if it is negative, else goes on. The error happened at this place of the user's, if any.
     fn leave_if_failed(&self, status: Value, place: &str) {
         let (failed, next) = (self.b.label(), self.b.label());
-        self.b.branch(self.b.compare(Cmp::SLt, status, self.int(0)), failed, next);
+        self.b.branch_usually(self.b.compare(Cmp::SGe, status, self.int(0)), next, failed);
         self.b.place(failed);
+        self.leave_failed(status, place);
+        self.b.place(next);
+    }
+
+    /// Leaves with the status of what failed at this place of the user's, if any.
+    fn leave_failed(&self, status: Value, place: &str) {
         if !place.is_empty() {
             let args = [self.frame, self.b.bytes(place.as_bytes()), self.size(place.len())];
             self.runtime("aot_rt_failed_at", &[Ty::PTR, Ty::PTR, Ty::I64], None, &args);
         }
         self.leave(status);
-        self.b.place(next);
     }
 
     // Operands.
@@ -465,17 +484,28 @@ impl Host<'_> {
                 let routine = if taken.is_some() { "str_extend" } else { routine };
                 if let Some(inline) = self.inline(routine, args, results)? {
                     let next = b.label();
-                    self.usual_case(&inline, next);
-                    self.call(routine, args, results, taken, place)?;
-                    b.jump(next);
+                    match self.usual_case(&inline, next) {
+                        Rest::Nothing => {}
+                        Rest::Fails => {
+                            let status = self.call(routine, args, results, taken)?.0;
+                            // It fails, as the usual case is all that succeeds.
+                            let failed = b.compare(Cmp::SLt, status, self.int(0));
+                            let status = b.select(failed, status, self.int(Status::Internal as i64));
+                            self.leave_failed(status, place);
+                        }
+                        Rest::Succeeds => {
+                            self.call_checked(routine, args, results, taken, place)?;
+                            b.jump(next);
+                        }
+                    }
                     b.place(next);
                 } else {
-                    self.call(routine, args, results, taken, place)?;
+                    self.call_checked(routine, args, results, taken, place)?;
                 }
             }
             Stmt::Check { cond, class, message, place } => {
                 let (failed, next) = (b.label(), b.label());
-                b.branch(self.condition(cond)?, next, failed);
+                b.branch_usually(self.condition(cond)?, next, failed);
                 b.place(failed);
                 let status = self.raise(class, message, place)?;
                 self.leave(status);
@@ -582,8 +612,26 @@ impl Host<'_> {
         object
     }
 
-    /// Calls a routine; the reference in `taken`, an operand, becomes the routine's.
-    fn call(&self, routine: &str, args: &[Arg], results: &[VarId], taken: Option<VarId>, place: &str) -> Result<()> {
+    /// Calls a routine, and goes on with its results if it succeeds.
+    fn call_checked(
+        &self,
+        routine: &str,
+        args: &[Arg],
+        results: &[VarId],
+        taken: Option<VarId>,
+        place: &str,
+    ) -> Result<()> {
+        let (status, bits) = self.call(routine, args, results, taken)?;
+        self.leave_if_failed(status, place);
+        for (index, &var) in results.iter().enumerate() {
+            let value = self.field(Ty::I64, bits, 8 * index);
+            self.assign(var, self.from_bits(value, self.var_type(var)));
+        }
+        Ok(())
+    }
+
+    /// Calls a routine; the reference in `taken`, an operand, becomes the routine's. Gives the status and where results are.
+    fn call(&self, routine: &str, args: &[Arg], results: &[VarId], taken: Option<VarId>) -> Result<(Value, Value)> {
         let b = self.b;
         let leaves = b.stack(args.len().max(1) * size_of::<Leaf>(), 16);
         for (index, arg) in args.iter().enumerate() {
@@ -604,14 +652,8 @@ impl Host<'_> {
         let symbol = format!("aot_rt_{routine}");
         let params = [Ty::PTR, Ty::PTR, Ty::I64, Ty::PTR];
         let args = [self.frame, leaves, self.size(args.len()), bits];
-        if let Some(status) = self.runtime(&symbol, &params, Some(Ty::I64), &args) {
-            self.leave_if_failed(status, place);
-        }
-        for (index, &var) in results.iter().enumerate() {
-            let value = self.field(Ty::I64, bits, 8 * index);
-            self.assign(var, self.from_bits(value, self.var_type(var)));
-        }
-        Ok(())
+        let status = self.runtime(&symbol, &params, Some(Ty::I64), &args);
+        Ok((status.ok_or_else(|| Diagnostic::internal("a call without its result"))?, bits))
     }
 
     /// Records an exception; gives the status.

@@ -1,28 +1,39 @@
 //! What compiled code does itself of the routines on lists of numbers: reading, writing and appending an item, and the length.
 //!
-//! A list of numbers has a layout that the runtime promises ([`layout`]). Code for the usual case stands before the call of the
-//! routine, which does all others: lists of items, an index out of range, memory that must grow.
+//! A list of numbers has a layout that the runtime promises ([`layout`]): one that was only ever given numbers of one kind lies
+//! flat, so what is read as an int or put in as one tells where it lies. The routine is called for what is left: an index out
+//! of range, where the call fails and nothing follows it, and memory that must grow. So a loop that only reads and replaces
+//! items has no call in it, and where the items lie is read before it.
 //!
 //! ```text
-//! if list.kind == INTS and index < list.length   { result = list.data[index] }
-//! else                                            { call list_get }
+//! if index < list.length   { result = list.data[index] }
+//! else                      { call list_get; leave }
 //! ```
 
-use super::builder::{Cmp, Inst2, Label, Lane, Ty, Value};
+use super::builder::{Cmp, Inst2, Label, Lane, Part, Ty, Value};
 use super::host::Host;
 use super::scalar;
 use crate::diag::Result;
 use crate::loops::{Arg, Operand, VarId, VarType};
 use crate::types::DType;
-use aot_runtime::list::Kind;
 use aot_runtime::object::layout;
 
 /// A routine for which code stands in place.
 pub(super) enum Inline<'a> {
-    Get { list: Value, index: Value, kind: Kind, result: VarId },
-    Set { list: Value, index: Value, kind: Kind, item: Value },
-    Push { list: Value, kind: Kind, item: Value },
+    Get { list: Value, index: Value, result: VarId },
+    Set { list: Value, index: Value, item: Value },
+    Push { list: Value, item: Value },
     Len { list: Value, result: &'a VarId },
+}
+
+/// What is left for the routine besides the usual case.
+pub(super) enum Rest {
+    /// Nothing: it is not called.
+    Nothing,
+    /// What it refuses.
+    Fails,
+    /// What it can do.
+    Succeeds,
 }
 
 impl Host<'_> {
@@ -31,78 +42,77 @@ impl Host<'_> {
         Ok(match (routine, args, results) {
             ("list_get", [list, index], [result]) => {
                 let (list, index) = (self.list(list)?, self.index(index)?);
-                let kind = kind(self.var_type(*result));
-                let (Some(list), Some(index), Some(kind)) = (list, index, kind) else { return Ok(None) };
-                Some(Inline::Get { list, index, kind, result: *result })
+                let (Some(list), Some(index)) = (list, index) else { return Ok(None) };
+                let is_number = self.var_type(*result) != VarType::Object;
+                is_number.then_some(Inline::Get { list, index, result: *result })
             }
             ("list_set", [list, index, item], []) => {
                 let (list, index, item) = (self.list(list)?, self.index(index)?, self.item(item)?);
-                let (Some(list), Some(index), Some((kind, item))) = (list, index, item) else { return Ok(None) };
-                Some(Inline::Set { list, index, kind, item })
+                let (Some(list), Some(index), Some(item)) = (list, index, item) else { return Ok(None) };
+                Some(Inline::Set { list, index, item })
             }
             ("list_push", [list, item], []) => {
-                let (Some(list), Some((kind, item))) = (self.list(list)?, self.item(item)?) else { return Ok(None) };
-                Some(Inline::Push { list, kind, item })
+                let (Some(list), Some(item)) = (self.list(list)?, self.item(item)?) else { return Ok(None) };
+                Some(Inline::Push { list, item })
             }
             ("list_len", [list], [result]) => self.list(list)?.map(|list| Inline::Len { list, result }),
             _ => None,
         })
     }
 
-    /// Emits the usual case, which goes on at `next`; what comes after is all other cases.
-    pub(super) fn usual_case(&self, inline: &Inline<'_>, next: Label) {
+    /// Emits the usual case, which goes on at `next`; says what comes after.
+    pub(super) fn usual_case(&self, inline: &Inline<'_>, next: Label) -> Rest {
         let b = self.b;
-        let slow = b.label();
+        if let Inline::Len { list, result } = *inline {
+            b.set(self.vars[*result], self.list_field(Ty::I64, list, layout::LEN));
+            b.jump(next);
+            return Rest::Nothing;
+        }
+        let rest = b.label();
         match *inline {
-            Inline::Get { list, index, kind, result } => {
-                self.require_kind(list, kind, slow);
-                let at = self.item_address(list, index, slow);
-                let bits = b.load(Ty::I64, at);
+            Inline::Get { list, index, result } => {
+                let at = self.item_address(list, index, rest);
+                let bits = b.load_part(Ty::I64, at, Part::Items);
                 b.set(self.vars[result], self.from_bits(bits, self.var_type(result)));
             }
-            Inline::Set { list, index, kind, item } => {
-                self.require_kind(list, kind, slow);
-                let at = self.item_address(list, index, slow);
-                b.store(item, at);
+            Inline::Set { list, index, item } => {
+                let at = self.item_address(list, index, rest);
+                b.store_part(item, at, Part::Items);
             }
-            Inline::Push { list, kind, item } => {
-                self.require_kind(list, kind, slow);
-                let len = self.field(Ty::I64, list, layout::LEN);
-                self.require(b.compare(Cmp::ULt, len, self.field(Ty::I64, list, layout::CAPACITY)), slow);
-                let data = self.field(Ty::PTR, list, layout::DATA);
-                b.store(item, b.element(data, len, 8));
-                self.put(list, layout::LEN, b.inst2(Inst2::Add, len, self.int(1)));
+            Inline::Push { list, item } => {
+                let len = self.list_field(Ty::I64, list, layout::LEN);
+                self.require(b.compare(Cmp::ULt, len, self.list_field(Ty::I64, list, layout::CAPACITY)), rest);
+                let data = self.list_field(Ty::PTR, list, layout::DATA);
+                b.store_part(item, b.element(data, len, 8), Part::Items);
+                let len = b.inst2(Inst2::Add, len, self.int(1));
+                b.store_part(len, self.at(list, layout::LEN), Part::Fields);
             }
-            Inline::Len { list, result } => {
-                let variant = self.field(Ty::I64, list, layout::VARIANT);
-                self.require(b.compare(Cmp::Eq, variant, self.int(layout::IS_LIST)), slow);
-                b.set(self.vars[*result], self.field(Ty::I64, list, layout::LEN));
-            }
+            Inline::Len { .. } => {}
         }
         b.jump(next);
-        b.place(slow);
+        b.place(rest);
+        if matches!(inline, Inline::Push { .. }) { Rest::Succeeds } else { Rest::Fails }
     }
 
-    /// Goes to `slow` unless this holds.
-    fn require(&self, cond: Value, slow: Label) {
+    /// Goes to `rest` unless this holds.
+    fn require(&self, cond: Value, rest: Label) {
         let next = self.b.label();
-        self.b.branch(cond, next, slow);
+        self.b.branch_usually(cond, next, rest);
         self.b.place(next);
     }
 
-    fn require_kind(&self, list: Value, kind: Kind, slow: Label) {
-        let found = self.field(Ty::I64, list, layout::KIND);
-        self.require(self.b.compare(Cmp::Eq, found, self.int(kind as i64)), slow);
+    fn list_field(&self, ty: Ty, list: Value, offset: usize) -> Value {
+        self.b.load_part(ty, self.at(list, offset), Part::Fields)
     }
 
     /// Where the item at an index is, which may count from the end.
-    fn item_address(&self, list: Value, index: Value, slow: Label) -> Value {
+    fn item_address(&self, list: Value, index: Value, rest: Label) -> Value {
         let b = self.b;
-        let len = self.field(Ty::I64, list, layout::LEN);
+        let len = self.list_field(Ty::I64, list, layout::LEN);
         let from_end = b.inst2(Inst2::Add, index, len);
         let at = b.select(b.compare(Cmp::SLt, index, self.int(0)), from_end, index);
-        self.require(b.compare(Cmp::ULt, at, len), slow);
-        b.element(self.field(Ty::PTR, list, layout::DATA), at, 8)
+        self.require(b.compare(Cmp::ULt, at, len), rest);
+        b.element(self.list_field(Ty::PTR, list, layout::DATA), at, 8)
     }
 
     fn list(&self, arg: &Arg) -> Result<Option<Value>> {
@@ -121,25 +131,11 @@ impl Host<'_> {
         if is_int { scalar::cast(self.b, number, DType::I64).map(Some) } else { Ok(None) }
     }
 
-    /// The bits of a number and what list they fit.
-    fn item(&self, arg: &Arg) -> Result<Option<(Kind, Value)>> {
+    /// The bits of a number.
+    fn item(&self, arg: &Arg) -> Result<Option<Value>> {
         let Arg::Scalar(operand @ (Operand::Var(_) | Operand::Const(_))) = arg else { return Ok(None) };
         let value = self.number(operand)?.value;
-        let kind = match value.ty.lane {
-            Lane::I64 => Kind::Ints,
-            Lane::F64 => Kind::Floats,
-            Lane::I1 => Kind::Bools,
-            Lane::I8 | Lane::I16 | Lane::I32 | Lane::F32 | Lane::Ptr => return Ok(None),
-        };
-        Ok(Some((kind, self.to_bits(value))))
-    }
-}
-
-fn kind(ty: VarType) -> Option<Kind> {
-    match ty {
-        VarType::Int => Some(Kind::Ints),
-        VarType::Float => Some(Kind::Floats),
-        VarType::Bool => Some(Kind::Bools),
-        VarType::Object => None,
+        let is_number = matches!(value.ty.lane, Lane::I64 | Lane::F64 | Lane::I1);
+        Ok(is_number.then(|| self.to_bits(value)))
     }
 }

@@ -164,7 +164,11 @@ impl Builder<'_> {
     /// An item of a run-time list or dict as the argument of a routine.
     pub fn item_arg(&mut self, item: &Value) -> Result<Arg> {
         Ok(match item {
-            Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o) => Arg::Scalar(o.clone()),
+            // Compiled code relies on it that the items of a list of ints are ints, whatever the operand is.
+            Value::Int(o) => Arg::Scalar(self.cast(DType::I64, o.clone())),
+            Value::Float(o) => Arg::Scalar(self.cast(DType::F64, o.clone())),
+            Value::Bool(o) => Arg::Scalar(self.cast(DType::Bool, o.clone())),
+            Value::Str(o) => Arg::Scalar(o.clone()),
             Value::Tensor(t) => Arg::Buffer(self.row_major(t)),
             Value::Tuple(items, _) => {
                 let items = items.iter().map(|item| self.item_arg(item)).collect::<Result<_>>()?;

@@ -121,6 +121,12 @@ impl Builder for Cranelift {
         self.with(|b| b.ins().brif(cond, yes, &[], no, &[]));
     }
 
+    fn branch_usually(&self, cond: builder::Value, usual: Label, rare: Label) {
+        self.branch(cond, usual, rare);
+        let rare = self.labels.borrow()[rare.0 as usize];
+        self.with(|b| b.set_cold_block(rare));
+    }
+
     fn ret(&self, value: Option<builder::Value>) {
         let values: Vec<Value> = value.into_iter().map(|value| self.one(value)).collect();
         self.with(|b| b.ins().return_(&values));

@@ -11,10 +11,12 @@ use crate::diag::{Diagnostic, Result};
 use crate::emit::builder::Builder;
 use crate::emit::target::Target;
 use inkwell::OptimizationLevel;
+use inkwell::attributes::{Attribute, AttributeLoc};
 use inkwell::context::Context;
 use inkwell::execution_engine::ExecutionEngine;
 use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::{CodeModel, FileType, InitializationConfig, RelocMode, TargetMachine, TargetTriple};
+use inkwell::values::FunctionValue;
 use module::Llvm;
 use std::mem::ManuallyDrop;
 use std::sync::Once;
@@ -164,6 +166,37 @@ impl Drop for LlvmCode {
 const CLEANUP: &str = "function(sroa<modify-cfg>,early-cse<memssa>,simplifycfg,instcombine<no-verify-fixpoint>,\
     loop-mssa(loop-simplifycfg,licm),gvn,instcombine<no-verify-fixpoint>,loop-mssa(licm),simplifycfg)";
 
+/// Functions with loops of the user's program are not scheduled: what does not change is read before a loop, its counter is
+/// known to count up, and branches on what does not change are taken once.
+const LOOPS: &str = "function(loop-mssa(loop-rotate,licm<allowspeculation>,simple-loop-unswitch<nontrivial>),\
+    simplifycfg,instcombine<no-verify-fixpoint>,gvn,loop(loop-idiom,indvars,loop-deletion),correlated-propagation,\
+    instcombine<no-verify-fixpoint>,loop-mssa(licm<allowspeculation>),loop-vectorize,loop-unroll<O2>,\
+    instcombine<no-verify-fixpoint>,simplifycfg)";
+
+/// Runs passes on some functions only: the others are marked as not to be optimised meanwhile.
+fn run_on<'ctx>(
+    llvm: &Llvm<'ctx>,
+    functions: &[FunctionValue<'ctx>],
+    passes: &str,
+    machine: &TargetMachine,
+) -> Result<()> {
+    let names = ["optnone", "noinline"];
+    let flags = names.map(Attribute::get_named_enum_kind_id);
+    let others: Vec<_> = llvm.module.get_functions().filter(|function| !functions.contains(function)).collect();
+    for function in &others {
+        for flag in flags {
+            function.add_attribute(AttributeLoc::Function, llvm.context.create_enum_attribute(flag, 0));
+        }
+    }
+    let done = llvm.module.run_passes(passes, machine, PassBuilderOptions::create());
+    for function in &others {
+        for flag in flags {
+            function.remove_enum_attribute(AttributeLoc::Function, flag);
+        }
+    }
+    done.map_err(|e| Diagnostic::internal(format!("LLVM passes: {e}")))
+}
+
 /// Emits, verifies and optimises a module.
 fn build<'ctx>(
     context: &'ctx Context,
@@ -185,6 +218,10 @@ fn build<'ctx>(
     llvm.module
         .run_passes(passes, &machine, PassBuilderOptions::create())
         .map_err(|e| Diagnostic::internal(format!("LLVM passes: {e}")))?;
+    let looping = llvm.looping.take();
+    if level == Level::Full && !looping.is_empty() {
+        run_on(&llvm, &looping, LOOPS, &machine)?;
+    }
     Ok((llvm, machine))
 }
 

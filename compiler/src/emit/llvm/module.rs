@@ -1,7 +1,7 @@
 //! A module under construction: what ids stand for, and the instructions that inkwell does not have.
 #![allow(unsafe_code, reason = "addresses of vectors are built through LLVM's C interface")]
 
-use crate::emit::builder::{Func, Lane, Ty, Value};
+use crate::emit::builder::{Func, Lane, Part, Ty, Value};
 use crate::emit::target::Target;
 use inkwell::AddressSpace;
 use inkwell::attributes::Attribute;
@@ -10,10 +10,12 @@ use inkwell::builder::BuilderError;
 use inkwell::context::Context;
 use inkwell::intrinsics::Intrinsic;
 use inkwell::llvm_sys::core::LLVMBuildGEP2;
-use inkwell::module::Module;
+use inkwell::module::{Linkage, Module};
 use inkwell::targets::TargetMachine;
 use inkwell::types::{AsTypeRef, BasicTypeEnum};
-use inkwell::values::{AsValueRef, BasicMetadataValueEnum, BasicValueEnum, FunctionValue, PointerValue, VectorValue};
+use inkwell::values::{
+    AsValueRef, BasicMetadataValueEnum, BasicValueEnum, FunctionValue, InstructionValue, PointerValue, VectorValue,
+};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
@@ -30,6 +32,8 @@ pub(super) struct Llvm<'ctx> {
     pub(super) known: RefCell<HashMap<String, Func>>,
     pub(super) imports: RefCell<Vec<(String, FunctionValue<'ctx>)>>,
     pub(super) texts: RefCell<HashMap<Vec<u8>, PointerValue<'ctx>>>,
+    /// Functions seen by others than this module that have loops.
+    pub(super) looping: RefCell<Vec<FunctionValue<'ctx>>>,
     pub(super) current: Cell<Option<FunctionValue<'ctx>>>,
     pub(super) start: Cell<Option<BasicBlock<'ctx>>>,
     pub(super) values: RefCell<Vec<BasicValueEnum<'ctx>>>,
@@ -67,6 +71,7 @@ impl<'ctx> Llvm<'ctx> {
             known: RefCell::default(),
             imports: RefCell::default(),
             texts: RefCell::default(),
+            looping: RefCell::default(),
             current: Cell::new(None),
             start: Cell::new(None),
             values: RefCell::default(),
@@ -142,6 +147,33 @@ impl<'ctx> Llvm<'ctx> {
     /// A value that is an address.
     pub(super) fn pointer(&self, value: Value) -> PointerValue<'ctx> {
         self.value(value).into_pointer_value()
+    }
+
+    /// Notes that the current function goes back to where it was. Nests, which nobody else sees, need no note: their loops are
+    /// what the schedule wants.
+    pub(super) fn note_loop(&self) {
+        let mut looping = self.looping.borrow_mut();
+        if let Some(current) = self.current.get()
+            && current.get_linkage() != Linkage::Internal
+            && looping.last() != Some(&current)
+        {
+            looping.push(current);
+        }
+    }
+
+    /// Notes which part of an object a load or store is of.
+    pub(super) fn note_part(&self, access: InstructionValue<'ctx>, part: Part) {
+        let name = |text| self.context.metadata_string(text).into();
+        let root = self.context.metadata_node(&[name("aot")]);
+        let zero = self.context.i64_type().const_zero();
+        let part = match part {
+            Part::Fields => name("fields"),
+            Part::Items => name("items"),
+        };
+        let ty = self.context.metadata_node(&[part, root.into(), zero.into()]);
+        let tag = self.context.metadata_node(&[ty.into(), ty.into(), zero.into()]);
+        // Refused only of what is no instruction.
+        let _ = access.set_metadata(tag, self.context.get_kind_id("tbaa"));
     }
 
     /// One address a lane; inkwell builds scalar ones only.

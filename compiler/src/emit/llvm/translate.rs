@@ -3,9 +3,10 @@
 
 use super::module::{Llvm, ok};
 use crate::emit::builder::{
-    Builder, Cmp, Conv, Func, Inst1, Inst2, Label, Lane, Linkage, Param, Signature, Ty, Value, Variable,
+    Builder, Cmp, Conv, Func, Inst1, Inst2, Label, Lane, Linkage, Param, Part, Signature, Ty, Value, Variable,
 };
 use inkwell::attributes::{Attribute, AttributeLoc};
+use inkwell::basic_block::BasicBlock;
 use inkwell::types::{BasicMetadataTypeEnum, BasicType, BasicTypeEnum};
 use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, InstructionOpcode};
 use inkwell::{AddressSpace, FloatPredicate, GlobalVisibility, IntPredicate};
@@ -115,7 +116,11 @@ impl Builder for Llvm<'_> {
     }
 
     fn jump(&self, label: Label) {
-        ok(self.builder.build_unconditional_branch(self.labels.borrow()[label.0 as usize]));
+        let block = self.labels.borrow()[label.0 as usize];
+        if block.get_first_instruction().is_some() {
+            self.note_loop();
+        }
+        ok(self.builder.build_unconditional_branch(block));
     }
 
     fn branch(&self, cond: Value, then_label: Label, else_label: Label) {
@@ -123,6 +128,17 @@ impl Builder for Llvm<'_> {
         let (then_block, else_block) = (labels[then_label.0 as usize], labels[else_label.0 as usize]);
         let cond = self.value(cond).into_int_value();
         ok(self.builder.build_conditional_branch(cond, then_block, else_block));
+    }
+
+    fn branch_usually(&self, cond: Value, usual: Label, rare: Label) {
+        self.branch(cond, usual, rare);
+        if let Some(branch) = self.builder.get_insert_block().and_then(BasicBlock::get_terminator) {
+            let weight = |n| self.context.i32_type().const_int(n, false).into();
+            let name = self.context.metadata_string("branch_weights");
+            let weights = self.context.metadata_node(&[name.into(), weight(2000), weight(1)]);
+            // Weights are refused only where no branch is.
+            let _ = branch.set_metadata(weights, self.context.get_kind_id("prof"));
+        }
     }
 
     fn ret(&self, value: Option<Value>) {
@@ -193,6 +209,20 @@ impl Builder for Llvm<'_> {
     fn store(&self, value: Value, pointer: Value) {
         let store = ok(self.builder.build_store(self.pointer(pointer), self.value(value)));
         let _ = store.set_alignment(align(value.ty.lane));
+    }
+
+    fn load_part(&self, ty: Ty, pointer: Value, part: Part) -> Value {
+        let value = self.load(ty, pointer);
+        if let Some(instruction) = instruction(self.value(value)) {
+            self.note_part(instruction, part);
+        }
+        value
+    }
+
+    fn store_part(&self, value: Value, pointer: Value, part: Part) {
+        let store = ok(self.builder.build_store(self.pointer(pointer), self.value(value)));
+        let _ = store.set_alignment(align(value.ty.lane));
+        self.note_part(store, part);
     }
 
     fn load_masked(&self, ty: Ty, pointer: Value, mask: Value) -> Value {
