@@ -3,7 +3,7 @@
 use super::function::Emitter;
 use super::mismatch;
 use super::names::{Item, Param, Signature, called_from};
-use super::python::{Mark, demangled, overload_name};
+use super::python::{Mark, demangled};
 use super::ssa::V;
 use super::sugar::Sugared;
 use crate::diag::{Blame, Diagnostic, Result};
@@ -125,7 +125,14 @@ impl Emitter<'_, '_> {
             }
             Sugared::Method(object, name) => self.call_method(&object, &name, positional, named, range),
             Sugared::Item(Item::Function(name)) => self.call_function(&name, positional, named, range),
-            Sugared::Exception(class) => Ok(Sugared::Raised(self.exception_message(positional, range)?, class)),
+            Sugared::Dispatch(dispatch) => {
+                let variant = self.dispatched(&dispatch, &positional, &named, range)?;
+                self.call_values(variant, positional, named, range)
+            }
+            Sugared::Exception(class) => {
+                let message = self.exception_message(&class, positional, range)?;
+                Ok(Sugared::Raised(message, class))
+            }
             Sugared::Item(Item::NamedTuple(named_tuple)) => self.named_tuple(&named_tuple, positional, named, range),
             Sugared::Item(Item::Class(ty)) => {
                 let object = self.prim("prim::CreateObject", &[], ty, range);
@@ -192,6 +199,8 @@ impl Emitter<'_, '_> {
         range: TextRange,
     ) -> Result<Sugared> {
         let span = self.span(range);
+        let chosen = self.overload_of_function(name, &positional, &named, range)?;
+        let name = chosen.as_ref().unwrap_or(name);
         let Some(signature) = self.program.signature(name, None).map_err(|e| e.at(Some(&span)))? else {
             return Err(self.error(range, format!("undefined value {name}")));
         };
@@ -312,7 +321,7 @@ impl Emitter<'_, '_> {
         if let Some(function) = self.static_method(&class, name) {
             return self.call_function(&function, positional, named, range);
         }
-        let chosen = self.overload(&class, name, &object.ty, &positional, &named)?;
+        let chosen = self.overload_of_method(&class, name, &object.ty, &positional, &named)?;
         let name = chosen.as_ref().unwrap_or(name);
         let full: Arc<str> = format!("{class}.{name}").into();
         let ty = object.ty.clone();
@@ -352,52 +361,8 @@ impl Emitter<'_, '_> {
         let module = plain.rsplit_once('.').map_or(&*plain, |(module, _)| module);
         let function: Arc<str> = format!("{module}.{name}").into();
         let definition = definition.clone();
-        self.program.static_methods.insert(Arc::clone(&function), definition);
+        self.program.definitions.insert(Arc::clone(&function), definition);
         Some(function)
-    }
-
-    /// The overload of a method that takes these arguments best; the last one, if none does.
-    fn overload(
-        &mut self,
-        class: &Arc<str>,
-        name: &Arc<str>,
-        own: &Type,
-        positional: &[V],
-        named: &[(Arc<str>, V)],
-    ) -> Result<Option<Arc<str>>> {
-        let mut known = Vec::new();
-        loop {
-            let overload = overload_name(name, known.len());
-            let methods = self.program.classes.get(class).map(|declared| &declared.methods);
-            if methods.and_then(|methods| methods.get(&overload)).is_none_or(|method| method.declared.is_none()) {
-                break;
-            }
-            let full: Arc<str> = format!("{class}.{overload}").into();
-            let Some(signature) = self.program.signature(&full, Some(own))? else { break };
-            known.push((overload, signature));
-        }
-        for may_convert in [false, true] {
-            for (overload, signature) in &known {
-                if self.takes(signature.params.get(1..).unwrap_or_default(), positional, named, may_convert) {
-                    return Ok(Some(Arc::clone(overload)));
-                }
-            }
-        }
-        Ok(known.pop().map(|(overload, _)| overload))
-    }
-
-    /// Whether parameters take these arguments.
-    fn takes(&self, params: &[Param], positional: &[V], named: &[(Arc<str>, V)], may_convert: bool) -> bool {
-        let fits = |value: &V, param: &Param| {
-            self.is_subtype(&value.ty, &param.ty) || may_convert && self.is_convertible(&value.ty, &param.ty)
-        };
-        let by_name = |param: &Param| named.iter().find(|(name, _)| *name == param.name).map(|(_, value)| value);
-        positional.len() <= params.len()
-            && named.iter().all(|(name, _)| params.iter().skip(positional.len()).any(|param| param.name == *name))
-            && params.iter().enumerate().all(|(at, param)| match positional.get(at).or_else(|| by_name(param)) {
-                Some(value) => fits(value, param),
-                None => param.default.is_some(),
-            })
     }
 
     fn named_tuple(
@@ -419,6 +384,7 @@ impl Emitter<'_, '_> {
                 default,
                 is_keyword_only: false,
                 is_inferred: false,
+                list_size: None,
             })
             .collect();
         let signature = Signature { file: Some(Arc::clone(&self.file)), params, result: None };
@@ -458,12 +424,17 @@ impl Emitter<'_, '_> {
                 (None, Some(default)) => {
                     let file = signature.file.clone().unwrap_or_else(|| Arc::clone(&self.file));
                     let outside = std::mem::replace(&mut self.file, file);
-                    let value = self.default_value(default, &param.ty);
+                    let value = self.default_of(default, param);
                     self.file = outside;
                     self.constant(value?, param.ty.clone(), range)
                 }
                 (None, None) => return Err(refuse(self, &mismatch::not_provided(&param.name))),
             };
+            if param.is_spread(&value.ty) {
+                let items = vec![&value; param.list_size.unwrap_or(1)];
+                args.push(self.prim("prim::ListConstruct", &items, Type::list(value.ty.clone()), range));
+                continue;
+            }
             let fitted = self.convert(value, &param.ty, true, range).map_err(|v| {
                 let want = if param.is_inferred { "Tensor (inferred)".to_owned() } else { mismatch::repr(&param.ty) };
                 let mut why = self.misfit(&want, &param.name, &v);
@@ -484,6 +455,24 @@ impl Emitter<'_, '_> {
             return Err(refuse(self, &mismatch::unused_keyword(name, is_parameter)));
         }
         Ok(args)
+    }
+}
+
+impl Emitter<'_, '_> {
+    /// Why a function does not take these arguments, with its schema.
+    pub(crate) fn why_not(
+        &mut self,
+        name: &str,
+        signature: &Signature,
+        result: Option<Type>,
+        positional: &[V],
+        named: &[(Arc<str>, V)],
+        range: TextRange,
+    ) -> (String, String) {
+        let callee = Callee { name, signature, result };
+        let fitted = self.fit(&callee, 0, positional.to_vec(), named.to_vec(), range);
+        let text = fitted.err().map(|error| error.message).unwrap_or_default();
+        text.split_once(":\n").map(|(schema, why)| (schema.to_owned(), why.to_owned())).unwrap_or_default()
     }
 }
 

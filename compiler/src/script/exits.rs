@@ -135,13 +135,13 @@ impl Emitter<'_, '_> {
                     Ok(())
                 }
                 Sugared::Exception(class) => {
-                    let message = self.exception_message(Vec::new(), range)?;
+                    let message = self.constant(IValue::Str("".into()), Type::Str, range);
                     self.raise_value(&message, &class, range);
                     Ok(())
                 }
                 Sugared::Value(V { ty: Type::Class(_), .. }) => {
                     let args = args.iter().map(|arg| self.expr(&arg.value)).collect::<Result<_>>()?;
-                    let message = self.exception_message(args, range)?;
+                    let message = self.exception_message(&name, args, range)?;
                     self.raise_value(&message, &name.into(), range);
                     Ok(())
                 }
@@ -149,25 +149,46 @@ impl Emitter<'_, '_> {
             };
         }
         let args = args.iter().map(|arg| self.expr(&arg.value)).collect::<Result<_>>()?;
-        let message = self.exception_message(args, range)?;
         let qualified: Arc<str> = if name.contains('.') { name.into() } else { format!("builtins.{name}").into() };
+        let message = if matches!(error.kind, ExprKind::Call { .. }) {
+            self.exception_message(&qualified, args, range)?
+        } else {
+            self.constant(IValue::Str("".into()), Type::Str, range)
+        };
         self.raise_value(&message, &qualified, range);
         Ok(())
     }
 
     fn raise_value(&mut self, message: &V, class: &Arc<str>, range: TextRange) {
-        let class = self.constant(IValue::Str(Arc::clone(class)), Type::Str, range);
+        let class = if **class == *ASSERTION {
+            self.none(range)
+        } else {
+            self.constant(IValue::Str(Arc::clone(class)), Type::Str, range)
+        };
         self.node(OpName::new("prim::RaiseException"), vec![message.id, class.id], &[], range);
     }
 
-    /// The message of an exception that is made of these arguments.
-    pub(crate) fn exception_message(&mut self, mut args: Vec<V>, range: TextRange) -> Result<V> {
+    /// The message of an exception of this class that is made of these arguments.
+    pub(crate) fn exception_message(&mut self, class: &str, mut args: Vec<V>, range: TextRange) -> Result<V> {
+        if class == ASSERTION {
+            // PyTorch's compiler has this class itself: its name is part of the message, as where an `assert` fails.
+            let mut message = self.constant(IValue::Str("AssertionError: ".into()), Type::Str, range);
+            for arg in args {
+                let text = self.text_of(arg, range)?;
+                message = self.builtin_value("aten::add", vec![message, text], range)?;
+            }
+            return Ok(message);
+        }
         let made = match args.len() {
             0 => return Ok(self.constant(IValue::Str("".into()), Type::Str, range)),
             1 => args.remove(0),
             _ => self.tuple(args, range),
         };
-        if made.ty == Type::Str { Ok(made) } else { self.builtin_value("aten::str", vec![made], range) }
+        self.text_of(made, range)
+    }
+
+    fn text_of(&mut self, value: V, range: TextRange) -> Result<V> {
+        if value.ty == Type::Str { Ok(value) } else { self.builtin_value("aten::str", vec![value], range) }
     }
 
     /// Whether a name of a text is one of Python's exceptions, or imported and so unknown here.
@@ -177,6 +198,9 @@ impl Emitter<'_, '_> {
         is_imported || is_builtin_exception(name)
     }
 }
+
+/// The class of exceptions that a failed `assert` raises.
+pub(crate) const ASSERTION: &str = "builtins.AssertionError";
 
 /// Whether a name is one of Python's exceptions that need no import.
 pub(crate) fn is_builtin_exception(name: &str) -> bool {

@@ -1,7 +1,7 @@
 //! One function: its parameters, its body, its result; and the small tools every part of the emitter uses.
 
 use super::exits::{Flow, OpenLoop};
-use super::names::{Definition, MAX_CALL_DEPTH, Program};
+use super::names::{Definition, MAX_CALL_DEPTH, Param, Program};
 use super::ssa::{Binding, Scope, V};
 use super::sugar::Sugared;
 use super::typing::{is_subtype, unshaped};
@@ -126,10 +126,9 @@ impl Program<'_> {
             if let Some(default) = &param.default {
                 emitter.refuse_mutable_default(default, &param.name, blamed_head(def))?;
             }
-            let default = param.default.as_ref().map(|e| emitter.default_value(e, &param.ty)).transpose()?;
+            let default = param.default.as_ref().map(|e| emitter.default_of(e, param)).transpose()?;
             if emitter.is_text()
                 && let Some(value) = &default
-                && !is_broadcast(syntax, &definition.file)
                 && !emitter.is_subtype(&classes::type_of(value), &param.ty)
             {
                 let (ty, name) = (param.ty.annotation(), &param.name);
@@ -356,6 +355,17 @@ impl<'p, 'a> Emitter<'p, 'a> {
         }
     }
 
+    /// The value of a parameter's default: a whole list where one value stands for it.
+    pub(crate) fn default_of(&mut self, expr: &ast::Expr, param: &Param) -> Result<IValue> {
+        let value = self.default_value(expr, &param.ty)?;
+        let ty = classes::type_of(&value);
+        Ok(if param.is_spread(&ty) {
+            IValue::List(Some(ty), vec![value; param.list_size.unwrap_or(1)].into())
+        } else {
+            value
+        })
+    }
+
     /// The value of a parameter's default, for the function's interface.
     pub(crate) fn default_value(&mut self, expr: &ast::Expr, ty: &Type) -> Result<IValue> {
         if let ast::ExprKind::Attribute { value, name } = &expr.kind {
@@ -418,11 +428,6 @@ fn holds_mutable(expr: &ast::Expr) -> bool {
         ast::ExprKind::Tuple(items) => items.iter().any(holds_mutable),
         _ => false,
     }
-}
-
-/// Whether a parameter takes one value for a list of them, as its default may be.
-fn is_broadcast(param: &ast::Param, file: &File) -> bool {
-    param.annotation.as_ref().is_some_and(|annotation| file.text(annotation.range).contains("BroadcastingList"))
 }
 
 /// What errors about a function as a whole blame: its head, from its first decorator on.

@@ -16,9 +16,6 @@ use std::sync::Arc;
 /// What the qualified names of layers begin with.
 pub(crate) const MODULES: &str = "__torch__.torch.nn.modules.";
 
-/// Where the initialisers of parameters are.
-const INIT: &str = "__torch__.torch.nn.init";
-
 /// The texts by the module they are in.
 const TEXTS: [(&str, &str); 16] = [
     ("activation", include_str!("layers/activation.py")),
@@ -53,17 +50,13 @@ impl Program<'_> {
         for (module, text) in TEXTS {
             add(format!("{MODULES}{module}"), text);
         }
-        add(INIT.to_owned(), include_str!("layers/init.py"));
     }
 
     /// What a path below `torch.nn` means, if the compiler has a text for it.
     pub(crate) fn library_item(&mut self, path: &str) -> Result<Option<Item>> {
         let Some(rest) = path.strip_prefix("torch.nn.") else { return Ok(None) };
-        if let Some(name) = rest.strip_prefix("init.") {
-            return if self.text_module(INIT)?.is_some() { self.item(&format!("{INIT}.{name}")) } else { Ok(None) };
-        }
-        if let Some(name) = rest.strip_prefix("functional.") {
-            return self.item(&format!("{}.{name}", super::library::MODULE));
+        if let Some(item) = self.library_function(path)? {
+            return Ok(Some(item));
         }
         let rest = rest.strip_prefix("modules.").unwrap_or(rest);
         let name = rest.rsplit('.').next().unwrap_or(rest);

@@ -12,10 +12,12 @@
 //! [`exits`]), which [`structure`] replaces. Every `aten::` node has all arguments of its schema, defaults as constants.
 //! Whatever the input, the result is a module whose graphs the verifier accepts, or a diagnostic.
 
+mod annotation;
 mod assign;
 mod attribute;
 mod branch;
 mod call;
+mod choice;
 mod classes;
 mod collect;
 mod construct;
@@ -26,6 +28,7 @@ mod expr;
 mod form;
 mod function;
 mod index;
+mod inlined;
 mod iterate;
 mod layers;
 mod library;

@@ -3,8 +3,7 @@
 //! `__torch__.a.b.C` is the class, function or enumeration `C` of `code/__torch__/a/b.py`.
 
 use super::construct::ModuleFacts;
-use super::library;
-use super::typing::{self, Classes};
+use super::typing::Classes;
 use crate::archive::Archive;
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Argument, Class, ClassKind, Function};
@@ -23,7 +22,7 @@ const NO_VARIABLE_ARGUMENTS: &str =
     "Compiled functions can't take variable number of arguments or use keyword-only arguments with defaults";
 
 /// How deep class declarations and types may refer to each other.
-const MAX_TYPE_DEPTH: usize = 200;
+pub(crate) const MAX_TYPE_DEPTH: usize = 200;
 
 /// A function where it is written.
 #[derive(Clone, Debug)]
@@ -68,6 +67,18 @@ pub(crate) struct Param {
     pub is_keyword_only: bool,
     /// Whether it is a tensor because nothing says otherwise.
     pub is_inferred: bool,
+    /// How many items the list has that one value stands for.
+    pub list_size: Option<usize>,
+}
+
+impl Param {
+    /// Whether one value of this type stands for a whole list.
+    pub(crate) fn is_spread(&self, ty: &Type) -> bool {
+        let list = if let Type::Optional(inner) = &self.ty { inner } else { &self.ty };
+        self.list_size.is_some()
+            && matches!(ty, Type::Int | Type::Float)
+            && matches!(list, Type::List(elem) if **elem == *ty)
+    }
 }
 
 /// What a caller must know of a function.
@@ -115,6 +126,8 @@ pub(crate) struct ParsedFile {
     pub imports: HashMap<Arc<str>, Arc<str>>,
     /// Assigned names.
     pub values: HashMap<Arc<str>, StmtId>,
+    /// All functions of each name, in order: the last one is what the name means, others may declare overloads.
+    pub defs: HashMap<Arc<str>, Vec<StmtId>>,
 }
 
 /// The program under compilation.
@@ -143,10 +156,17 @@ pub(crate) struct Program<'a> {
     pub modules: IndexMap<Arc<str>, ModuleFacts>,
     /// Functions that variables of the text hold.
     pub given: HashMap<Arc<str>, Arc<str>>,
-    /// Static methods by the names they have as functions.
-    pub static_methods: HashMap<Arc<str>, Definition>,
+    /// Functions that have another name than their text says: static methods and overloads.
+    pub definitions: HashMap<Arc<str>, Definition>,
+    /// The overloads of functions, by the names these have as functions.
+    pub overloads: HashMap<Arc<str>, Arc<[Arc<str>]>>,
+    /// Whether texts may use PyTorch's own Python functions.
+    pub has_library: bool,
+    /// The library's texts that were asked for, by their module in Python.
+    pub library: HashMap<&'static str, Arc<ParsedFile>>,
     signatures: HashMap<Arc<str>, Arc<Signature>>,
-    type_depth: usize,
+    /// How deep the type that is being read is nested.
+    pub type_depth: usize,
     /// Blocks open in the functions under compilation.
     pub depth: usize,
     /// What is wrong with functions so far, one error each.
@@ -178,7 +198,10 @@ impl<'a> Program<'a> {
             interface_calls: IndexMap::new(),
             modules: IndexMap::new(),
             given: HashMap::new(),
-            static_methods: HashMap::new(),
+            definitions: HashMap::new(),
+            overloads: HashMap::new(),
+            has_library: false,
+            library: HashMap::new(),
             signatures: HashMap::new(),
             type_depth: 0,
             depth: 0,
@@ -253,9 +276,15 @@ impl<'a> Program<'a> {
 
     /// Adds a file that is parsed already.
     pub(crate) fn add_parsed(&mut self, parsed: ParsedFile) {
+        let parsed = self.add_parsed_text(parsed);
+        self.files.insert(parsed.module.to_string(), Some(parsed));
+    }
+
+    /// Notes that a file is a text and no archived code.
+    pub(crate) fn add_parsed_text(&mut self, parsed: ParsedFile) -> Arc<ParsedFile> {
         let parsed = Arc::new(parsed);
         self.parsed_texts.insert(Arc::as_ptr(&parsed.file).addr(), Arc::clone(&parsed));
-        self.files.insert(parsed.module.to_string(), Some(parsed));
+        parsed
     }
 
     /// The parsed file of a module.
@@ -272,9 +301,7 @@ impl<'a> Program<'a> {
                     let around = Arc::new(parse_dialect(imports, Dialect::Python)?);
                     parsed.imports = ParsedFile::new(around, module).imports;
                 }
-                let parsed = Arc::new(parsed);
-                self.parsed_texts.insert(Arc::as_ptr(&parsed.file).addr(), Arc::clone(&parsed));
-                Some(parsed)
+                Some(self.add_parsed_text(parsed))
             }
             (None, Some(source)) => {
                 Some(Arc::new(ParsedFile::new(Arc::new(parse_dialect(source, Dialect::Own)?), module)))
@@ -298,14 +325,16 @@ impl<'a> Program<'a> {
     pub(crate) fn find(&mut self, name: &str) -> Result<Option<(Arc<File>, StmtId)>> {
         let Some((module, base)) = name.rsplit_once('.') else { return Ok(None) };
         let found = |parsed: Arc<ParsedFile>| parsed.items.get(base).map(|&stmt| (Arc::clone(&parsed.file), stmt));
-        if let Some(found) = self.file(module)?.and_then(found) {
-            return Ok(Some(found));
+        // An archive holds of the library's functions only those it calls, and no longer knows what one value may stand for.
+        match self.library_text_of(module, base)? {
+            Some(library) => Ok(found(library)),
+            None => Ok(self.file(module)?.and_then(found)),
         }
-        if self.texts.is_empty() || module != library::MODULE {
-            return Ok(None);
-        }
-        // An archive holds of the library's functions only those it calls.
-        Ok(self.file(library::FALLBACK)?.and_then(found))
+    }
+
+    /// Whether the archive has a file in which the name would be defined.
+    pub(crate) fn is_archived(&self, name: &str) -> bool {
+        name.rsplit_once('.').is_some_and(|(module, _)| self.sources.contains_key(module))
     }
 
     /// The class, function or enumeration of this qualified name, declared on first use; `None` if there is none.
@@ -345,7 +374,7 @@ impl<'a> Program<'a> {
 
     /// Where a function or method of this qualified name is written.
     pub(crate) fn definition(&mut self, name: &str) -> Result<Option<Definition>> {
-        if let Some(definition) = self.static_methods.get(name) {
+        if let Some(definition) = self.definitions.get(name) {
             return Ok(Some(definition.clone()));
         }
         if let Some((owner, method)) = name.rsplit_once('.')
@@ -371,6 +400,7 @@ impl<'a> Program<'a> {
                 default: None,
                 is_keyword_only: false,
                 is_inferred: false,
+                list_size: None,
             };
             let params = traced.params.iter().map(param).collect();
             return Ok(Some(Arc::new(Signature { file: None, params, result: Some(traced.result.clone()) })));
@@ -385,7 +415,11 @@ impl<'a> Program<'a> {
             let text = format!("Must explicitly add type annotations to overloaded functions: {plain}");
             return Err(Diagnostic::user(text).at(Some(&definition.file.span(declaration.head))));
         }
-        let signature = Arc::new(self.read_signature(&definition.file, declaration, self_ty)?);
+        let mut signature = self.read_signature(&definition.file, declaration, self_ty)?;
+        if definition.declared.is_some() && self_ty.is_none() {
+            self.default_as(&mut signature, definition.function(), &definition.file);
+        }
+        let signature = Arc::new(signature);
         self.signatures.insert(Arc::clone(name), Arc::clone(&signature));
         Ok(Some(signature))
     }
@@ -432,144 +466,11 @@ impl<'a> Program<'a> {
                 is_inferred: param.annotation.is_none()
                     && (at > 0 || self_ty.is_none())
                     && self.text_of(file).is_some(),
+                list_size: param.annotation.as_ref().and_then(super::annotation::broadcast_size),
             });
         }
         let result = def.returns.as_ref().map(|ty| self.ty(ty, file)).transpose()?;
         Ok(Signature { file: Some(Arc::clone(file)), params, result })
-    }
-
-    /// The type an annotation means.
-    pub(crate) fn ty(&mut self, expr: &ast::Expr, file: &Arc<File>) -> Result<Type> {
-        self.type_depth += 1;
-        let result = if self.type_depth > MAX_TYPE_DEPTH {
-            Err(Diagnostic::unsupported("the type is nested too deeply"))
-        } else {
-            self.ty_inner(expr, file)
-        };
-        self.type_depth -= 1;
-        result.map_err(|e| e.at(Some(&file.span(expr.range))))
-    }
-
-    fn ty_inner(&mut self, expr: &ast::Expr, file: &Arc<File>) -> Result<Type> {
-        let unknown = |name: &str| Diagnostic::user(format!("Unknown type name '{name}'"));
-        match &expr.kind {
-            ExprKind::None => Ok(Type::None),
-            ExprKind::Name(name) => match self.text_type(file, name)? {
-                Some(ty) => Ok(ty),
-                None if self.text_of(file).is_some()
-                    && matches!(&**name, "List" | "Tuple" | "Optional" | "Dict" | "Union") =>
-                {
-                    Err(Diagnostic::user(if &**name == "Dict" {
-                        "Attempted to use Dict without contained types. Please add contained type, e.g. Dict[int, int]"
-                            .to_owned()
-                    } else {
-                        format!(
-                            "Attempted to use {name} without a contained type. Please add a contained type, e.g. {name}[int]"
-                        )
-                    }))
-                }
-                None => simple(name).ok_or_else(|| unknown(name)),
-            },
-            ExprKind::Attribute { .. } => {
-                let path = dotted(expr).ok_or_else(|| unknown(file.text(expr.range)))?;
-                let path = self.absolute(file, &path);
-                match &*path {
-                    "torch.Tensor" => return Ok(Type::tensor()),
-                    "torch.device" => return Ok(Type::Device),
-                    "torch.dtype" | "torch.qscheme" => return Ok(Type::Int),
-                    "torch.Generator" => return Ok(Type::Generator),
-                    _ => {}
-                }
-                if let Some(ty) = path.strip_prefix("torch.").and_then(library_type) {
-                    return Ok(ty);
-                }
-                if let Some(name) = path.strip_prefix("typing.") {
-                    return simple(name).ok_or_else(|| unknown(&path));
-                }
-                match self.item(&path)? {
-                    Some(Item::Class(ty)) => Ok(ty),
-                    Some(Item::NamedTuple(ty)) => Ok(Type::NamedTuple(ty)),
-                    Some(Item::Enum(ty)) => Ok(Type::Enum(ty)),
-                    Some(Item::Function(_)) | None if file.dialect == Dialect::Python => {
-                        let class = match self.library_item(&path)? {
-                            Some(Item::Class(Type::Class(name))) => {
-                                format!("<class '{}'>", name.strip_prefix("__torch__.").unwrap_or(&name))
-                            }
-                            _ => path,
-                        };
-                        Err(Diagnostic::user(format!("Unknown type annotation: '{class}'")))
-                    }
-                    Some(Item::Function(_)) | None => Err(unknown(&path)),
-                }
-            }
-            ExprKind::Subscript { value, items } => {
-                let head =
-                    dotted(value).ok_or_else(|| Diagnostic::user("Subscripted type must be a type identifier"))?;
-                let head = self.absolute(file, &head);
-                let head = head.rsplit('.').next().unwrap_or(&head).to_owned();
-                if let (Dialect::Own, "Tuple", [ast::Expr { kind: ExprKind::Tuple(inner), .. }]) =
-                    (file.dialect, &*head, items.as_slice())
-                    && let Some(first) = inner.first()
-                {
-                    let text = "Tuple literal in Tuple type annotation must not have any elements!";
-                    return Err(Diagnostic::user(text).at(Some(&file.span(first.range))));
-                }
-                let items: Vec<&ast::Expr> = match items.as_slice() {
-                    [ast::Expr { kind: ExprKind::Tuple(inner), .. }] => inner.iter().collect(),
-                    items => items.iter().collect(),
-                };
-                if let Some(count) = head.strip_prefix("BroadcastingList") {
-                    let is_known = count.len() <= 1 && count.bytes().all(|digit| (b'1'..=b'6').contains(&digit));
-                    return match items.as_slice() {
-                        [one] if is_known => Ok(Type::list(self.ty(one, file)?)),
-                        _ => Err(unknown(&head)),
-                    };
-                }
-                if let ("Callable", Dialect::Python) = (&*head, file.dialect) {
-                    return Err(Diagnostic::user("Unknown type constructor Callable"));
-                }
-                let mut types = items.iter().map(|item| self.ty(item, file)).collect::<Result<Vec<_>>>()?;
-                let one = |types: &mut Vec<Type>| match types.len() {
-                    1 => Ok(types.remove(0)),
-                    n => Err(Diagnostic::user(format!("{head} type must have exactly one element type, got {n}"))),
-                };
-                match &*head {
-                    "List" | "list" => Ok(Type::list(one(&mut types)?)),
-                    "Optional" => Ok(Type::optional(one(&mut types)?)),
-                    "Future" => Ok(Type::Future(Arc::new(one(&mut types)?))),
-                    "Await" => Ok(Type::Await(Arc::new(one(&mut types)?))),
-                    "RRef" => Ok(Type::RRef(Arc::new(one(&mut types)?))),
-                    "Final" => one(&mut types),
-                    "Tuple" | "tuple" => Ok(Type::Tuple(types.into())),
-                    "Union" => Ok(typing::union(types, self)),
-                    "Dict" | "dict" => match <[Type; 2]>::try_from(types) {
-                        Ok([key, value]) if is_key(&key) => Ok(Type::Dict(Arc::new(key), Arc::new(value))),
-                        Ok([key, _]) => Err(Diagnostic::user(format!(
-                            "Cannot create dict for key type '{key}', only int, float, complex, Tensor, device and string keys are supported"
-                        ))),
-                        Err(types) => {
-                            Err(Diagnostic::user(format!("Dict type must have two element types, got {}", types.len())))
-                        }
-                    },
-                    _ => Err(Diagnostic::user(format!("Unknown type constructor {head}"))),
-                }
-            }
-            ExprKind::Tuple(items) if items.is_empty() => Ok(Type::Tuple([].into())),
-            ExprKind::Binary { op: ast::BinaryOp::BitOr, lhs, rhs } => {
-                let types = vec![self.ty(lhs, file)?, self.ty(rhs, file)?];
-                Ok(typing::union(types, self))
-            }
-            ExprKind::Str(text) => {
-                let name: Arc<str> = String::from_utf8_lossy(text).into();
-                let inner = ast::Expr { kind: ExprKind::Name(Arc::clone(&name)), range: expr.range };
-                self.ty(&inner, file)
-            }
-            ExprKind::Binary { op, .. } => {
-                let op = op.text();
-                Err(Diagnostic::user(format!("Expression of type {op} cannot be used in a type expression")))
-            }
-            _ => Err(unknown(file.text(expr.range))),
-        }
     }
 
     /// The span of a range of a file.
@@ -614,17 +515,28 @@ struct Text {
 impl ParsedFile {
     /// A file whose names mean nothing to others.
     pub(crate) fn of(file: Arc<File>, module: &str) -> Self {
-        Self { module: module.into(), items: HashMap::new(), imports: HashMap::new(), values: HashMap::new(), file }
+        Self {
+            module: module.into(),
+            items: HashMap::new(),
+            imports: HashMap::new(),
+            values: HashMap::new(),
+            defs: HashMap::new(),
+            file,
+        }
     }
 
-    fn new(file: Arc<File>, module: &str) -> Self {
+    /// A file with what its top level names.
+    pub(crate) fn new(file: Arc<File>, module: &str) -> Self {
         let mut parsed = Self::of(Arc::clone(&file), module);
         let mut todo: Vec<&ast::Block> = vec![&file.body];
         while let Some(block) = todo.pop() {
             for &id in &block.stmts {
                 match &file.stmts[id].kind {
                     StmtKind::Class(class) => _ = parsed.items.insert(Arc::clone(&class.name.text), id),
-                    StmtKind::Def(def) => _ = parsed.items.insert(Arc::clone(&def.name.text), id),
+                    StmtKind::Def(def) => {
+                        parsed.items.insert(Arc::clone(&def.name.text), id);
+                        parsed.defs.entry(Arc::clone(&def.name.text)).or_default().push(id);
+                    }
                     StmtKind::Assign { targets, .. } => {
                         for target in targets {
                             if let ExprKind::Name(name) = &target.kind {
@@ -660,43 +572,6 @@ impl ParsedFile {
         };
         self.imports.entry(Arc::clone(local)).or_insert(path);
     }
-}
-
-/// The type that a name of the module `torch` means, besides those of the language.
-fn library_type(name: &str) -> Option<Type> {
-    Some(match name {
-        "LongTensor" | "FloatTensor" | "DoubleTensor" | "IntTensor" | "BoolTensor" | "nn.Parameter" => Type::tensor(),
-        _ => return None,
-    })
-}
-
-/// Whether a dictionary may have keys of this type.
-pub(crate) fn is_key(ty: &Type) -> bool {
-    matches!(ty, Type::Int | Type::Float | Type::Complex | Type::Bool | Type::Str | Type::Device | Type::Tensor(_))
-}
-
-/// The type a single word means.
-fn simple(name: &str) -> Option<Type> {
-    Some(match name {
-        "Tensor" => Type::tensor(),
-        "int" => Type::Int,
-        "float" => Type::Float,
-        "bool" => Type::Bool,
-        "complex" => Type::Complex,
-        "number" => Type::Number,
-        "str" => Type::Str,
-        "NoneType" | "None" => Type::None,
-        "Device" => Type::Device,
-        "Generator" => Type::Generator,
-        "Stream" => Type::Stream,
-        "Storage" => Type::Storage,
-        "Capsule" => Type::Capsule,
-        "Any" => Type::Any,
-        "tuple" | "Tuple" => Type::AnyTuple,
-        "list" | "List" => Type::AnyList,
-        "Function" => Type::Function,
-        _ => return None,
-    })
 }
 
 /// `a.b.c` as one text, if the expression is a chain of names.

@@ -85,6 +85,9 @@ impl Emitter<'_, '_> {
             Upgraded::Done(made) => return Ok(made),
             Upgraded::Call(positional, named) => (positional, named),
         };
+        if let Some(value) = self.written_out(name, &positional, &named, range)? {
+            return Ok(Sugared::Value(value));
+        }
         if let ("aten::sort" | "aten::sorted", Some(Type::List(item))) =
             (name, positional.first().map(|v| v.ty.clone()))
         {
@@ -284,7 +287,12 @@ impl Emitter<'_, '_> {
 
     /// Whether a value of one type becomes one of another when it is an argument.
     pub(crate) fn is_convertible(&self, have: &Type, want: &Type) -> bool {
-        self.can_fit(have, want, Round::Convert)
+        self.fits(have, want, true)
+    }
+
+    /// Whether a value of one type can be passed for another, by conversion of numbers or not.
+    pub(crate) fn fits(&self, have: &Type, want: &Type, may_convert: bool) -> bool {
+        self.can_fit(have, want, if may_convert { Round::Convert } else { Round::Subtype })
     }
 
     /// The value as one of type `want`, by implicit conversion if need be; gives it back if it cannot be one.

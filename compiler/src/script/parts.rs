@@ -3,7 +3,7 @@
 
 use super::construct::ModuleFacts;
 use super::names::{Declared, Definition, Item, ParsedFile, Program};
-use super::{classes, compile_interfaces, finished, library, on_large_stack, source};
+use super::{classes, compile_interfaces, finished, on_large_stack, source};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Class, ClassKind, Module};
 use crate::source::Source;
@@ -64,7 +64,7 @@ pub fn compile_parts(parts: &Parts) -> Result<Module> {
     on_large_stack(|| {
         let empty = source::empty_archive(Path::new(&*parts.name));
         let mut program = Program::new(&empty);
-        library::add_to(&mut program);
+        program.has_library = true;
         let mut order = Vec::new();
         let root = declare(&mut program, parts, &mut order)?;
         classes::check_objects(&mut program, &root)?;

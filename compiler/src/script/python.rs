@@ -446,7 +446,10 @@ impl Program<'_> {
                 "torch.jit.export" | "torch.jit.script_method" => Mark::Export,
                 "torch.jit.ignore" => Mark::Ignore,
                 "torch.jit.unused" | "torch.jit._drop" => Mark::Unused,
-                "torch.jit._overload_method" | "torch.jit._overload" => Mark::Overload,
+                "torch.jit._overload_method"
+                | "torch.jit._overload"
+                | "torch._jit_internal._overload_method"
+                | "torch._jit_internal._overload" => Mark::Overload,
                 "staticmethod" => Mark::Static,
                 "property" => Mark::Getter,
                 path if path.ends_with(".setter") => Mark::Setter,
@@ -536,7 +539,19 @@ fn empty_class(name: &Arc<str>, kind: ClassKind) -> Class {
 impl Emitter<'_, '_> {
     /// What a global name of the text means; `None` if the text does not have it.
     pub(crate) fn global(&mut self, name: &Arc<str>, range: TextRange) -> Result<Option<Sugared>> {
-        let Some(parsed) = self.program.text_of(&self.file) else { return Ok(None) };
+        match self.program.text_of(&self.file) {
+            Some(parsed) => self.meaning(&parsed, name, range),
+            None => Ok(None),
+        }
+    }
+
+    /// What a global name of this text means; `None` if it does not have it.
+    pub(crate) fn meaning(
+        &mut self,
+        parsed: &Arc<ParsedFile>,
+        name: &Arc<str>,
+        range: TextRange,
+    ) -> Result<Option<Sugared>> {
         if parsed.items.contains_key(name) {
             let qualified: Arc<str> = format!("{}.{name}", parsed.module).into();
             let span = self.span(range);
@@ -549,8 +564,11 @@ impl Emitter<'_, '_> {
             return self.imported(&path, range).map(Some);
         }
         if let Some(&id) = parsed.values.get(name) {
-            if let Some(item) = self.program.item_of_value(&parsed, name)? {
+            if let Some(item) = self.program.item_of_value(parsed, name)? {
                 return Ok(Some(Sugared::Item(item)));
+            }
+            if let Some(dispatch) = self.program.dispatch(parsed, id) {
+                return Ok(Some(Sugared::Dispatch(Box::new(dispatch))));
             }
             let StmtKind::Assign { value, .. } = &parsed.file.stmts[id].kind else { return Ok(None) };
             let kind = match &value.kind {

@@ -237,7 +237,7 @@ impl Emitter<'_, '_> {
         self.for_each(&items, range, |e, item| {
             e.assign(&generator.target, item)?;
             let (k, v) = (e.expr(key)?, e.expr(value)?);
-            if !super::names::is_key(&k.ty) {
+            if !super::annotation::is_key(&k.ty) {
                 return Err(e.error(
                     range,
                     format!(

@@ -3,7 +3,7 @@
 use super::construct::{Interpreter, Machine, Value};
 use super::function::Emitter;
 use super::names::{self, Item, Program, dotted};
-use super::{classes, compile_interfaces, finished, library, on_large_stack, python};
+use super::{classes, compile_interfaces, finished, on_large_stack, python};
 use crate::archive::Archive;
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Argument, Class, ClassKind, Function, Module, ValueDef};
@@ -156,7 +156,7 @@ fn compile_here(
 fn program_of<'a>(text: &Text, archive: &'a Archive, has_layers: bool) -> Program<'a> {
     let mut program = Program::new(archive);
     program.add_text(&text.module, Arc::clone(&text.source), text.dialect, text.imports.clone());
-    library::add_to(&mut program);
+    program.has_library = true;
     if has_layers {
         program.add_layers();
     }

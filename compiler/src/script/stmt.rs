@@ -1,6 +1,6 @@
 //! Statements: one after the other, until one of them leaves.
 
-use super::exits::Flow;
+use super::exits::{ASSERTION, Flow};
 use super::function::Emitter;
 use super::mismatch::repr;
 use super::ssa::{Binding, V};
@@ -164,16 +164,13 @@ impl Emitter<'_, '_> {
         Ok(Flow::Falls)
     }
 
-    fn fail_assertion(&mut self, message: Option<&Expr>, range: TextRange) -> Result<Flow> {
+    /// Raises what a failed `assert` raises.
+    pub(crate) fn fail_assertion(&mut self, message: Option<&Expr>, range: TextRange) -> Result<Flow> {
         let text = match message {
-            Some(message) => {
-                let made = self.expr(message)?;
-                self.exception_message(vec![made], range)?
-            }
+            Some(message) => self.expr(message)?,
             None => self.constant(IValue::Str("".into()), Type::Str, range),
         };
-        let prefix = self.constant(IValue::Str("AssertionError: ".into()), Type::Str, range);
-        let text = self.builtin_value("aten::add", vec![prefix, text], range)?;
+        let text = self.exception_message(ASSERTION, vec![text], range)?;
         let class = self.none(range);
         self.node(OpName::new("prim::RaiseException"), vec![text.id, class.id], &[], range);
         Ok(Flow::Raises)

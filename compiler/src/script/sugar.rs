@@ -1,8 +1,10 @@
 //! What a name, or `object.name`, means: a value, or something that only has a meaning in front of `.` or `(`.
 
+use super::choice::Dispatch;
 use super::classes;
 use super::exits::is_builtin_exception;
 use super::function::Emitter;
+use super::library;
 use super::names::Item;
 use super::ssa::{Binding, V};
 use crate::diag::Result;
@@ -35,6 +37,8 @@ pub(crate) enum Sugared {
     Method(V, Arc<str>),
     /// A form of the language: `annotate`, `isinstance`, ...
     Form(&'static str),
+    /// A function that is one of two.
+    Dispatch(Box<Dispatch>),
     /// A nested `def`.
     Closure(StmtId),
     /// A class of exceptions, by its qualified name.
@@ -52,6 +56,7 @@ pub(crate) fn kind_of(sugar: &Sugared) -> &'static str {
         Sugared::Constants => "the constant table",
         Sugared::Operator(_) => "builtin",
         Sugared::Item(Item::Function(_)) => "function",
+        Sugared::Dispatch(_) => "boolean dispatch",
         Sugared::Item(Item::Enum(_)) => "EnumClass",
         Sugared::Item(Item::Class(_) | Item::NamedTuple(_)) | Sugared::New(_) => "Python type",
         Sugared::Method(object, _) if matches!(object.ty, Type::Class(_) | Type::Interface(_)) => "method",
@@ -218,6 +223,7 @@ impl Emitter<'_, '_> {
             Sugared::Operator(_)
             | Sugared::Method(..)
             | Sugared::Form(_)
+            | Sugared::Dispatch(_)
             | Sugared::Closure(_)
             | Sugared::Exception(_)
             | Sugared::Raised(..) => {
@@ -227,6 +233,17 @@ impl Emitter<'_, '_> {
     }
 
     fn builtin_attribute(&mut self, module: &str, name: &Arc<str>, range: TextRange) -> Result<Sugared> {
+        if self.is_text() {
+            let path = format!("{module}.{name}");
+            if library::is_module(&path) {
+                return Ok(Sugared::Builtins(path.into()));
+            }
+            if let Some(parsed) = self.program.library_text(module, name)?
+                && let Some(meaning) = self.meaning(&parsed, name, range)?
+            {
+                return Ok(meaning);
+            }
+        }
         let float = |x: f64| (IValue::Float(x), Type::Float);
         let constant = match (module, &**name) {
             ("ops", _) => return Ok(Sugared::Builtins(format!("ops.{name}").into())),
@@ -237,27 +254,22 @@ impl Emitter<'_, '_> {
             ("torch.nn", layer) if self.is_text() && layer.starts_with(|c: char| c.is_ascii_uppercase()) => {
                 return Err(self.error(range, format!("Class {layer} does not have an __init__ function defined")));
             }
-            ("torch.nn", "init") if self.is_text() => return Ok(Sugared::Builtins("torch.nn.init".into())),
-            ("torch.nn.init", _) => match self.program.library_item(&format!("torch.nn.init.{name}"))? {
-                Some(item) => return Ok(Sugared::Item(item)),
-                None => None,
-            },
-            ("torch", "no_grad" | "enable_grad" | "tensordot") if self.is_text() => {
-                let full = super::library::of_torch(name);
-                let item = self.program.item(&full)?;
-                return item.map(Sugared::Item).ok_or_else(|| self.error(range, format!("undefined value {name}")));
+            ("torch.nn", "functional") => return Ok(Sugared::Builtins("torch".into())),
+            ("torch._C", "_nn" | "_VariableFunctions") | ("torch", "_VF") => {
+                return Ok(Sugared::Builtins("torch._C._nn".into()));
             }
-            ("torch.nn", "functional") if self.is_text() => return Ok(Sugared::Builtins("torch.nn.functional".into())),
-            ("torch.nn.functional", _) => {
-                let full = format!("{}.{name}", super::library::MODULE);
-                if let Some(item) = self.program.item(&full)? {
-                    return Ok(Sugared::Item(item));
-                }
-                None
+            ("torch", "backends")
+            | ("torch.backends", "cudnn")
+            | ("torch.nn", "modules")
+            | ("torch.nn.modules", "utils") => {
+                return Ok(Sugared::Builtins(format!("{module}.{name}").into()));
             }
-            ("torch.nn", "functional") | ("torch._C", "_nn") => return Ok(Sugared::Builtins("torch".into())),
+            ("torch.backends.cudnn", "enabled") => Some((IValue::Bool(true), Type::Bool)),
+            ("torch.nn.modules.utils", "_list_with_default") => {
+                return Ok(Sugared::Operator("aten::list_with_default".into()));
+            }
             ("torch.jit", "is_tracing") if self.is_text() => {
-                let item = self.program.item(super::library::IS_TRACING)?;
+                let item = self.program.item(library::IS_TRACING)?;
                 return item.map(Sugared::Item).ok_or_else(|| self.error(range, "undefined value is_tracing"));
             }
             ("torch.jit", form_name) => {
@@ -273,7 +285,9 @@ impl Emitter<'_, '_> {
             ("torch", "long") => Some((IValue::Int(DType::I64.code()), Type::Int)),
             ("torch", "int") => Some((IValue::Int(DType::I32.code()), Type::Int)),
             ("torch", "short") => Some((IValue::Int(DType::I16.code()), Type::Int)),
-            ("torch", "strided" | "contiguous_format" | "per_tensor_affine") => Some((IValue::Int(0), Type::Int)),
+            ("torch", "strided" | "contiguous_format" | "legacy_contiguous_format" | "per_tensor_affine") => {
+                Some((IValue::Int(0), Type::Int))
+            }
             ("torch", "sparse_coo" | "preserve_format" | "per_channel_affine") => Some((IValue::Int(1), Type::Int)),
             ("torch", "channels_last") => Some((IValue::Int(2), Type::Int)),
             ("torch", "channels_last_3d") => Some((IValue::Int(3), Type::Int)),

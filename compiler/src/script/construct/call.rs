@@ -439,6 +439,21 @@ impl Interpreter<'_, '_> {
                 let text = format!("the layer '{path}' without an archive that holds its attributes");
                 Err(frame.unsupported(range, text))
             }
+            (_, [tensor, rest @ ..])
+                if path.starts_with("torch.")
+                    && path.ends_with('_')
+                    && self.is_tensor(tensor)
+                    && !self.is_tracing() =>
+            {
+                // What writes to its argument is a method of it; initialisers have theirs with the generator last.
+                let name = path.rsplit('.').next().unwrap_or(path);
+                let (method, rest) = match (name.strip_prefix("_no_grad_"), rest) {
+                    (Some(method), [rest @ .., Value::None]) => (method, rest),
+                    (Some(method), _) => (method, rest),
+                    (None, _) => (name, rest),
+                };
+                self.tensor_method(frame, tensor, method, rest.to_vec(), named, range)
+            }
             _ if path.starts_with("torch.") => self.tensor_function(frame, path, args, named, range),
             _ => Err(frame.unsupported(range, format!("'{path}' outside of compiled code"))),
         }

@@ -7,7 +7,7 @@ use super::{Cell, Frame, Interpreter, Value};
 use crate::diag::{Blame, Diagnostic, Result};
 use crate::index::IndexVec;
 use crate::script::names::{ParsedFile, Program};
-use crate::script::{compile_interfaces, finished, library, source};
+use crate::script::{compile_interfaces, finished, source};
 use crate::syntax::Dialect;
 use crate::syntax::ast::{self, BinaryOp, Expr, ExprKind, File, Name, StmtKind, TextRange, UnaryOp};
 use crate::types::{DType, IValue, Object, TensorData};
@@ -628,10 +628,11 @@ impl Interpreter<'_, '_> {
             items: HashMap::from([("f".into(), def)]),
             imports: HashMap::from([own("torch"), own("math")]),
             values: HashMap::new(),
+            defs: HashMap::new(),
         };
         let archive = source::empty_archive(Path::new(""));
         let mut program = Program::new(&archive);
-        library::add_to(&mut program);
+        program.has_library = true;
         program.add_parsed(parsed);
         let name: Arc<str> = format!("{MODULE}.f").into();
         program.compile_function(&name, None, None)?;
