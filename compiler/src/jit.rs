@@ -7,7 +7,7 @@ use crate::emit::{self, symbol};
 use crate::link::metadata::{Facts, describe};
 use crate::loops::{Program, weight_offsets};
 use aot_runtime::abi::Entry;
-use aot_runtime::{Code, Model, Weights, host, math, routines};
+use aot_runtime::{Code, Model, Weights, direct, host, math, routines};
 use std::any::Any;
 
 /// Who makes the machine code.
@@ -135,6 +135,14 @@ pub fn address(name: &str) -> Option<*const u8> {
         "erfinv" => math::aot_rt_erfinv as *const u8,
         "digamma" => math::aot_rt_digamma as *const u8,
         "pow_int" => math::aot_rt_pow_int as *const u8,
+        "dict_find_int" => direct::aot_rt_dict_find_int as *const u8,
+        "dict_find_text" => direct::aot_rt_dict_find_text as *const u8,
+        "dict_find_object" => direct::aot_rt_dict_find_object as *const u8,
+        "text_new" => direct::aot_rt_text_new as *const u8,
+        "text_begin" => direct::aot_rt_text_begin as *const u8,
+        "text_add" => direct::aot_rt_text_add as *const u8,
+        "text_add_object" => direct::aot_rt_text_add_object as *const u8,
+        "text_add_int" => direct::aot_rt_text_add_int as *const u8,
         _ => routines::find(runtime)? as *const u8,
     })
 }

@@ -94,7 +94,7 @@ impl Key<'_> {
                 Item::Int(key) => *key == int,
                 _ => is_equal(item, &Item::Int(int)),
             },
-            Self::Text(bytes) => matches!(item, Item::Object(o) if matches!(o.body(), Body::Str(b) if b == bytes)),
+            Self::Text(bytes) => matches!(item, Item::Object(o) if matches!(o.body(), Body::Str(b) if **b == *bytes)),
             Self::Item(key) => is_equal(item, key),
         }
     }
@@ -120,6 +120,7 @@ impl Dict {
         hash as usize & (self.table.len() - 1)
     }
 
+    #[inline]
     fn find(&self, key: Key<'_>, hash: u64) -> Option<usize> {
         let is_it = |entry: &Entry| entry.hash == hash && entry.pair.as_ref().is_some_and(|(k, _)| key.is(k));
         if self.table.is_empty() {
@@ -152,6 +153,7 @@ impl Dict {
     }
 
     /// The value of a key, to be changed.
+    #[inline]
     pub fn get_mut(&mut self, key: Key<'_>) -> Option<&mut Item> {
         let at = self.find(key, key.hash())?;
         self.entries[at].pair.as_mut().map(|(_, value)| value)
@@ -212,7 +214,7 @@ mod tests {
     use super::*;
 
     fn text(text: &str) -> Item {
-        Item::from(Body::Str(text.as_bytes().to_vec()))
+        Item::from(Body::Str(text.as_bytes().into()))
     }
 
     fn int(item: Option<&Item>) -> Option<i64> {

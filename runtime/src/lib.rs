@@ -17,6 +17,7 @@ pub mod arena;
 pub mod capi;
 pub mod desc;
 pub mod dict;
+pub mod direct;
 pub mod entry;
 pub mod error;
 pub mod host;
@@ -35,6 +36,7 @@ pub mod task;
 #[cfg(test)]
 mod task_tests;
 pub mod tensor;
+pub mod text;
 pub mod trace;
 pub mod value;
 
@@ -47,7 +49,11 @@ pub use value::Value;
 
 /// Names and addresses of everything compiled code calls, for linking in process: `aot_rt_slot`, `aot_rt_list_push`.
 pub fn symbols() -> Vec<(String, usize)> {
-    let host = host::symbols().into_iter().chain(math::symbols()).map(|(name, address)| (name.to_owned(), address));
+    let host = host::symbols()
+        .into_iter()
+        .chain(direct::symbols())
+        .chain(math::symbols())
+        .map(|(name, address)| (name.to_owned(), address));
     let routines = routines::ROUTINES.iter().map(|(name, routine)| (format!("aot_rt_{name}"), *routine as usize));
     host.chain(routines).collect()
 }

@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn an_emptied_list_takes_the_kind_of_what_comes_next() {
-        let mut list = List::from(vec![Item::from(crate::object::Body::Str(b"x".to_vec()))]);
+        let mut list = List::from(vec![Item::from(crate::object::Body::Str(b"x".to_vec().into()))]);
         assert_eq!(list.kind(), Kind::Items);
         drop(list.remove(0));
         list.push(Item::Float(0.5));

@@ -399,7 +399,7 @@ impl Instance {
                 // SAFETY: an object leaf of a result is null or an owned reference.
                 Tag::Object => unsafe { ObjectRef::from_raw(leaf.bits as *mut _) }.map_or(Item::None, Item::Object),
                 // SAFETY: constant text of the model.
-                Tag::Text => Item::from(Body::Str(unsafe { leaf.text_bytes() }.to_vec())),
+                Tag::Text => Item::from(Body::Str(unsafe { leaf.text_bytes() }.into())),
                 Tag::Tensor => Item::from(Body::Tensor(match offered {
                     Some(tensor) if tensor.data() as u64 == leaf.bits => tensor,
                     _ => leaf_tensor(leaf, shared.env.allocator)?,

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::list::List;
 use crate::task::Task;
 use crate::tensor::Tensor;
+use crate::text::Text;
 use crate::value::Value;
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
@@ -24,27 +25,43 @@ pub struct Object {
     body: UnsafeCell<Body>,
 }
 
-/// Where compiled code finds the parts of a list object, in bytes from the object.
+/// Where compiled code finds the parts of lists, texts and items, in bytes from the object or item.
 pub mod layout {
-    use super::{Body, Object};
+    use super::{Body, Item, Object};
     use crate::list::List;
+    use crate::text::Text;
     use std::mem::offset_of;
 
     /// Which variant of [`Body`] it is, 64 bits.
     pub const VARIANT: usize = offset_of!(Object, body);
-    /// That of lists.
-    pub const IS_LIST: i64 = 0;
+    /// That of texts.
+    pub const IS_TEXT: i64 = 1;
+    /// The number of references, 64 bits.
+    pub const COUNT: usize = offset_of!(Object, count);
     /// Where a variant's fields begin.
     const FIELDS: usize = VARIANT + 8;
     const _: () = assert!(size_of::<Body>() >= 8 + size_of::<List>() && align_of::<Body>() == 8);
-    /// [`crate::list::Kind`] as a number, 64 bits.
-    pub const KIND: usize = FIELDS + List::KIND;
     /// The address of the first item.
     pub const DATA: usize = FIELDS + List::DATA;
     /// Number of items.
     pub const LEN: usize = FIELDS + List::LEN;
     /// Number of items that there is room for.
     pub const CAPACITY: usize = FIELDS + List::CAPACITY;
+    /// Bytes of a text.
+    pub const TEXT_LEN: usize = FIELDS + Text::LEN;
+    /// Bytes that there is room for at its address; 0 if it has none.
+    pub const TEXT_CAPACITY: usize = FIELDS + Text::CAPACITY;
+    /// The address of its first byte, if there is a capacity.
+    pub const TEXT_DATA: usize = FIELDS + Text::DATA;
+    /// Which variant of [`Item`] it is, 64 bits.
+    pub const ITEM_TAG: usize = 0;
+    /// That of objects.
+    pub const IS_OBJECT: i64 = 5;
+    /// The number, bool (a byte) or object that it holds.
+    pub const ITEM_BITS: usize = 8;
+    /// From one item to the next.
+    pub const ITEM_BYTES: usize = size_of::<Item>();
+    const _: () = assert!(align_of::<Item>() == 8);
 }
 
 /// What an object is. The variant is a 64-bit number, counted from 0, and its fields follow it.
@@ -54,7 +71,7 @@ pub mod layout {
 pub enum Body {
     List(List),
     /// Bytes, UTF-8 by convention; indexed by byte.
-    Str(Vec<u8>),
+    Str(Text),
     /// In insertion order.
     Dict(Dict),
     Tuple(Vec<Item>),
@@ -66,8 +83,9 @@ pub enum Body {
     Future(Arc<Task>),
 }
 
-/// An element of a list, dict or tuple.
+/// An element of a list, dict or tuple. The variant is a 64-bit number, counted from 0, and its fields follow it.
 #[derive(Clone, Debug)]
+#[repr(C, u64)]
 #[allow(missing_docs, reason = "self-explanatory")]
 pub enum Item {
     None,
@@ -88,6 +106,17 @@ unsafe impl Send for ObjectRef {}
 // SAFETY: as above.
 unsafe impl Sync for ObjectRef {}
 
+impl Object {
+    /// What it is, to change it; `None` for null.
+    ///
+    /// # Safety
+    /// The pointer is null or to a living object, and no other reference to what it is is in use.
+    pub(crate) unsafe fn body_of<'a>(object: *mut Self) -> Option<&'a mut Body> {
+        // SAFETY: by the caller's promise.
+        unsafe { object.as_ref().map(|object| &mut *object.body.get()) }
+    }
+}
+
 impl ObjectRef {
     /// A new object.
     pub fn new(body: Body) -> Self {
@@ -97,7 +126,7 @@ impl ObjectRef {
 
     /// A new string.
     pub fn text(text: impl Into<Vec<u8>>) -> Self {
-        Self::new(Body::Str(text.into()))
+        Self::new(Body::Str(text.into().into()))
     }
 
     /// Takes over an owned reference.
@@ -184,7 +213,7 @@ impl Item {
             Value::Int(i) => Self::Int(*i),
             Value::Float(x) => Self::Float(*x),
             Value::Complex(re, im) => Self::Complex(*re, *im),
-            Value::Str(text) => Self::from(Body::Str(text.as_bytes().to_vec())),
+            Value::Str(text) => Self::from(Body::Str(text.as_bytes().into())),
             Value::Tensor(tensor) => Self::from(Body::Tensor(tensor.contiguous()?)),
             Value::List(items) => Self::from(Body::List(list(items)?.into())),
             Value::Tuple(items) => Self::from(Body::Tuple(list(items)?)),
@@ -291,6 +320,6 @@ mod tests {
         // SAFETY: `a` lives.
         let c = unsafe { ObjectRef::from_borrowed(a.as_raw()) }.unwrap();
         drop((a, c));
-        assert!(matches!(b.body(), Body::Str(text) if text == b"x"));
+        assert!(matches!(b.body(), Body::Str(text) if **text == *b"x"));
     }
 }

@@ -148,12 +148,14 @@ pub struct Signature {
     pub params: Vec<Param>,
     /// Result, if any.
     pub result: Option<Ty>,
+    /// Whether it writes no memory and always returns: what it gives depends on its arguments and on memory only.
+    pub only_reads: bool,
 }
 
 impl Signature {
     /// A signature with nothing known of its parameters.
     pub fn new(params: &[Ty], result: Option<Ty>) -> Self {
-        Self { params: params.iter().map(|&ty| ty.into()).collect(), result }
+        Self { params: params.iter().map(|&ty| ty.into()).collect(), result, only_reads: false }
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) struct Host<'a> {
     function: &'a Function,
     frame: Value,
     pub(super) vars: IndexVec<VarId, Variable>,
-    last_uses: LastUses,
+    pub(super) last_uses: LastUses,
     /// What the function returns,
     status: Variable,
     /// and where it does.
@@ -92,7 +92,7 @@ impl Host<'_> {
         self.b.store(value, self.at(pointer, offset));
     }
 
-    fn runtime(&self, name: &str, params: &[Ty], result: Option<Ty>, args: &[Value]) -> Option<Value> {
+    pub(super) fn runtime(&self, name: &str, params: &[Ty], result: Option<Ty>, args: &[Value]) -> Option<Value> {
         let func = self.b.declare(name, &Signature::new(params, result), Linkage::Import);
         self.b.call(func, args)
     }
@@ -247,7 +247,7 @@ impl Host<'_> {
     }
 
     /// Sets a variable; an object is owned by it from now on.
-    fn assign(&self, var: VarId, value: Value) {
+    pub(super) fn assign(&self, var: VarId, value: Value) {
         let (b, variable) = (self.b, self.vars[var]);
         if self.var_type(var) == VarType::Object {
             let former = b.get(variable);
@@ -482,7 +482,9 @@ impl Host<'_> {
             Stmt::Call { routine, args, results, place } => {
                 let taken = self.extended(stmt, routine, args);
                 let routine = if taken.is_some() { "str_extend" } else { routine };
-                if let Some(inline) = self.inline(routine, args, results)? {
+                if self.put_together(routine, args, results, taken)? {
+                    // Appending does not fail.
+                } else if let Some(inline) = self.inline(stmt, routine, args, results)? {
                     let next = b.label();
                     match self.usual_case(&inline, next) {
                         Rest::Nothing => {}
@@ -606,7 +608,7 @@ impl Host<'_> {
     }
 
     /// The object in a variable, whose reference it loses.
-    fn take(&self, var: VarId) -> Value {
+    pub(super) fn take(&self, var: VarId) -> Value {
         let object = self.b.get(self.vars[var]);
         self.b.set(self.vars[var], self.b.zero(Ty::PTR));
         object

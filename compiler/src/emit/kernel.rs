@@ -26,7 +26,7 @@ pub(super) fn emit(b: &dyn Builder, nest: &Nest, symbol: &str) -> Result<Func> {
     for &dtype in &nest.scalars {
         params.push(Ty::scalar(lane(dtype)?).into());
     }
-    let func = b.declare(symbol, &Signature { params, result: None }, Linkage::Internal);
+    let func = b.declare(symbol, &Signature { params, ..Signature::default() }, Linkage::Internal);
     let values = b.begin(func);
     let (buffers, scalars) = values[1..].split_at(nest.buffers.len());
     let mut piece = Piece::new(b, nest, symbol, buffers.to_vec(), scalars.to_vec());
@@ -88,7 +88,7 @@ impl Task<'_> {
         let mut params: Vec<Param> = buffer_params(nest).collect();
         params.extend([Ty::PTR, Ty::I64, Ty::I64].map(Param::from));
         let work_symbol = format!("{}.work", self.symbol);
-        let work = b.declare(&work_symbol, &Signature { params, result: None }, Linkage::Internal);
+        let work = b.declare(&work_symbol, &Signature { params, ..Signature::default() }, Linkage::Internal);
         let n_buffers = nest.buffers.len();
 
         let values = b.begin(self.func);

@@ -6,6 +6,7 @@
 pub mod builder;
 #[cfg(feature = "cranelift")]
 pub mod cranelift;
+mod entries;
 mod host;
 mod kernel;
 mod last_uses;
@@ -19,6 +20,7 @@ mod scalar;
 pub mod target;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use crate::diag::Result;
 use crate::index::Id as _;

@@ -63,7 +63,7 @@ pub(crate) fn is_equal(a: &Item, b: &Item) -> bool {
     match (a, b) {
         (Item::None, Item::None) => true,
         (Item::Object(a), Item::Object(b)) => match (a.body(), b.body()) {
-            (Body::Str(a), Body::Str(b)) => a == b,
+            (Body::Str(a), Body::Str(b)) => **a == **b,
             (Body::List(a), Body::List(b)) => {
                 a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| is_equal(&a, &b))
             }
@@ -209,7 +209,7 @@ fn order(a: &Item, b: &Item) -> std::cmp::Ordering {
     match (a, b) {
         (Item::Int(a), Item::Int(b)) => a.cmp(b),
         (Item::Object(a), Item::Object(b)) => match (a.body(), b.body()) {
-            (Body::Str(a), Body::Str(b)) => a.cmp(b),
+            (Body::Str(a), Body::Str(b)) => (**a).cmp(&**b),
             (Body::Tuple(a) | Body::NamedTuple(_, a), Body::Tuple(b) | Body::NamedTuple(_, b)) => {
                 let parts = a.iter().zip(b).map(|(a, b)| order(a, b));
                 parts.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then).then(a.len().cmp(&b.len()))

@@ -148,7 +148,7 @@ impl<'a> Call<'a> {
             // SAFETY: object operands are null or borrowed from a variable, alive during the call.
             Tag::Object => unsafe { ObjectRef::from_borrowed(leaf.bits as *mut _) }.map_or(Item::None, Item::Object),
             // SAFETY: text operands are constant text of the model.
-            Tag::Text => Item::from(Body::Str(unsafe { leaf.text_bytes() }.to_vec())),
+            Tag::Text => Item::from(Body::Str(unsafe { leaf.text_bytes() }.into())),
             Tag::Tensor => Item::from(Body::Tensor(leaf_tensor(leaf, self.runtime.env.allocator)?)),
         })
     }
@@ -208,7 +208,7 @@ impl<'a> Call<'a> {
     }
 
     pub(crate) fn ret_text(&mut self, text: impl Into<Vec<u8>>) -> Result<()> {
-        self.ret_body(Body::Str(text.into()))
+        self.ret_body(Body::Str(text.into().into()))
     }
 
     /// Result number `k`; a complex number has no 64-bit form and becomes its real part.

@@ -257,7 +257,9 @@ pub(super) fn str_extend(call: &mut Call<'_>) -> Result<()> {
         // SAFETY: nobody else refers to it, as no other operand does.
         && let Body::Str(out) = unsafe { text.body_mut() }
     {
-        format(call, rest, 2, out)?;
+        let mut more = Vec::new();
+        format(call, rest, 2, &mut more)?;
+        out.extend_from_slice(&more);
         return call.ret_item(0, Item::Object(text));
     }
     let result = str_format(call);
@@ -313,7 +315,8 @@ pub(super) fn str_method(call: &mut Call<'_>) -> Result<()> {
         Item::None | Item::Float(_) | Item::Complex(..) => Err(wrong()),
     };
     let args: Vec<strings::Arg<'_>> = (0_i64..).zip(&items).map(argument).collect::<Result<_>>()?;
-    let texts = |parts: Vec<Vec<u8>>| parts.into_iter().map(|part| Item::from(Body::Str(part))).collect::<Vec<_>>();
+    let texts =
+        |parts: Vec<Vec<u8>>| parts.into_iter().map(|part| Item::from(Body::Str(part.into()))).collect::<Vec<_>>();
     match (method.run)(strings::Args(&args))? {
         Answer::Text(text) => call.ret_text(text),
         Answer::Int(value) => call.ret_int(value),
@@ -328,16 +331,16 @@ pub(super) fn str_join(call: &mut Call<'_>) -> Result<()> {
     let separator = call.text(0)?;
     let mut out = Vec::new();
     if let Body::List(items) = call.borrowed(1)?.body() {
-        for (i, item) in items.iter().enumerate() {
+        for (i, item) in items.items().iter().enumerate() {
             if i > 0 {
                 out.extend_from_slice(separator);
             }
-            if let Item::Object(object) = &item
+            if let Item::Object(object) = item
                 && let Body::Str(text) = object.body()
             {
                 out.extend_from_slice(text);
             } else {
-                out.extend(print_item(&item).into_bytes());
+                out.extend_from_slice(print_item(item).as_bytes());
             }
         }
     }

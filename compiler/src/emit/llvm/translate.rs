@@ -30,6 +30,14 @@ impl Builder for Llvm<'_> {
         for &attribute in &self.attributes {
             function.add_attribute(AttributeLoc::Function, attribute);
         }
+        if signature.only_reads {
+            // LLVM has two bits for each kind of memory: whether it is read, whether it is written.
+            const READS_ALL: u64 = 0b01_01_01;
+            for (name, value) in [("memory", READS_ALL), ("willreturn", 0)] {
+                let kind = Attribute::get_named_enum_kind_id(name);
+                function.add_attribute(AttributeLoc::Function, self.context.create_enum_attribute(kind, value));
+            }
+        }
         match linkage {
             Linkage::Import => self.imports.borrow_mut().push((name.to_owned(), function)),
             Linkage::Internal => {}
