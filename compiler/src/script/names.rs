@@ -155,7 +155,7 @@ pub(crate) struct Program<'a> {
     /// What is known of modules that were made without an archive, by their classes' qualified names.
     pub modules: IndexMap<Arc<str>, ModuleFacts>,
     /// Functions that variables of the text hold.
-    pub given: HashMap<Arc<str>, Arc<str>>,
+    pub given: HashMap<Arc<str>, std::result::Result<Arc<str>, Arc<Diagnostic>>>,
     /// Functions that have another name than their text says: static methods and overloads.
     pub definitions: HashMap<Arc<str>, Definition>,
     /// The overloads of functions, by the names these have as functions.

@@ -64,8 +64,10 @@ impl Program<'_> {
 
     /// `Point = namedtuple("Point", ["x"])` and the like.
     pub(crate) fn item_of_value(&mut self, parsed: &Arc<ParsedFile>, name: &str) -> Result<Option<Item>> {
-        if let Some(function) = self.given.get(name) {
-            return Ok(Some(Item::Function(Arc::clone(function))));
+        match self.given.get(name) {
+            Some(Ok(function)) => return Ok(Some(Item::Function(Arc::clone(function)))),
+            Some(Err(why)) => return Err(Box::new((**why).clone())),
+            None => {}
         }
         let Some(&id) = parsed.values.get(name) else { return Ok(None) };
         let StmtKind::Assign { value, .. } = &parsed.file.stmts[id].kind else { return Ok(None) };

@@ -147,7 +147,8 @@ impl Interpreter<'_, '_> {
         for (name, ty) in declared {
             let groups = [&instance.attrs, &parts.parameters, &parts.buffers, &parts.modules];
             let Some(value) = groups.into_iter().find_map(|group| group.get(&name)).cloned() else {
-                return Err(Diagnostic::internal(format!("the attribute '{name}' has no value")));
+                let class = demangled_name(&class);
+                return Err(Diagnostic::user(format!("AttributeError: '{class}' object has no attribute '{name}'")));
             };
             match self.cast(&value, &ty)? {
                 Ok(value) => _ = attrs.insert(name, value),

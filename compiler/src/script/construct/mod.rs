@@ -31,7 +31,7 @@ pub(crate) use concrete::{FunctionAttribute, Missing, ModuleFacts};
 
 use super::names::{ParsedFile, Program};
 use super::trace::Tracer;
-use crate::diag::{Diagnostic, Result};
+use crate::diag::{Blame, Diagnostic, Result};
 use crate::index::Id as _;
 use crate::ir::Module;
 use crate::source::Span;
@@ -271,10 +271,12 @@ impl<'p, 'a> Interpreter<'p, 'a> {
         }
     }
 
-    /// Lets compiled code of a text call what its variables hold: functions that are compiled already.
+    /// Lets compiled code of a text call what its variables hold: functions that are compiled already. Where Python would have
+    /// failed to make one, using it says why.
     pub(crate) fn give_functions(&mut self, parsed: &ParsedFile) {
         let function = |name: &Arc<str>| match self.global(parsed, name) {
-            Some(Value::Compiled(function)) => Some((Arc::clone(name), function)),
+            Some(Value::Compiled(function)) => Some((Arc::clone(name), Ok(function))),
+            Some(Value::Unknown(why)) if why.blame == Blame::User => Some((Arc::clone(name), Err(why))),
             _ => None,
         };
         self.program.given = parsed.values.keys().filter_map(function).collect();

@@ -9,7 +9,7 @@ use crate::ir::{Argument, Attr, OpName};
 use crate::script::names::dotted;
 use crate::source::Span;
 use crate::syntax::ast::{ExprKind, TextRange};
-use crate::types::Type;
+use crate::types::{IValue, Type};
 use std::sync::Arc;
 
 impl Interpreter<'_, '_> {
@@ -85,7 +85,7 @@ impl Interpreter<'_, '_> {
                 let object = self.concrete_object(at)?;
                 let Some(tracer) = &mut self.tracer else { return Err(Diagnostic::internal("there is no trace")) };
                 let ty = Type::Class(Arc::clone(&object.class));
-                let eager = tracer.eager.constant(crate::types::IValue::Object(object), ty.clone());
+                let eager = tracer.eager.constant(IValue::Object(object), ty.clone());
                 inputs.push((tracer.recorder.attribute_value(&path.unwrap_or_default(), &ty), eager));
             }
             None => {
@@ -125,7 +125,8 @@ impl Interpreter<'_, '_> {
         let types = std::slice::from_ref(&result);
         let traced = tracer.recorder.node_with(op.clone(), attrs.clone(), &traced_inputs, types, Some(&span));
         if let Some(made) = made {
-            self.bind_result(&made, traced[0], &result)?;
+            let bound = self.bind_result(&made, traced[0], &result);
+            bound.map_err(|error| error.at(Some(&span)))?;
             return Ok(made);
         }
         let inferred = tracer.eager.infer(&self.machine, &around, &op, &attrs, &eager_inputs, types)?;
@@ -228,24 +229,55 @@ impl Interpreter<'_, '_> {
 
     /// Makes what a call gave stand for the node's result.
     fn bind_result(&mut self, made: &Value, traced: Traced, ty: &Type) -> Result<()> {
-        let (op, items, types) = match (made, ty) {
-            (Value::Ref(at), Type::Tensor(_) | Type::Optional(_)) if self.is_tensor(made) => {
-                if let Some(tracer) = &mut self.tracer {
-                    tracer.values.insert(*at, traced);
-                }
+        let Some(tracer) = &mut self.tracer else { return Ok(()) };
+        let (items, parts, types) = match (made, ty) {
+            (Value::Ref(at), Type::Tensor(_) | Type::Optional(_))
+                if matches!(self.heap[*at], Cell::Tensor(_) | Cell::Traced(_)) =>
+            {
+                tracer.values.insert(*at, traced);
                 return Ok(());
             }
             (Value::Tuple(items) | Value::NamedTuple(_, items), Type::Tuple(types)) => {
-                ("prim::TupleUnpack", items.to_vec(), types.to_vec())
+                let parts = tracer.recorder.node(OpName::new("prim::TupleUnpack"), &[traced], types, None);
+                (items.to_vec(), parts, types.to_vec())
             }
-            (Value::Ref(at), Type::List(item)) => match &self.heap[*at] {
-                Cell::List(items) => ("prim::ListUnpack", items.clone(), vec![(**item).clone(); items.len()]),
-                _ => return Ok(()),
-            },
-            _ => return Ok(()),
+            (Value::Ref(at), Type::List(item)) if let Cell::List(items) = &self.heap[*at] => {
+                let types = vec![(**item).clone(); items.len()];
+                let parts = tracer.recorder.node(OpName::new("prim::ListUnpack"), &[traced], &types, None);
+                (items.clone(), parts, types)
+            }
+            (Value::Ref(at), Type::Dict(key_type, item)) if let Cell::Dict(entries) = &self.heap[*at] => {
+                let mut parts = Vec::with_capacity(entries.len());
+                for (key, _) in entries {
+                    let key = match key {
+                        Value::Str(text) => IValue::Str(Arc::clone(text)),
+                        Value::Int(n) => IValue::Int(*n),
+                        _ => return Err(Diagnostic::unsupported(format!("keys of type {key_type} under trace"))),
+                    };
+                    let key = tracer.recorder.constant(key, (**key_type).clone(), None);
+                    let get = OpName::new("aten::__getitem__");
+                    parts.extend(tracer.recorder.node(get, &[traced, key], std::slice::from_ref(&**item), None));
+                }
+                let items = entries.iter().map(|(_, item)| item.clone()).collect();
+                (items, parts, vec![(**item).clone(); entries.len()])
+            }
+            _ => {
+                let what = match (made, ty) {
+                    (Value::None, _) => "None",
+                    (_, Type::Bool) => "Bool",
+                    (_, Type::Int) => "Int",
+                    (_, Type::Float) => "Double",
+                    (_, Type::Complex) => "ComplexDouble",
+                    (_, Type::Str) => "String",
+                    (_, Type::Device) => "Device",
+                    (_, Type::Enum(..)) => "Enum",
+                    _ => "Object",
+                };
+                return Err(Diagnostic::user(format!(
+                    "RuntimeError: Tracer cannot set value trace for type {what}. Supported types are tensor, tensor list, and tuple of tensors."
+                )));
+            }
         };
-        let Some(tracer) = &mut self.tracer else { return Ok(()) };
-        let parts = tracer.recorder.node(OpName::new(op), &[traced], &types, None);
         for ((item, part), ty) in items.iter().zip(parts).zip(&types) {
             self.bind_result(item, part, ty)?;
         }

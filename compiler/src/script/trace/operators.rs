@@ -112,7 +112,15 @@ impl Interpreter<'_, '_> {
                 "device" if is_none && arg.kw_only && !takes_tensor => Slot::Given(Arg::Device("cpu".into())),
                 _ => slot.clone(),
             };
-            inputs.push(self.slot(frame, &slot, &arg.ty, &span)?);
+            let input = self.slot(frame, &slot, &arg.ty, &span)?;
+            let given = self.tracer.as_ref().map(|tracer| tracer.recorder.ty(input.0));
+            if let (Type::Tensor(_), Some(ty @ Type::Optional(_))) = (&arg.ty, given) {
+                let name = &schema.name.name;
+                return Err(
+                    frame.unsupported(range, format!("a value of type {ty} as '{}' of {name} under trace", arg.name))
+                );
+            }
+            inputs.push(input);
         }
         let mut types: Vec<Type> = schema.returns.iter().map(|r| r.ty.clone()).collect();
         let written = schema.args.iter().zip(&chosen.slots).find_map(|(arg, slot)| {
