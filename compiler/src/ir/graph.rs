@@ -97,6 +97,8 @@ pub struct Node {
     pub blocks: Vec<BlockId>,
     /// Where in the source it comes from.
     pub span: Option<Span>,
+    /// Whether its place stays out of printed graphs: PyTorch's compiler makes some nodes without one.
+    pub hides_place: bool,
     /// Spans of the calls this node was inlined through, innermost first.
     pub callers: Arc<[Span]>,
 }
@@ -168,7 +170,7 @@ impl Graph {
     /// A new node that is in no block yet, without outputs.
     pub fn create_node(&mut self, op: OpName, inputs: Vec<ValueId>, span: Option<Span>) -> NodeId {
         let (outputs, attrs, blocks, callers) = (Vec::new(), Vec::new(), Vec::new(), [].into());
-        self.nodes.push(Node { op, inputs, outputs, attrs, blocks, span, callers })
+        self.nodes.push(Node { op, inputs, outputs, attrs, blocks, span, hides_place: false, callers })
     }
 
     /// A new last output of a node.

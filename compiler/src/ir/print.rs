@@ -86,7 +86,7 @@ fn print(graph: &Graph, options: PrintOptions, out: &mut String) {
                     subgraphs.push((&node.op.name, inner));
                 }
                 let _ = write!(out, "({})", untyped(&names, &node.inputs));
-                if let Some(span) = node.span.as_ref().filter(|_| options.places) {
+                if let Some(span) = node.span.as_ref().filter(|_| options.places && !node.hides_place) {
                     let _ = write!(out, " # {}", span.place());
                 }
                 out.push('\n');

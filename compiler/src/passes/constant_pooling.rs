@@ -1,10 +1,12 @@
 //! Every constant stands once, at the top of the graph. Tensors are equal by type and contents.
+//!
+//! PyTorch moves each in front of all others as it meets it, so the last met comes first.
 
 use super::{Changed, edit};
 use crate::ir::{Attr, Graph, Node, NodeId};
 use std::collections::{HashMap, HashSet};
 
-/// Merges equal constants and moves them to the top, in order of first use.
+/// Merges equal constants and moves them to the top, the last met first.
 pub fn run(graph: &mut Graph) -> Changed {
     let mut kept: Vec<NodeId> = Vec::new();
     let (mut new, mut merged) = (HashMap::new(), HashSet::new());
@@ -24,7 +26,7 @@ pub fn run(graph: &mut Graph) -> Changed {
     edit::remove_nodes(graph, |id| moved.contains(&id));
     edit::substitute(graph, &new);
     let top = graph.top;
-    graph.blocks[top].nodes.splice(0..0, kept);
+    graph.blocks[top].nodes.splice(0..0, kept.into_iter().rev());
     graph.blocks[top].nodes != before
 }
 

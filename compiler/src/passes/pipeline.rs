@@ -42,7 +42,6 @@ pub fn inlined_function(module: &Module, function: &Function) -> Result<Graph> {
 
 /// What PyTorch does to a function before it runs or inlines it.
 fn prepared(graph: &mut Graph) {
-    checked("constant_pooling", graph, constant_pooling::run);
     // Before folding, as questions about None decide conditions.
     let simplified = checked("peephole", graph, peephole::run_as_inlined);
     let folded = checked("constant_propagation", graph, |g| constant_propagation::run(g, Options::default()));
@@ -124,8 +123,6 @@ pub fn scripted(module: &mut Module) -> Result<()> {
                 checked("eliminate_dead_code", graph, eliminate_dead_code::run_as_scripted);
                 continue;
             }
-            // To the top, where equal ones in two branches are seen to be one.
-            checked("constant_pooling", graph, constant_pooling::run);
             // Before folding, as tuples hide what is constant.
             checked("lower_simple_tuples", graph, lower_simple_tuples::run);
             // Before folding, so that dead branches' leftovers cost no evaluation.

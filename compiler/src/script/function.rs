@@ -11,6 +11,7 @@ use crate::ir::{Argument, Attr, BlockId, Function, Graph, NodeId, OpName, ValueD
 use crate::source::Span;
 use crate::syntax::ast::{self, File, TextRange};
 use crate::types::{IValue, Type};
+use indexmap::IndexSet;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -44,8 +45,12 @@ pub(crate) struct Emitter<'p, 'a> {
     pub inferred: HashSet<ValueId>,
     /// Lists written `[]`, which PyTorch's compiler makes anew, without their names.
     pub nameless: HashSet<ValueId>,
+    /// Constants that stand once in the function, at its top, by what they are.
     constants: HashMap<String, V>,
-    constant_nodes: Vec<NodeId>,
+    /// Numbers that are written out, in the order in which they were met.
+    literals: IndexSet<NodeId>,
+    /// Other constants at the top, in the order in which they were met.
+    constant_nodes: IndexSet<NodeId>,
     /// The functions inside this one whose bodies are being compiled as tasks.
     pub forking: Vec<ast::StmtId>,
 }
@@ -147,6 +152,32 @@ impl Program<'_> {
     }
 }
 
+/// Kinds of nodes that PyTorch's compiler makes without a place in the source.
+const UNPLACED: &[&str] = &[
+    "prim::DictConstruct",
+    "prim::Enter",
+    "prim::EnumValue",
+    "prim::Exit",
+    "prim::GetAttr",
+    "prim::ListConstruct",
+    "prim::ListUnpack",
+    "prim::ModuleContainerIndex",
+    "prim::SetAttr",
+    "prim::TupleConstruct",
+    "prim::TupleIndex",
+    "prim::TupleUnpack",
+    "prim::device",
+    "prim::dtype",
+    "prim::index",
+    "prim::is_nested",
+    "prim::isinstance",
+    "prim::layout",
+    "prim::requires_grad",
+    "prim::tolist",
+    "prim::type",
+    "prim::unchecked_cast",
+];
+
 impl<'p, 'a> Emitter<'p, 'a> {
     pub(crate) fn new(program: &'p mut Program<'a>, file: Arc<File>, name: Arc<str>) -> Self {
         let graph = Graph::new();
@@ -165,7 +196,8 @@ impl<'p, 'a> Emitter<'p, 'a> {
             inferred: HashSet::new(),
             nameless: HashSet::new(),
             constants: HashMap::new(),
-            constant_nodes: Vec::new(),
+            literals: IndexSet::new(),
+            constant_nodes: IndexSet::new(),
             forking: Vec::new(),
         }
     }
@@ -189,16 +221,18 @@ impl<'p, 'a> Emitter<'p, 'a> {
         Ok(ty)
     }
 
-    /// The finished graph: constants first, each once.
+    /// The finished graph. Numbers that are written out come first; what else is constant stands where it was met.
     pub(crate) fn finish(mut self) -> Graph {
         let top = self.graph.top;
+        // PyTorch's compiler puts each new one in front.
+        self.literals.reverse();
+        self.constant_nodes.append(&mut self.literals);
         for value in self.uninitialized.iter().rev() {
             if let ValueDef::Output(node, _) = self.graph.values[value.id].def {
-                self.constant_nodes.push(node);
+                self.constant_nodes.insert(node);
             }
         }
-        self.constant_nodes.append(&mut self.graph.blocks[top].nodes);
-        self.graph.blocks[top].nodes = self.constant_nodes;
+        self.graph.blocks[top].nodes.splice(0..0, self.constant_nodes);
         self.graph
     }
 
@@ -225,8 +259,10 @@ impl<'p, 'a> Emitter<'p, 'a> {
 
     /// Appends a node to the present block.
     pub(crate) fn node(&mut self, op: OpName, inputs: Vec<ValueId>, outputs: &[Type], range: TextRange) -> NodeId {
-        let span = Some(self.span(range));
-        self.graph.append(self.block, op, inputs, outputs, span)
+        let (span, hides_place) = (Some(self.span(range)), UNPLACED.contains(&&*op.name));
+        let node = self.graph.append(self.block, op, inputs, outputs, span);
+        self.graph.nodes[node].hides_place = hides_place;
+        node
     }
 
     /// Appends a `prim::` node with one output.
@@ -251,14 +287,33 @@ impl<'p, 'a> Emitter<'p, 'a> {
         V { id: self.graph.nodes[node].outputs[0], ty }
     }
 
-    /// The value of a constant. In texts, what is no number stands where it is written, as in PyTorch's compiler, for which
-    /// it is so a step of the program.
-    pub(crate) fn constant(&mut self, value: IValue, ty: Type, range: TextRange) -> V {
-        if self.is_text() && !matches!(value, IValue::Int(_) | IValue::Float(_) | IValue::Complex(..)) {
-            let span = Some(self.span(range));
-            return V { id: self.graph.append_constant(self.block, value, ty.clone(), span), ty };
+    /// The value of a number that is written out: one node for all that are equal.
+    pub(crate) fn literal(&mut self, value: IValue, ty: Type, range: TextRange) -> V {
+        let made = self.top_constant(value, ty, range);
+        if let ValueDef::Output(node, _) = self.graph.values[made.id].def
+            && !self.literals.contains(&node)
+        {
+            self.constant_nodes.shift_remove(&node);
+            self.literals.insert(node);
+            self.graph.nodes[node].span = Some(self.span(range));
+            self.graph.nodes[node].hides_place = false;
         }
-        self.top_constant(value, ty, range)
+        made
+    }
+
+    /// The value of a constant. It stands where it is met, as in PyTorch's compiler, for which it is so a step of the program.
+    pub(crate) fn constant(&mut self, value: IValue, ty: Type, range: TextRange) -> V {
+        let span = Some(self.span(range));
+        V { id: self.graph.append_constant(self.block, value, ty.clone(), span), ty }
+    }
+
+    /// Keeps the place of a constant that nobody wrote out of printed graphs, unless it is one that somebody wrote, too.
+    pub(crate) fn hide_place(&mut self, constant: &V) {
+        if let ValueDef::Output(node, _) = self.graph.values[constant.id].def
+            && !self.literals.contains(&node)
+        {
+            self.graph.nodes[node].hides_place = true;
+        }
     }
 
     /// The value of a constant; equal ones are one node at the top of the graph.
@@ -279,7 +334,7 @@ impl<'p, 'a> Emitter<'p, 'a> {
         if !matches!(value, IValue::None) {
             self.graph.nodes[node].attrs.push(("value", Attr::Value(value)));
         }
-        self.constant_nodes.push(node);
+        self.constant_nodes.insert(node);
         let made = V { id, ty };
         self.constants.insert(key, made.clone());
         made
@@ -287,17 +342,8 @@ impl<'p, 'a> Emitter<'p, 'a> {
 
     /// The constant that stands for a function.
     pub(crate) fn function_constant(&mut self, name: &Arc<str>, range: TextRange) -> V {
-        let key = format!("function {name}");
-        if let Some(known) = self.constants.get(&key) {
-            return known.clone();
-        }
-        let span = Some(self.span(range));
-        let node = self.graph.create_node(OpName::new("prim::Constant"), Vec::new(), span);
-        let id = self.graph.add_output(node, Type::Function);
-        self.graph.nodes[node].attrs.push(("name", Attr::Name(Arc::clone(name))));
-        self.constant_nodes.push(node);
-        let made = V { id, ty: Type::Function };
-        self.constants.insert(key, made.clone());
+        let made = self.prim_attr("prim::Constant", ("name", Attr::Name(Arc::clone(name))), &[], Type::Function, range);
+        self.hide_place(&made);
         made
     }
 
@@ -326,6 +372,7 @@ impl<'p, 'a> Emitter<'p, 'a> {
         }
         let span = Some(self.span(range));
         let node = self.graph.create_node(OpName::new("prim::Uninitialized"), Vec::new(), span);
+        self.graph.nodes[node].hides_place = true;
         let made = V { id: self.graph.add_output(node, ty.clone()), ty: ty.clone() };
         self.uninitialized.push(made.clone());
         made

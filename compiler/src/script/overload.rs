@@ -370,7 +370,9 @@ impl Emitter<'_, '_> {
                         (IValue::List(..), list) => list,
                         _ => classes::type_of(&value),
                     };
-                    self.constant(value, ty, range).id
+                    let made = self.constant(value, ty, range);
+                    self.hide_place(&made);
+                    made.id
                 }
             });
         }

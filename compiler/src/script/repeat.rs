@@ -16,7 +16,7 @@ use std::sync::Arc;
 impl Emitter<'_, '_> {
     /// `while cond: body`.
     pub(crate) fn while_stmt(&mut self, id: StmtId, cond: &Expr, body: &[StmtId], range: TextRange) -> Result<Flow> {
-        let trip = self.int(i64::MAX, range);
+        let trip = self.literal(IValue::Int(i64::MAX), Type::Int, range);
         let first = self.next_round(&[], cond)?;
         self.loop_node(&trip, &first, Some((id, cond)), &[], body, range, |_, _| Ok(()))
     }
