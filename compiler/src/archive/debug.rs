@@ -89,6 +89,9 @@ impl<'a> Reader<'a> {
         let [source, start, end] = *self.tuple(range) else { return None };
         let (file, first_line, text) = self.original(source)?;
         let (start, end) = (self.index(start)?, self.index(end)?);
+        if file.is_empty() && text.is_empty() {
+            return Some(Origin { file, line: 0, column: 0, excerpt: "".into() });
+        }
         let before = text.get(..start)?;
         take(&mut self.allowance.scanned_bytes, end.max(start))?;
         take(&mut self.allowance.text_bytes, MAX_EXCERPT_BYTES.min(end.saturating_sub(start).saturating_add(200)))?;
@@ -133,10 +136,12 @@ impl<'a> Reader<'a> {
             return Some((file, self.index(first_line)?, text));
         }
         // Traced code has a Python stack trace as its text: `file(line): function`, innermost first.
-        let frame = text.lines().next()?;
-        let (file, rest) = frame.rsplit_once('(')?;
-        let line = rest.split_once(')')?.0.parse().ok()?;
-        Some((file.into(), line, frame.into()))
+        let frame = text.lines().next().unwrap_or("");
+        let known = frame.rsplit_once('(').and_then(|(file, rest)| Some((file, rest.split_once(')')?.0.parse().ok()?)));
+        Some(match known {
+            Some((file, line)) => (file.into(), line, frame.into()),
+            None => (file, self.index(first_line).unwrap_or(0), text),
+        })
     }
 
     /// The string that an index of the string table stands for.

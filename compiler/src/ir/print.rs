@@ -87,7 +87,7 @@ fn print(graph: &Graph, options: PrintOptions, out: &mut String) {
                 }
                 let _ = write!(out, "({})", untyped(&names, &node.inputs));
                 if let Some(span) = node.span.as_ref().filter(|_| options.places && !node.hides_place) {
-                    let _ = write!(out, " # {}", span.place());
+                    let _ = write!(out, " # {}", span.printed_place());
                 }
                 out.push('\n');
                 for (at, &block) in node.blocks.iter().enumerate().rev() {

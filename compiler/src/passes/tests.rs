@@ -184,8 +184,8 @@ fn equal_constants_are_one() {
   %6 : (Tensor, bool) = prim::TupleConstruct(%5, %4)
   return (%6)
 ";
-    let expected = "  %1 : int = prim::Constant[value=1]()
-  %4 : bool = prim::Constant[value=1]()
+    let expected = "  %4 : bool = prim::Constant[value=1]()
+  %1 : int = prim::Constant[value=1]()
   %2 : Tensor = aten::add(%x, %x, %1)
   %5 : Tensor = aten::add(%2, %x, %1)
   %6 : (Tensor, bool) = prim::TupleConstruct(%5, %4)

@@ -142,11 +142,11 @@ impl Emitter<'_, '_> {
                 Ok(Sugared::Value(V { id: self.graph.nodes[node].outputs[0], ty }))
             }
             Type::Tensor(_) => match tensor_property(name) {
-                Some(op) => self.builtin(op, vec![value], Vec::new(), range),
+                Some(op) => self.builtin_unplaced(op, vec![value], Vec::new(), range).map(Sugared::Value),
                 None => self.method_of_value(value, name, range),
             },
             Type::Device if matches!(&**name, "type" | "index") => {
-                self.builtin(&format!("prim::{name}"), vec![value], Vec::new(), range)
+                self.builtin_unplaced(&format!("prim::{name}"), vec![value], Vec::new(), range).map(Sugared::Value)
             }
             _ => self.method_of_value(value, name, range),
         }

@@ -53,7 +53,7 @@ impl Emitter<'_, '_> {
                 if let ([one], true) = (positional.as_slice(), named.is_empty())
                     && let Some(IValue::Str(text)) = self.known(one)
                 {
-                    return Ok(Sugared::Value(self.constant(IValue::Device(text), Type::Device, range)));
+                    return Ok(Sugared::Value(self.folded(IValue::Device(text), Type::Device, range)));
                 }
                 self.builtin(&name, positional, named, range)
             }

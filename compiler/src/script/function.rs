@@ -166,15 +166,8 @@ const UNPLACED: &[&str] = &[
     "prim::TupleConstruct",
     "prim::TupleIndex",
     "prim::TupleUnpack",
-    "prim::device",
-    "prim::dtype",
-    "prim::index",
-    "prim::is_nested",
     "prim::isinstance",
-    "prim::layout",
-    "prim::requires_grad",
     "prim::tolist",
-    "prim::type",
     "prim::unchecked_cast",
 ];
 
@@ -307,11 +300,16 @@ impl<'p, 'a> Emitter<'p, 'a> {
         V { id: self.graph.append_constant(self.block, value, ty.clone(), span), ty }
     }
 
-    /// Keeps the place of a constant that nobody wrote out of printed graphs, unless it is one that somebody wrote, too.
-    pub(crate) fn hide_place(&mut self, constant: &V) {
-        if let ValueDef::Output(node, _) = self.graph.values[constant.id].def
-            && !self.literals.contains(&node)
-        {
+    /// The value of a constant that nobody wrote out: its place stays out of printed graphs.
+    pub(crate) fn folded(&mut self, value: IValue, ty: Type, range: TextRange) -> V {
+        let made = self.constant(value, ty, range);
+        self.hide_place(&made);
+        made
+    }
+
+    /// Keeps the place of the node that makes a value out of printed graphs.
+    pub(crate) fn hide_place(&mut self, made: &V) {
+        if let ValueDef::Output(node, _) = self.graph.values[made.id].def {
             self.graph.nodes[node].hides_place = true;
         }
     }
@@ -342,7 +340,8 @@ impl<'p, 'a> Emitter<'p, 'a> {
 
     /// The constant that stands for a function.
     pub(crate) fn function_constant(&mut self, name: &Arc<str>, range: TextRange) -> V {
-        let made = self.prim_attr("prim::Constant", ("name", Attr::Name(Arc::clone(name))), &[], Type::Function, range);
+        let attr = ("name", Attr::Name(Arc::clone(name)));
+        let made = self.prim_attr("prim::Constant", attr, &[], Type::Function, range);
         self.hide_place(&made);
         made
     }

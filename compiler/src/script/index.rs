@@ -268,12 +268,11 @@ impl Emitter<'_, '_> {
                     Type::Int | Type::Float | Type::Complex | Type::Bool | Type::Number | Type::List(_)
                 );
                 let value = if is_number {
-                    let dtype = self.builtin_value("prim::dtype", vec![view.clone()], range)?;
-                    let device = self.builtin_value("prim::device", vec![view.clone()], range)?;
+                    let dtype = self.builtin_unplaced("prim::dtype", vec![view.clone()], Vec::new(), range)?;
+                    let device = self.builtin_unplaced("prim::device", vec![view.clone()], Vec::new(), range)?;
                     let named =
                         vec![("dtype".into(), dtype), ("device".into(), device), ("requires_grad".into(), no.clone())];
-                    let made = self.builtin("aten::tensor", vec![value], named, range)?;
-                    self.value_of(made, range)?
+                    self.builtin_unplaced("aten::tensor", vec![value], named, range)?
                 } else {
                     value
                 };

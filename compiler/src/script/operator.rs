@@ -50,7 +50,7 @@ impl Emitter<'_, '_> {
                 _ => None,
             };
             if let Some(re) = re {
-                return Ok(self.constant(IValue::Complex(re, im), Type::Complex, range));
+                return Ok(self.folded(IValue::Complex(re, im), Type::Complex, range));
             }
         }
         let (magic, name) = match op {

@@ -61,6 +61,20 @@ impl Emitter<'_, '_> {
         self.value_of(made, range)
     }
 
+    /// What an operator makes that the compiler calls of its own accord, without a place in printed graphs.
+    pub(crate) fn builtin_unplaced(
+        &mut self,
+        name: &str,
+        args: Vec<V>,
+        named: Vec<(Arc<str>, V)>,
+        range: TextRange,
+    ) -> Result<V> {
+        let made = self.builtin(name, args, named, range)?;
+        let made = self.value_of(made, range)?;
+        self.hide_place(&made);
+        Ok(made)
+    }
+
     /// A call of the operator `ns::name`: the overload is chosen and all its arguments are filled in.
     pub(crate) fn builtin(
         &mut self,
@@ -338,7 +352,7 @@ impl Emitter<'_, '_> {
             (Type::Bool, Type::Int | Type::Number) => ("aten::Int", "bool", Type::Int),
             (Type::Str, Type::Device) => {
                 if let Some(IValue::Str(text)) = self.known(&value) {
-                    return Ok(self.constant(IValue::Device(text), Type::Device, range));
+                    return Ok(self.folded(IValue::Device(text), Type::Device, range));
                 }
                 ("aten::device", "", Type::Device)
             }
@@ -370,9 +384,7 @@ impl Emitter<'_, '_> {
                         (IValue::List(..), list) => list,
                         _ => classes::type_of(&value),
                     };
-                    let made = self.constant(value, ty, range);
-                    self.hide_place(&made);
-                    made.id
+                    self.folded(value, ty, range).id
                 }
             });
         }

@@ -402,7 +402,7 @@ impl Emitter<'_, '_> {
     /// Gives the number of nodes put before the loop.
     fn count_in_condition(&mut self, block: BlockId, at: usize, id: NodeId, range: TextRange) -> usize {
         let (body, count) = (self.graph.nodes[id].blocks[0], self.graph.nodes[id].inputs[0]);
-        let (zero, one, most) = (self.int(0, range), self.int(1, range), self.int(i64::MAX, range));
+        let [zero, one, most] = [0, 1, i64::MAX].map(|n| self.top_constant(IValue::Int(n), Type::Int, range));
         let n_before = self.graph.blocks[block].nodes.len();
         let outside = std::mem::replace(&mut self.block, block);
         let mut start = self.op("aten::gt", "int", count, zero.id, Type::Bool, range);

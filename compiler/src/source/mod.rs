@@ -16,7 +16,7 @@ pub struct Source {
 /// A place in the user's own Python, recovered from a `.debug_pkl`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Origin {
-    /// Base name or path of the Python file.
+    /// Base name or path of the Python file; empty if it was not known when the archive was written.
     pub file: Arc<str>,
     /// 1-based line.
     pub line: usize,
@@ -47,6 +47,10 @@ impl Span {
 
     /// The narrowest recorded origin that covers the start of the span.
     pub fn origin(&self) -> Option<&Origin> {
+        self.recorded().filter(|origin| !origin.file.is_empty())
+    }
+
+    fn recorded(&self) -> Option<&Origin> {
         let covers = self.source.origins.iter().filter(|(range, _)| range.contains(&self.start));
         covers.min_by_key(|(range, _)| range.len()).map(|(_, origin)| origin)
     }
@@ -58,6 +62,15 @@ impl Span {
         }
         let (line, column) = self.line_column();
         (&self.source.name, line, column)
+    }
+
+    /// The place as printed graphs have it, where the file's name may be empty: the archive knows that there was an original, and
+    /// not which.
+    pub fn printed_place(&self) -> String {
+        match self.recorded() {
+            Some(origin) => format!("{}:{}:{}", origin.file, origin.line, origin.column),
+            None => self.place(),
+        }
     }
 
     /// `file:line:column`, in the original Python where it is known.
