@@ -5,6 +5,7 @@ use super::ssa::{Binding, V};
 use super::sugar::{Sugared, kind_of};
 use crate::diag::Result;
 use crate::ir::ValueDef;
+use crate::syntax::Dialect;
 use crate::syntax::ast::{BinaryOp, Expr, ExprKind, TextRange};
 use crate::types::Type;
 use std::sync::Arc;
@@ -55,6 +56,18 @@ impl Emitter<'_, '_> {
 
     /// `target op= value`.
     pub(crate) fn aug_assign(&mut self, target: &Expr, op: BinaryOp, value: &Expr, range: TextRange) -> Result<()> {
+        let kind = match op {
+            BinaryOp::FloorDiv => "FloorDiv",
+            BinaryOp::MatMul => "MatMult",
+            _ => "",
+        };
+        if !kind.is_empty() && self.is_text() && self.file.dialect == Dialect::Python {
+            // The last character of the operator is blamed, and the one before it.
+            let written = self.file.text(TextRange { start: target.range.end, end: value.range.start });
+            let equals = written.rfind('=').unwrap_or(0) as u32 + target.range.end;
+            let place = TextRange { start: equals.saturating_sub(1), end: equals + 1 };
+            return Err(self.error(place, format!("unsupported kind of augmented assignment: {kind}")));
+        }
         let current = match &target.kind {
             ExprKind::Subscript { value: object, items } => {
                 let object = self.expr(object)?;
@@ -170,6 +183,7 @@ impl Emitter<'_, '_> {
 
     /// Gives the SSA value the name it is assigned to, unless it has one.
     pub(crate) fn name_value(&mut self, value: &V, name: &Arc<str>) {
+        self.empty_literals.remove(&value.id);
         let slot = &mut self.graph.values[value.id].name;
         if slot.is_none() && is_meaningful(name) && !self.nameless.contains(&value.id) {
             *slot = Some(Arc::clone(name));

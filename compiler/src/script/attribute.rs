@@ -3,14 +3,14 @@
 use super::classes;
 use super::construct::{FunctionAttribute, Missing};
 use super::function::Emitter;
-use super::names::Item;
+use super::names::{Item, dotted};
 use super::python::{demangled, overload_name};
 use super::ssa::{Binding, V};
 use super::sugar::Sugared;
 use super::typing::{Bindings, bind, substitute, unshaped};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Attr, ClassKind, OpName};
-use crate::syntax::ast::{Expr, ExprKind, TextRange};
+use crate::syntax::ast::{self, Expr, ExprKind, StmtKind, TextRange};
 use crate::types::{IValue, Type};
 use std::sync::Arc;
 
@@ -92,6 +92,9 @@ impl Emitter<'_, '_> {
                     }
                     if !self.has_method(&class, name) && !self.is_container_method(&value, name)? {
                         if self.is_text() && self.program.classes[&class].class.kind == ClassKind::Module {
+                            if let Some(function) = self.constructed_function(&class, name, range)? {
+                                return Ok(function);
+                            }
                             let module = demangled(&class);
                             let module = module.rsplit('.').next().unwrap_or(&module);
                             let text = format!("Module '{module}' has no attribute '{name}' ");
@@ -176,6 +179,38 @@ impl Emitter<'_, '_> {
                 .note(format!("{}: {}", place(why), why.message))),
             (None, None) => Ok(None),
         }
+    }
+
+    /// The function that a constructor stores as an attribute (`self.act = torch.relu`): archives do not hold it.
+    fn constructed_function(&mut self, class: &str, name: &str, range: TextRange) -> Result<Option<Sugared>> {
+        for class in self.program.mro(class)? {
+            let Some((parsed, id)) = self.program.text_class(&class)? else { continue };
+            let StmtKind::Class(syntax) = &parsed.file.stmts[id].kind else { continue };
+            let stmts =
+                |body: &ast::Block| body.stmts.iter().map(|&id| &parsed.file.stmts[id].kind).collect::<Vec<_>>();
+            let constructors = stmts(&syntax.body).into_iter().filter_map(|stmt| match stmt {
+                StmtKind::Def(def) if &*def.name.text == "__init__" => Some(&def.body),
+                _ => None,
+            });
+            for stmt in constructors.flat_map(stmts) {
+                let StmtKind::Assign { targets, value } = stmt else { continue };
+                let is_it = |target: &Expr| {
+                    matches!(&target.kind, ExprKind::Attribute { value, name: own }
+                        if &*own.text == name && matches!(&value.kind, ExprKind::Name(object) if &**object == "self"))
+                };
+                let Some(path) = dotted(value).filter(|_| targets.iter().any(is_it)) else { continue };
+                let mut parts = path.split('.');
+                let first = parts.next().unwrap_or("").into();
+                let Some(mut made) = self.meaning(&parsed, &first, range)? else { continue };
+                for part in parts {
+                    made = self.attribute(made, &part.into(), range)?;
+                }
+                if matches!(made, Sugared::Item(Item::Function(_)) | Sugared::Operator(_) | Sugared::Dispatch(_)) {
+                    return Ok(Some(made));
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn method_of_value(&mut self, value: V, name: &Arc<str>, range: TextRange) -> Result<Sugared> {

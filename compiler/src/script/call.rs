@@ -351,7 +351,7 @@ impl Emitter<'_, '_> {
     }
 
     /// The function that a static method of a module is.
-    fn static_method(&mut self, class: &str, name: &str) -> Option<Arc<str>> {
+    pub(crate) fn static_method(&mut self, class: &str, name: &str) -> Option<Arc<str>> {
         let declared = self.program.classes.get(class).filter(|declared| declared.class.kind == ClassKind::Module)?;
         let definition = declared.methods.get(name)?;
         if self.program.mark(&definition.file, definition.function()) != Mark::Static {
@@ -414,8 +414,10 @@ impl Emitter<'_, '_> {
         let mut positional = positional.into_iter();
         let mut named: Vec<(Arc<str>, Option<V>)> = named.into_iter().map(|(name, v)| (name, Some(v))).collect();
         let mut args = Vec::with_capacity(signature.params.len());
+        let last = signature.params.iter().rfind(|param| !param.is_keyword_only).map(|param| &param.name);
         for param in signature.params.iter().skip(n_hidden) {
             let by_place = if param.is_keyword_only { None } else { positional.next() };
+            let by_place_at = by_place.as_ref().map(|_| last == Some(&param.name));
             let by_name = |named: &mut Vec<(Arc<str>, Option<V>)>| {
                 named.iter_mut().find(|(name, _)| *name == param.name).and_then(|(_, value)| value.take())
             };
@@ -430,6 +432,17 @@ impl Emitter<'_, '_> {
                 }
                 (None, None) => return Err(refuse(self, &mismatch::not_provided(&param.name))),
             };
+            if by_place_at.is_some_and(|rest| rest) && self.gathers(param, &value) {
+                let Type::List(elem) = &param.ty else { unreachable!("only lists gather") };
+                let mut items = Vec::new();
+                for v in std::iter::once(value).chain(positional.by_ref()) {
+                    let item = self.convert(v, elem, true, range);
+                    items.push(item.map_err(|v| refuse(self, &self.misfit(&mismatch::repr(elem), "<varargs>", &v)))?);
+                }
+                let items: Vec<&V> = items.iter().collect();
+                args.push(self.prim("prim::ListConstruct", &items, param.ty.clone(), range));
+                continue;
+            }
             if param.is_spread(&value.ty) {
                 let items = vec![&value; param.list_size.unwrap_or(1)];
                 args.push(self.prim("prim::ListConstruct", &items, Type::list(value.ty.clone()), range));
@@ -459,6 +472,16 @@ impl Emitter<'_, '_> {
 }
 
 impl Emitter<'_, '_> {
+    /// Whether the last parameter takes all arguments that are left as one list.
+    fn gathers(&self, param: &Param, value: &V) -> bool {
+        let is_list = matches!(value.ty, Type::List(_));
+        self.is_text()
+            && matches!(param.ty, Type::List(_))
+            && param.list_size.is_none()
+            && !is_list
+            && !self.fits(&value.ty, &param.ty, true)
+    }
+
     /// Why a function does not take these arguments, with its schema.
     pub(crate) fn why_not(
         &mut self,

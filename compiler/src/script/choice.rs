@@ -215,8 +215,11 @@ impl Emitter<'_, '_> {
 
     /// Whether parameters take these arguments.
     fn takes(&self, params: &[Param], positional: &[V], named: &[(Arc<str>, V)], may_convert: bool) -> bool {
-        let fits =
-            |value: &V, param: &Param| param.is_spread(&value.ty) || self.fits(&value.ty, &param.ty, may_convert);
+        let fits = |value: &V, param: &Param| {
+            param.is_spread(&value.ty)
+                || self.is_empty_literal(value, &param.ty)
+                || self.fits(&value.ty, &param.ty, may_convert)
+        };
         let by_name = |param: &Param| named.iter().find(|(name, _)| *name == param.name).map(|(_, value)| value);
         positional.len() <= params.len()
             && named.iter().all(|(name, _)| params.iter().skip(positional.len()).any(|param| param.name == *name))

@@ -139,6 +139,7 @@ impl Emitter<'_, '_> {
         self.check_union(Display::List, hint, &made, range)?;
         if is_nameless {
             self.nameless.insert(made.id);
+            self.empty_literals.insert(made.id);
         }
         Ok(self.as_union(made, hint, range))
     }

@@ -134,9 +134,8 @@ impl Emitter<'_, '_> {
                     self.raise_value(&message, &class, range);
                     Ok(())
                 }
-                Sugared::Exception(class) => {
-                    let message = self.constant(IValue::Str("".into()), Type::Str, range);
-                    self.raise_value(&message, &class, range);
+                Sugared::Exception(_) => {
+                    self.raise_bare(range);
                     Ok(())
                 }
                 Sugared::Value(V { ty: Type::Class(_), .. }) => {
@@ -150,13 +149,19 @@ impl Emitter<'_, '_> {
         }
         let args = args.iter().map(|arg| self.expr(&arg.value)).collect::<Result<_>>()?;
         let qualified: Arc<str> = if name.contains('.') { name.into() } else { format!("builtins.{name}").into() };
-        let message = if matches!(error.kind, ExprKind::Call { .. }) {
-            self.exception_message(&qualified, args, range)?
-        } else {
-            self.constant(IValue::Str("".into()), Type::Str, range)
-        };
+        if self.is_text() && !matches!(error.kind, ExprKind::Call { .. }) {
+            self.raise_bare(range);
+            return Ok(());
+        }
+        let message = self.exception_message(&qualified, args, range)?;
         self.raise_value(&message, &qualified, range);
         Ok(())
+    }
+
+    /// Raises a class of exceptions that was not called: PyTorch's compiler then forgets which.
+    fn raise_bare(&mut self, range: TextRange) {
+        let (message, class) = (self.constant(IValue::Str("".into()), Type::Str, range), self.none(range));
+        self.node(OpName::new("prim::RaiseException"), vec![message.id, class.id], &[], range);
     }
 
     fn raise_value(&mut self, message: &V, class: &Arc<str>, range: TextRange) {

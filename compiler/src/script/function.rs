@@ -45,6 +45,8 @@ pub(crate) struct Emitter<'p, 'a> {
     pub inferred: HashSet<ValueId>,
     /// Lists written `[]`, which PyTorch's compiler makes anew, without their names.
     pub nameless: HashSet<ValueId>,
+    /// Those of them that no name has: they fit parameters that are lists of anything.
+    pub empty_literals: HashSet<ValueId>,
     /// Constants that stand once in the function, at its top, by what they are.
     constants: HashMap<String, V>,
     /// Numbers that are written out, in the order in which they were met.
@@ -188,6 +190,7 @@ impl<'p, 'a> Emitter<'p, 'a> {
             uninitialized: Vec::new(),
             inferred: HashSet::new(),
             nameless: HashSet::new(),
+            empty_literals: HashSet::new(),
             constants: HashMap::new(),
             literals: IndexSet::new(),
             constant_nodes: IndexSet::new(),

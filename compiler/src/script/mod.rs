@@ -22,6 +22,7 @@ mod classes;
 mod collect;
 mod construct;
 mod container;
+mod dataclass;
 mod display;
 mod exits;
 mod expr;

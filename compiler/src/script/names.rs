@@ -140,6 +140,8 @@ pub(crate) struct Program<'a> {
     texts: HashMap<String, Text>,
     /// Parsed texts by the address of their file.
     parsed_texts: HashMap<usize, Arc<ParsedFile>>,
+    /// Files that were made for texts; kept, because their addresses tell whose they are.
+    made: Vec<Arc<File>>,
     /// Defaults of the fields of named tuples.
     pub field_defaults: HashMap<Arc<str>, Vec<Option<ast::Expr>>>,
     /// Classes by qualified name.
@@ -188,6 +190,7 @@ impl<'a> Program<'a> {
             files: HashMap::new(),
             texts: HashMap::new(),
             parsed_texts: HashMap::new(),
+            made: Vec::new(),
             field_defaults: HashMap::new(),
             sources: archive.sources.keys().map(stem).collect(),
             classes: IndexMap::new(),
@@ -272,6 +275,12 @@ impl<'a> Program<'a> {
         imports: Option<Arc<Source>>,
     ) {
         self.texts.insert(module.to_owned(), Text { source, dialect, imports });
+    }
+
+    /// Notes that in a file that was made for a text names mean what they mean there.
+    pub(crate) fn add_text_within(&mut self, made: &Arc<File>, around: &Arc<ParsedFile>) {
+        self.parsed_texts.insert(Arc::as_ptr(made).addr(), Arc::clone(around));
+        self.made.push(Arc::clone(made));
     }
 
     /// Adds a file that is parsed already.
@@ -449,8 +458,10 @@ impl<'a> Program<'a> {
                 }
                 return Err(Diagnostic::user(NO_VARIABLE_ARGUMENTS).at(Some(&file.span(param.name.range))));
             }
-            if param.kind == ast::ParamKind::KeywordOnly && param.default.is_some() && self.text_of(file).is_some() {
-                return Err(Diagnostic::user(NO_VARIABLE_ARGUMENTS).at(Some(&file.span(param.name.range))));
+            if let (ast::ParamKind::KeywordOnly, Some(default)) = (param.kind, &param.default)
+                && self.text_of(file).is_some()
+            {
+                return Err(Diagnostic::user(NO_VARIABLE_ARGUMENTS).at(Some(&file.span(default.range))));
             }
             let ty = match (&param.annotation, self_ty) {
                 (_, Some(self_ty)) if at == 0 => self_ty.clone(),

@@ -3,6 +3,7 @@
 use super::function::Emitter;
 use super::mismatch::repr;
 use super::ssa::V;
+use super::sugar::Sugared;
 use crate::diag::Result;
 use crate::syntax::ast::{BinaryOp, Expr, ExprKind, TextRange, UnaryOp};
 use crate::types::{IValue, Type};
@@ -52,6 +53,12 @@ impl Emitter<'_, '_> {
             if let Some(re) = re {
                 return Ok(self.folded(IValue::Complex(re, im), Type::Complex, range));
             }
+        }
+        if let (BinaryOp::Add, Type::Tuple(a), Type::Tuple(b), true) = (op, &lhs.ty, &rhs.ty, self.is_text()) {
+            let (n, m) = (a.len(), b.len());
+            let mut items = self.unpack(Sugared::Value(lhs), n, false, range)?;
+            items.extend(self.unpack(Sugared::Value(rhs), m, false, range)?);
+            return Ok(self.tuple(items, range));
         }
         let (magic, name) = match op {
             BinaryOp::Add => ("__add__", "aten::add"),

@@ -265,9 +265,17 @@ impl Emitter<'_, '_> {
         match (arg.list_size, list) {
             // A number of just this type stands for a whole list.
             (Some(n), Type::List(elem)) if value.ty == **elem => Ok(Slot::Spread(value.clone(), (**elem).clone(), n)),
-            _ if self.can_fit(&value.ty, &ty, round) => Ok(Slot::Given(value.clone(), ty)),
+            _ if self.can_fit(&value.ty, &ty, round) || self.is_empty_literal(value, &ty) => {
+                Ok(Slot::Given(value.clone(), ty))
+            }
             _ => Err(self.misfit(&mismatch::repr(&arg.ty), &arg.name, value)),
         }
+    }
+
+    /// Whether a value is `[]`, which is an empty list of any type where it is used.
+    pub(crate) fn is_empty_literal(&self, value: &V, want: &Type) -> bool {
+        let list = if let Type::Optional(inner) = want { inner } else { want };
+        self.empty_literals.contains(&value.id) && matches!(list, Type::List(_))
     }
 
     /// Whether a value of type `have` can be passed for `want` in this round.
@@ -319,6 +327,10 @@ impl Emitter<'_, '_> {
     ) -> std::result::Result<V, V> {
         if is_subtype(&value.ty, want, self.program) {
             return Ok(value);
+        }
+        if self.is_empty_literal(&value, want) {
+            let list = if let Type::Optional(inner) = want { inner } else { want };
+            return Ok(self.prim("prim::ListConstruct", &[], list.clone(), range));
         }
         let round = if may_convert { Round::Convert } else { Round::Subtype };
         if !self.can_fit(&value.ty, want, round) {

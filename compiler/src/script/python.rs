@@ -253,18 +253,6 @@ impl Program<'_> {
         let kind = self.kind_of(&parsed, syntax, 0);
         let mut class = empty_class(qualified, kind);
         let mut defaults: Defaults = Vec::new();
-        let is_dataclass = syntax.decorators.iter().any(|decorator| {
-            let callee = if let ExprKind::Call { callee, .. } = &decorator.kind { callee } else { decorator };
-            dotted(callee).is_some_and(|path| self.absolute(file, &path).ends_with("dataclass"))
-        });
-        let has_fields = || {
-            let is_field = |id: &ast::StmtId| matches!(file.stmts[*id].kind, StmtKind::AnnAssign { .. });
-            syntax.body.stmts.iter().any(is_field)
-        };
-        // One without fields is what its own methods make it.
-        if is_dataclass && has_fields() {
-            return Err(Diagnostic::unsupported("dataclasses").at(Some(&span)));
-        }
         if kind == ClassKind::Class
             && let Some(base) = syntax.bases.iter().find(|base| dotted(base).as_deref() != Some("object"))
             && !self.is_abstract_base(file, base)
@@ -318,7 +306,10 @@ impl Program<'_> {
             self.methods_from_text(qualified)?;
             return Ok((item, false));
         }
-        let methods = self.text_methods(&parsed, syntax, 0);
+        let mut methods = self.text_methods(&parsed, syntax, 0);
+        if let Some(decorator) = self.dataclass_decorator(file, syntax).filter(|_| kind == ClassKind::Class) {
+            methods.extend(self.dataclass_methods(&parsed, syntax, decorator)?);
+        }
         class.methods = methods.keys().cloned().collect();
         let has_init = kind == ClassKind::Class && methods.contains_key("__init__");
         let item = match kind {
@@ -446,6 +437,7 @@ impl Program<'_> {
             let path = dotted(callee).map(|path| self.absolute(file, &path)).unwrap_or_default();
             return match path.as_str() {
                 "torch.jit.export" | "torch.jit.script_method" => Mark::Export,
+                "torch.jit.ignore" if is_dropped(decorator) => Mark::Unused,
                 "torch.jit.ignore" => Mark::Ignore,
                 "torch.jit.unused" | "torch.jit._drop" => Mark::Unused,
                 "torch.jit._overload_method"
@@ -513,6 +505,13 @@ pub(crate) enum Mark {
     Overload,
     Getter,
     Setter,
+}
+
+/// Whether what stays with Python is left out of what is saved: `ignore(drop=True)`.
+fn is_dropped(decorator: &ast::Expr) -> bool {
+    let ExprKind::Call { args, .. } = &decorator.kind else { return false };
+    let is_drop = |arg: &ast::Arg| arg.name.as_ref().is_none_or(|name| &*name.text == "drop");
+    args.first().is_some_and(|arg| is_drop(arg) && matches!(arg.value.kind, ExprKind::Bool(true)))
 }
 
 /// A qualified name without what tells classes of one name apart.

@@ -179,6 +179,11 @@ fn compile_entry(
     name: &Arc<str>,
     is_whole: bool,
 ) -> Result<Module> {
+    if !program.overloads(name)?.is_empty() {
+        return Err(Diagnostic::user(format!(
+            "Function {name} cannot be directly compiled because it is overloaded. It must be used in a context of a function where its inputs can determine which overload to call."
+        )));
+    }
     program.goes_on = true;
     if let Err(error) = program.compile_function(name, None, None) {
         program.report(error);

@@ -210,6 +210,9 @@ impl Emitter<'_, '_> {
             Sugared::Item(Item::Class(ty)) if &**name == "__new__" => Ok(Sugared::New(ty)),
             Sugared::Item(Item::Class(Type::Class(class))) => {
                 let full: Arc<str> = format!("{class}.{name}").into();
+                if let Some(function) = self.static_method(&class, name) {
+                    return Ok(Sugared::Item(Item::Function(function)));
+                }
                 if self.program.definition(&full)?.is_some() {
                     return Ok(Sugared::Item(Item::Function(full)));
                 }

@@ -93,7 +93,12 @@ impl<'i> Parser<'i> {
                     self.sub_expr(inner, start)?
                 } else {
                     rest = tail.find('}').and_then(|close| tail.get(close + 1..)).unwrap_or("");
-                    self.node(ExprKind::Unsupported("Don't support formatting in JoinedStr"), range, 0)?
+                    let what = if tail.starts_with('!') {
+                        "Don't support conversion in JoinedStr"
+                    } else {
+                        "Don't support formatting in JoinedStr"
+                    };
+                    self.node(ExprKind::Unsupported(what), range, 0)?
                 };
                 if !text.is_empty() {
                     pieces.push(FormatPiece::Text(std::mem::take(text).into()));

@@ -83,7 +83,7 @@ fn literals() {
         (r#""\x41\u00e9\0\q""#, r#""A\xc3\xa9\x00\\q""#),
         (r"r'\n'", r#""\\n""#),
         ("f'a{x + 1}{{b}}{d[\"k\"]}'", r#"format("a", (x + 1), "{b}", d["k"])"#),
-        ("f'{x!r}{y:.2f}'", "format(<Don't support formatting in JoinedStr>, <Don't support formatting in JoinedStr>)"),
+        ("f'{x!r}{y:.2f}'", "format(<Don't support conversion in JoinedStr>, <Don't support formatting in JoinedStr>)"),
     ] {
         check_python(text, expected);
     }
