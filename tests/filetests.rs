@@ -150,4 +150,4 @@ macro_rules! kinds {
         }
     )*};
 }
-kinds! { syntax script code archive verify passes lower loops schedule emit diag run }
+kinds! { syntax script code graph archive verify passes lower loops schedule emit diag run }

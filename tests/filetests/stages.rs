@@ -7,7 +7,7 @@ use aot::driver::{self, Timings};
 use aot::emit::listing::listing;
 use aot::emit::target::Target;
 use aot::export;
-use aot::ir::{self, Graph, Module};
+use aot::ir::{self, Graph, Module, PrintOptions};
 use aot::loops::{self, Program};
 use aot::lower::{ArgSpec, Request};
 use aot::ops::facts::PrinterFacts;
@@ -44,6 +44,7 @@ pub(super) fn stage(test: &FileTest) -> Outcome {
         "code" if words == ["python"] => text(test, Dialect::Python, None).map(|module| code(&module)),
         "code" if words == ["unit"] => text(test, Dialect::Own, None).map(|module| code(&module)),
         "code" => module(test).map(|module| code(&module)),
+        "graph" => text(test, Dialect::Python, None).map(|module| graph_texts(&module)),
         "archive" => text(test, Dialect::Python, None).and_then(|module| archived(&module)),
         "diag" if words == ["python"] => text(test, Dialect::Python, None).map(|_| String::new()),
         "diag" if words == ["unit"] => text(test, Dialect::Own, None).map(|_| String::new()),
@@ -137,8 +138,17 @@ pub(super) fn dialect(test: &FileTest) -> Option<Dialect> {
 /// The code of every function that the text has or needs.
 fn code(module: &Module) -> String {
     let facts = PrinterFacts { module: Some(module) };
-    let written = module.functions.values().filter(|f| !f.name.starts_with(script::FUNCTION_MODULE));
-    written.map(|function| ir::code(function, &facts).text).collect()
+    functions(module).map(|function| ir::code(function, &facts).text).collect()
+}
+
+/// The functions of a text, without those that hold what is compiled outside of any.
+fn functions(module: &Module) -> impl Iterator<Item = &ir::Function> {
+    module.functions.values().filter(|f| !f.name.starts_with(script::FUNCTION_MODULE))
+}
+
+/// Their graphs, with places.
+fn graph_texts(module: &Module) -> String {
+    functions(module).map(|function| function.graph.text(PrintOptions { places: true })).collect()
 }
 
 /// The sources of the archive that the module becomes, and the values of its attributes.

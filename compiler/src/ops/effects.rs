@@ -23,6 +23,8 @@ const KEPT: &[&str] = &[
     "aten::wait",
     "aten::manual_seed",
     "aten::save",
+    "prim::AddStatValue",
+    "prim::TimePoint",
 ];
 
 /// Operators that draw random numbers: not equal to another of the same operands.

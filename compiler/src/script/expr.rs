@@ -25,9 +25,9 @@ impl Emitter<'_, '_> {
         let range = expr.range;
         let value = match &expr.kind {
             ExprKind::Name(name) => return self.name(name, range),
-            ExprKind::Int(value) => self.literal(IValue::Int(*value), Type::Int, range),
-            ExprKind::Float(value) => self.literal(IValue::Float(*value), Type::Float, range),
-            ExprKind::Imaginary(value) => self.literal(IValue::Complex(0.0, *value), Type::Complex, range),
+            ExprKind::Int(value) => self.number(IValue::Int(*value), Type::Int, range),
+            ExprKind::Float(value) => self.number(IValue::Float(*value), Type::Float, range),
+            ExprKind::Imaginary(value) => self.number(IValue::Complex(0.0, *value), Type::Complex, range),
             ExprKind::Bool(value) => self.constant(IValue::Bool(*value), Type::Bool, range),
             ExprKind::Str(text) => self.constant(IValue::Str(classes::string(text)), Type::Str, range),
             ExprKind::None => self.none(range),

@@ -283,6 +283,19 @@ impl<'p, 'a> Emitter<'p, 'a> {
         V { id: self.graph.nodes[node].outputs[0], ty }
     }
 
+    /// The value of a number that is written out, maybe with a minus, which the parser has taken into it and which PyTorch's
+    /// compiler folds.
+    pub(crate) fn number(&mut self, value: IValue, ty: Type, range: TextRange) -> V {
+        let positive = match value {
+            IValue::Int(n) if n < 0 => IValue::Int(n.wrapping_neg()),
+            IValue::Float(x) if x.is_sign_negative() => IValue::Float(-x),
+            IValue::Complex(re, im) if im.is_sign_negative() => IValue::Complex(re, -im),
+            _ => return self.literal(value, ty, range),
+        };
+        self.literal(positive, ty.clone(), range);
+        self.constant(value, ty, range)
+    }
+
     /// The value of a number that is written out: one node for all that are equal.
     pub(crate) fn literal(&mut self, value: IValue, ty: Type, range: TextRange) -> V {
         let made = self.top_constant(value, ty, range);

@@ -38,11 +38,7 @@ impl Emitter<'_, '_> {
                 });
                 self.builtin_value("aten::slice", args, range)
             }
-            (Type::Str, [item]) => {
-                let item = self.expr(item)?;
-                self.builtin_value("prim::StringIndex", vec![object, item], range)
-            }
-            (Type::List(_) | Type::Dict(..), [item]) => {
+            (Type::Str | Type::List(_) | Type::Dict(..), [item]) => {
                 let item = self.expr(item)?;
                 self.builtin_value("aten::__getitem__", vec![object, item], range)
             }
@@ -262,7 +258,7 @@ impl Emitter<'_, '_> {
         match (&object.ty, items) {
             (Type::Tensor(_), _) => {
                 let (view, tensors) = self.basic_index(object, items, range)?;
-                let no = self.constant(IValue::Bool(false), Type::Bool, range);
+                let no = self.folded(IValue::Bool(false), Type::Bool, range);
                 let is_number = matches!(
                     value.ty,
                     Type::Int | Type::Float | Type::Complex | Type::Bool | Type::Number | Type::List(_)
