@@ -40,6 +40,12 @@ struct Folder {
     changed: bool,
 }
 
+/// What an output is known to be.
+enum Known {
+    Value(ValueId),
+    Constant(IValue, Type),
+}
+
 impl Folder {
     fn block(&mut self, graph: &mut Graph, block: BlockId) {
         let mut nodes = Vec::new();
@@ -61,6 +67,14 @@ impl Folder {
                 self.block(graph, inner);
             }
             for (old, value) in self.repeated(graph, id) {
+                let value = match value {
+                    Known::Value(value) => value,
+                    Known::Constant(value, ty) => {
+                        let constant = edit::create_constant(graph, value, ty, None);
+                        nodes.push(constant);
+                        graph.nodes[constant].outputs[0]
+                    }
+                };
                 self.new.insert(old, value);
                 self.changed = true;
             }
@@ -80,7 +94,7 @@ impl Folder {
 
     /// Outputs that are known though the node stays: both branches give the same, or no round of a loop changes it. An
     /// output that nobody uses is as good as removed.
-    fn repeated(&self, graph: &Graph, id: NodeId) -> Vec<(ValueId, ValueId)> {
+    fn repeated(&self, graph: &Graph, id: NodeId) -> Vec<(ValueId, Known)> {
         let node = &graph.nodes[id];
         let resolve = |value: ValueId| self.resolve(value);
         let is_known = |value: ValueId| self.new.contains_key(&value);
@@ -90,12 +104,21 @@ impl Folder {
                 let returns = |at: usize| &graph.blocks[node.blocks[at]].returns;
                 for ((&output, &a), &b) in node.outputs.iter().zip(returns(0)).zip(returns(1)) {
                     let (a, b) = (resolve(a), resolve(b));
-                    let is_same = a == b
-                        || matches!((graph.constant(a), graph.constant(b)), (Some(x), Some(y))
-                            if self.is_outside(graph, a) && edit::is_same_constant(&x, &y));
-                    if is_same && !is_known(output) && self.used.contains(&output) {
-                        found.push((output, a));
+                    if is_known(output) || !self.used.contains(&output) {
+                        continue;
                     }
+                    let known = match (graph.constant(a), graph.constant(b)) {
+                        _ if a == b => Known::Value(a),
+                        (Some(x), Some(y)) if edit::is_same_constant(&x, &y) && self.is_outside(graph, a) => {
+                            Known::Value(a)
+                        }
+                        // Written in the branches, where nobody else sees them.
+                        (Some(x), Some(y)) if edit::is_same_constant(&x, &y) && edit::plain_type(&x).is_some() => {
+                            Known::Constant(x, graph.values[a].ty.clone())
+                        }
+                        _ => continue,
+                    };
+                    found.push((output, known));
                 }
             }
             "prim::Loop" => {
@@ -105,7 +128,7 @@ impl Folder {
                     if resolve(body.returns[at + 1]) == param {
                         let of = [output, param];
                         let new = of.into_iter().filter(|&v| !is_known(v) && self.used.contains(&v));
-                        found.extend(new.map(|value| (value, input)));
+                        found.extend(new.map(|value| (value, Known::Value(input))));
                     }
                 }
             }
