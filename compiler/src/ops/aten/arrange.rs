@@ -510,7 +510,6 @@ fn meshgrid(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         grids.push(views::expand_to(b, &aligned, &dims)?);
     }
     if is_xy {
-        grids = grids.iter().map(|g| views::transpose(b, g, 0, 1)).collect();
         grids.swap(0, 1);
     }
     Ok(tensor_list(b, grids))
