@@ -43,7 +43,8 @@ struct Folder {
 /// What an output is known to be.
 enum Known {
     Value(ValueId),
-    Constant(IValue, Type),
+    /// Another constant like this one.
+    Copy(ValueId),
 }
 
 impl Folder {
@@ -69,8 +70,10 @@ impl Folder {
             for (old, value) in self.repeated(graph, id) {
                 let value = match value {
                     Known::Value(value) => value,
-                    Known::Constant(value, ty) => {
-                        let constant = edit::create_constant(graph, value, ty, None);
+                    Known::Copy(value) => {
+                        let Some(constant) = graph.constant(value) else { continue };
+                        let ty = graph.values[value].ty.clone();
+                        let constant = edit::create_constant(graph, constant, ty, None);
                         nodes.push(constant);
                         graph.nodes[constant].outputs[0]
                     }
@@ -114,7 +117,7 @@ impl Folder {
                         }
                         // Written in the branches, where nobody else sees them.
                         (Some(x), Some(y)) if edit::is_same_constant(&x, &y) && edit::plain_type(&x).is_some() => {
-                            Known::Constant(x, graph.values[a].ty.clone())
+                            Known::Copy(a)
                         }
                         _ => continue,
                     };
