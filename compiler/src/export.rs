@@ -5,7 +5,7 @@
 //! ```
 
 use crate::archive::{self, Archive};
-use crate::diag::{Diagnostic, Result};
+use crate::diag::Result;
 use crate::ir::{self, Class, ClassKind, CodeOptions, Function, Module};
 use crate::ops::facts::PrinterFacts;
 use crate::source::Source;
@@ -22,7 +22,7 @@ const VERSION: u64 = 10;
 /// The module as an archive of this name, with the extra files of `from`.
 ///
 /// # Errors
-/// Unsupported for what has no text: interfaces.
+/// A user error for calls of functions that stay with Python.
 pub fn archive(module: &Module, path: &Path, from: &Archive) -> Result<Archive> {
     let mut files: IndexMap<String, String> = IndexMap::new();
     let mut constants = Vec::new();
@@ -37,7 +37,7 @@ pub fn archive(module: &Module, path: &Path, from: &Archive) -> Result<Archive> 
         if class.name.starts_with("__torch__.torch.classes.") {
             continue;
         }
-        let text = class_text(module, class, &facts, &mut constants)?;
+        let text = class_text(module, class, &facts, &mut constants);
         files.entry(file_of(&class.name)).or_default().push_str(&text);
     }
     for function in module.functions.values() {
@@ -104,18 +104,25 @@ fn function_text(function: &Function, level: usize, facts: &PrinterFacts<'_>, co
     code.text
 }
 
-fn class_text(module: &Module, class: &Class, facts: &PrinterFacts<'_>, constants: &mut Vec<IValue>) -> Result<String> {
+fn class_text(module: &Module, class: &Class, facts: &PrinterFacts<'_>, constants: &mut Vec<IValue>) -> String {
     let name = class.name.rsplit('.').next().unwrap_or(&class.name);
     let base = match class.kind {
         ClassKind::Module => "(Module)",
         ClassKind::Class => "",
         ClassKind::NamedTuple => "(NamedTuple)",
         ClassKind::Enum => "(Enum)",
-        ClassKind::Interface => {
-            return Err(Diagnostic::unsupported(format!("writing the interface {} into an archive", class.name)));
-        }
+        ClassKind::Interface if class.is_module() => "(ModuleInterface)",
+        ClassKind::Interface => "(Interface)",
     };
     let mut out = format!("class {name}{base}:\n");
+    let before = out.len();
+    for method in class.interface.iter().flat_map(|interface| &interface.methods) {
+        let _ = write!(out, "  def {}(self", method.name);
+        for param in &method.params {
+            let _ = write!(out, ", {}: {}", param.name, param.ty.annotation());
+        }
+        let _ = writeln!(out, ") -> {}:\n    pass", method.result.annotation());
+    }
     if class.kind == ClassKind::Module {
         for (what, names) in [("__parameters__", &class.parameters), ("__buffers__", &class.buffers)] {
             let names: String = names.iter().map(|name| format!("{}, ", ir::quoted(name))).collect();
@@ -140,18 +147,16 @@ fn class_text(module: &Module, class: &Class, facts: &PrinterFacts<'_>, constant
             let _ = writeln!(out, "  {name} : Final[{}] = {text}", value.ty().annotation());
         }
     }
-    let before = out.len();
     // In order of compilation, callees first, which is the order they can be read in.
     for function in module.functions.values() {
         if function.name.rsplit_once('.').is_some_and(|(owner, _)| *owner == *class.name) {
             out.push_str(&function_text(function, 1, facts, constants));
         }
     }
-    let is_empty = class.attrs.is_empty() && class.constants.is_empty() && out.len() == before;
-    if is_empty && class.kind != ClassKind::Module {
+    if out.len() == before && class.kind != ClassKind::Module {
         out.push_str("  pass\n");
     }
-    Ok(out)
+    out
 }
 
 fn is_identifier(name: &str) -> bool {

@@ -14,7 +14,7 @@ mod verify;
 pub use canonical::{canonical, first_uses, renumbered};
 pub use code::{Code, CodeFacts, CodeOptions, SchemaFact, code, code_with};
 pub use graph::{Attr, Block, BlockId, Graph, Node, NodeId, OpName, Value, ValueDef, ValueId};
-pub use module::{Argument, Class, ClassKind, Function, Module, not_exportable};
+pub use module::{Argument, Class, ClassKind, Function, Interface, InterfaceMethod, Module, not_exportable};
 pub use print::PrintOptions;
 pub use text::{quoted, repr};
 pub use verify::verify;

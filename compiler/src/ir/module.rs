@@ -63,6 +63,49 @@ pub struct Class {
     pub buffers: Vec<Arc<str>>,
     /// Unqualified method names, in source order; bodies are in [`Module::functions`] under `class.method`.
     pub methods: Vec<Arc<str>>,
+    /// What an interface asks for; `None` for every other class.
+    pub interface: Option<Interface>,
+}
+
+/// What classes must have to be of an interface.
+#[derive(Clone, Default, Debug)]
+pub struct Interface {
+    /// Whether only modules can be of it.
+    pub is_module: bool,
+    /// Its methods, in the order of [`Class::methods`].
+    pub methods: Vec<InterfaceMethod>,
+}
+
+/// A method of an interface, which has no body.
+#[derive(Clone, Debug)]
+pub struct InterfaceMethod {
+    /// Unqualified name.
+    pub name: Arc<str>,
+    /// Parameters after `self`. Defaults are not kept: calls in graphs give every argument, and PyTorch writes none.
+    pub params: Vec<Argument>,
+    /// The result's type.
+    pub result: Type,
+}
+
+impl Class {
+    /// Whether it is of a module, or an interface that only modules can be of.
+    pub fn is_module(&self) -> bool {
+        self.kind == ClassKind::Module || self.interface.as_ref().is_some_and(|interface| interface.is_module)
+    }
+
+    /// A class with nothing in it.
+    pub fn new(name: Arc<str>, kind: ClassKind) -> Self {
+        Self {
+            name,
+            kind,
+            attrs: IndexMap::new(),
+            constants: IndexMap::new(),
+            parameters: Vec::new(),
+            buffers: Vec::new(),
+            methods: Vec::new(),
+            interface: (kind == ClassKind::Interface).then(Interface::default),
+        }
+    }
 }
 
 /// A loaded program: every class and function that the root's methods reach, compiled to graphs.

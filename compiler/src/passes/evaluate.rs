@@ -57,15 +57,7 @@ impl Computation {
         let ty = self.graph.values[value].ty.clone();
         let result = ty.clone();
         self.graph.blocks[top].returns = vec![value];
-        let class = Class {
-            name: CLASS.into(),
-            kind: ClassKind::Module,
-            attrs: IndexMap::new(),
-            constants: IndexMap::new(),
-            parameters: Vec::new(),
-            buffers: Vec::new(),
-            methods: vec!["forward".into()],
-        };
+        let class = Class { methods: vec!["forward".into()], ..Class::new(CLASS.into(), ClassKind::Module) };
         let name: Arc<str> = format!("{CLASS}.forward").into();
         let params = vec![Argument { name: "self".into(), ty: Type::Class(CLASS.into()), default: None }];
         let function = Function { name: name.clone(), params, result, graph: self.graph, span: None, is_traced: false };

@@ -6,7 +6,6 @@ use crate::diag::{Diagnostic, Result};
 use crate::ir::{Class, ClassKind};
 use crate::syntax::ast::{self, ExprKind, File, StmtKind};
 use crate::types::{EnumType, IValue, NamedTupleType, Object, Type};
-use indexmap::IndexMap;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -34,15 +33,10 @@ pub(crate) fn declare(
                 .at(Some(&span)));
         }
     };
-    let mut class = Class {
-        name: Arc::clone(qualified),
-        kind,
-        attrs: IndexMap::new(),
-        constants: IndexMap::new(),
-        parameters: Vec::new(),
-        buffers: Vec::new(),
-        methods: Vec::new(),
-    };
+    let mut class = Class::new(Arc::clone(qualified), kind);
+    if let Some(interface) = &mut class.interface {
+        interface.is_module = base == "ModuleInterface";
+    }
     let mut methods = HashMap::new();
     for &id in &syntax.body.stmts {
         let stmt = &file.stmts[id];
@@ -282,9 +276,11 @@ fn fits(program: &mut Program<'_>, value: &IValue, ty: &Type, depth: usize) -> b
         (IValue::Object(object), Type::Class(class)) => object.class == *class,
         // A sparse tensor is stored as the parts it is rebuilt from.
         (IValue::Object(object), Type::Tensor(_)) => object.class.starts_with("torch."),
-        (IValue::Object(object), Type::Interface(_)) => {
-            matches!(program.item(&object.class), Ok(Some(_)))
-                && is_subtype(&Type::Class(Arc::clone(&object.class)), ty, program)
+        (IValue::Object(object), Type::Interface(interface)) => {
+            let is_of = matches!(program.item(&object.class), Ok(Some(_)))
+                && is_subtype(&Type::Class(Arc::clone(&object.class)), ty, program);
+            program.held_as.extend(is_of.then(|| (Arc::clone(&object.class), Arc::clone(interface))));
+            is_of
         }
         (IValue::Enum { class, .. }, Type::Enum(named)) => *class == named.name,
         // The layout of quantised and recurrent parameter packs is the runtime's own.

@@ -60,8 +60,8 @@ pub use source::{Attributes, FUNCTION_MODULE, Text, Values, compile_text, empty_
 
 use crate::archive::Archive;
 use crate::diag::{self, Diagnostic, Result};
-use crate::ir::{ClassKind, Module};
-use crate::types::{IValue, Object};
+use crate::ir::{Argument, ClassKind, InterfaceMethod, Module};
+use crate::types::{IValue, Object, Type};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -103,6 +103,7 @@ fn finished(mut program: names::Program<'_>, root: Arc<Object>) -> Result<Module
     if let Some(error) = program.first_error() {
         return Err(error);
     }
+    describe_interfaces(&mut program)?;
     let functions = program.functions;
     for function in functions.values() {
         crate::ir::verify(&function.graph)
@@ -112,25 +113,73 @@ fn finished(mut program: names::Program<'_>, root: Arc<Object>) -> Result<Module
     Ok(Module { classes, functions, root })
 }
 
+/// Notes the signatures of what interfaces ask for.
+fn describe_interfaces(program: &mut names::Program<'_>) -> Result<()> {
+    let is_interface = |name: &&Arc<str>| program.classes[*name].class.kind == ClassKind::Interface;
+    let mut todo: Vec<Arc<str>> = program.classes.keys().filter(is_interface).cloned().collect();
+    let mut done = HashSet::new();
+    while let Some(class) = todo.pop() {
+        if !done.insert(Arc::clone(&class)) {
+            continue;
+        }
+        let ty = Type::Interface(Arc::clone(&class));
+        let mut described = Vec::new();
+        for name in methods(program, &class) {
+            let Some(signature) = program.signature(&format!("{class}.{name}").into(), Some(&ty))? else { continue };
+            let argument =
+                |param: &names::Param| Argument { name: Arc::clone(&param.name), ty: param.ty.clone(), default: None };
+            described.push(InterfaceMethod {
+                name,
+                params: signature.params.iter().skip(1).map(argument).collect(),
+                result: signature.result.clone().unwrap_or_else(Type::tensor),
+            });
+        }
+        if let Some(interface) = program.classes.get_mut(&class).and_then(|declared| declared.class.interface.as_mut()) {
+            interface.methods = described;
+        }
+        // What signatures name may be interfaces that were not known before.
+        let is_new = |name: &&Arc<str>| program.classes[*name].class.kind == ClassKind::Interface && !done.contains(*name);
+        todo.extend(program.classes.keys().filter(is_new).cloned());
+    }
+    Ok(())
+}
+
 fn methods(program: &names::Program<'_>, class: &str) -> Vec<Arc<str>> {
     program.classes.get(class).map_or_else(Vec::new, |declared| declared.class.methods.clone())
 }
 
-/// Compiles, in every known class of an interface, the methods that were called through it, until none is new.
+/// Compiles, in every known class of an interface, the methods that were called through it; of modules that are held as
+/// an interface all methods of that; and of other classes all there are; until none is new.
 fn compile_interfaces(program: &mut names::Program<'_>) -> Result<()> {
     let mut done = HashSet::new();
     loop {
-        let calls: Vec<_> = program.interface_calls.keys().cloned().collect();
         let classes: Vec<Arc<str>> = program.classes.keys().cloned().collect();
-        let mut is_new = false;
-        for (interface, method) in &calls {
-            for class in &classes {
-                let is_class = program.classes[class].class.kind != ClassKind::Interface;
-                let fits = is_class && typing::Classes::satisfies(program, class, interface);
-                if fits && done.insert((Arc::clone(class), Arc::clone(method))) {
-                    program.compile_method(class, method)?;
-                    is_new = true;
+        let mut wanted = Vec::new();
+        for class in &classes {
+            match program.classes[class].class.kind {
+                ClassKind::Interface | ClassKind::NamedTuple | ClassKind::Enum => continue,
+                ClassKind::Module => {}
+                ClassKind::Class => {
+                    let all = methods(program, class);
+                    let is_compiled = |method: &Arc<str>| program.is_compiled_method(class, method);
+                    wanted.extend(all.into_iter().filter(is_compiled).map(|method| (Arc::clone(class), method)));
                 }
+            }
+            for (interface, method) in program.interface_calls.keys() {
+                if typing::Classes::satisfies(program, class, interface) {
+                    wanted.push((Arc::clone(class), Arc::clone(method)));
+                }
+            }
+        }
+        for (class, interface) in &program.held_as {
+            wanted.extend(methods(program, interface).into_iter().map(|method| (Arc::clone(class), method)));
+        }
+        let mut is_new = false;
+        for (class, method) in wanted {
+            if done.insert((Arc::clone(&class), Arc::clone(&method))) {
+                let compiled = program.compile_method(&class, &method);
+                program.noted(compiled)?;
+                is_new = true;
             }
         }
         if !is_new {

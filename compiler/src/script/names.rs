@@ -6,12 +6,12 @@ use super::construct::ModuleFacts;
 use super::typing::Classes;
 use crate::archive::Archive;
 use crate::diag::{Diagnostic, Result};
-use crate::ir::{Argument, Class, ClassKind, Function};
+use crate::ir::{Argument, Class, Function};
 use crate::source::{Source, Span};
 use crate::syntax::ast::{self, ExprKind, File, StmtId, StmtKind, TextRange};
 use crate::syntax::{Dialect, parse_dialect};
 use crate::types::{EnumType, NamedTupleType, Type};
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -154,6 +154,8 @@ pub(crate) struct Program<'a> {
     pub compiling: Vec<Arc<str>>,
     /// Methods that were called through an interface.
     pub interface_calls: IndexMap<(Arc<str>, Arc<str>), ()>,
+    /// The classes of modules that attributes hold as an interface, with that interface.
+    pub held_as: IndexSet<(Arc<str>, Arc<str>)>,
     /// What is known of modules that were made without an archive, by their classes' qualified names.
     pub modules: IndexMap<Arc<str>, ModuleFacts>,
     /// Functions that variables of the text hold.
@@ -199,6 +201,7 @@ impl<'a> Program<'a> {
             functions: IndexMap::new(),
             compiling: Vec::new(),
             interface_calls: IndexMap::new(),
+            held_as: IndexSet::new(),
             modules: IndexMap::new(),
             given: HashMap::new(),
             definitions: HashMap::new(),
@@ -492,17 +495,14 @@ impl<'a> Program<'a> {
 
 impl Classes for Program<'_> {
     fn satisfies(&self, class: &str, interface: &str) -> bool {
-        match (self.classes.get(class), self.classes.get(interface)) {
-            (Some(have), Some(want)) => {
-                want.class.kind == ClassKind::Interface
-                    && want
-                        .class
-                        .methods
-                        .iter()
-                        .all(|method| have.methods.contains_key(method) && self.is_compatible(class, interface, method))
-            }
-            _ => false,
-        }
+        let (Some(have), Some(want)) = (self.classes.get(class), self.classes.get(interface)) else { return false };
+        let Some(asked) = &want.class.interface else { return false };
+        (have.class.is_module() || !asked.is_module)
+            && want
+                .class
+                .methods
+                .iter()
+                .all(|method| have.methods.contains_key(method) && self.is_compatible(class, interface, method))
     }
 }
 

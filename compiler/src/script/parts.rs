@@ -131,13 +131,11 @@ fn declare(program: &mut Program<'_>, parts: &Parts, order: &mut Order) -> Resul
         program.add_parsed(ParsedFile::of(file, &module));
     }
     let class = Class {
-        name: Arc::clone(&name),
-        kind: ClassKind::Module,
         attrs: types,
         constants: parts.constants.clone(),
         parameters,
         buffers,
-        methods: Vec::new(),
+        ..Class::new(Arc::clone(&name), ClassKind::Module)
     };
     program.classes.insert(Arc::clone(&name), Declared { class, methods });
     program.items.insert(Arc::clone(&name), Item::Class(Type::Class(Arc::clone(&name))));

@@ -123,7 +123,7 @@ impl Program<'_> {
                 }
                 let ty = NamedTupleType { name: Arc::clone(&qualified), fields: list };
                 let attrs = ty.fields.iter().cloned().collect();
-                let mut class = empty_class(&qualified, ClassKind::NamedTuple);
+                let mut class = Class::new(Arc::clone(&qualified), ClassKind::NamedTuple);
                 class.attrs = attrs;
                 self.classes.insert(Arc::clone(&qualified), Declared { class, methods: HashMap::new() });
                 let item = Item::NamedTuple(Arc::new(ty));
@@ -251,7 +251,7 @@ impl Program<'_> {
         };
         let span = file.span(syntax.head);
         let kind = self.kind_of(&parsed, syntax, 0);
-        let mut class = empty_class(qualified, kind);
+        let mut class = Class::new(Arc::clone(qualified), kind);
         let mut defaults: Defaults = Vec::new();
         if kind == ClassKind::Class
             && let Some(base) = syntax.bases.iter().find(|base| dotted(base).as_deref() != Some("object"))
@@ -311,6 +311,12 @@ impl Program<'_> {
             methods.extend(self.dataclass_methods(&parsed, syntax, decorator)?);
         }
         class.methods = methods.keys().cloned().collect();
+        if let Some(interface) = &mut class.interface {
+            // PyTorch takes them in the order of `dir`.
+            class.methods.sort();
+            let is_module = |base: String| self.absolute(file, &base) == "torch.nn.Module";
+            interface.is_module = syntax.bases.iter().filter_map(dotted).any(is_module);
+        }
         let has_init = kind == ClassKind::Class && methods.contains_key("__init__");
         let item = match kind {
             ClassKind::Class | ClassKind::Module => Item::Class(Type::Class(Arc::clone(qualified))),
@@ -453,6 +459,15 @@ impl Program<'_> {
         Mark::Plain
     }
 
+    /// Whether a method of a script class is compiled with the class.
+    pub(crate) fn is_compiled_method(&self, class: &str, method: &str) -> bool {
+        let definition = self.classes.get(class).and_then(|declared| declared.methods.get(method));
+        definition.is_some_and(|definition| match self.mark(&definition.file, definition.function()) {
+            Mark::Ignore | Mark::Unused | Mark::Static => false,
+            Mark::Overload | Mark::Plain | Mark::Export | Mark::Getter | Mark::Setter => true,
+        })
+    }
+
     /// The methods of an archive's class that a text defines: `Net` of the text for `__torch__.___torch_mangle_3.Net`.
     pub(crate) fn methods_from_text(&mut self, qualified: &Arc<str>) -> Result<()> {
         if self.classes.get(qualified).is_none_or(|declared| declared.class.kind != ClassKind::Module) {
@@ -523,18 +538,6 @@ pub(crate) fn demangled(name: &str) -> String {
 /// The name of a method's overload.
 pub(crate) fn overload_name(method: &str, at: usize) -> Arc<str> {
     format!("{method}__{at}").into()
-}
-
-fn empty_class(name: &Arc<str>, kind: ClassKind) -> Class {
-    Class {
-        name: Arc::clone(name),
-        kind,
-        attrs: IndexMap::new(),
-        constants: IndexMap::new(),
-        parameters: Vec::new(),
-        buffers: Vec::new(),
-        methods: Vec::new(),
-    }
 }
 
 impl Emitter<'_, '_> {

@@ -424,15 +424,8 @@ pub(crate) fn wrap(module: &mut Module, name: &str) -> Result<()> {
     for (at, value) in params.into_iter().enumerate() {
         graph.values[value].def = ValueDef::Param(top, at);
     }
-    let placeholder = Class {
-        name: Arc::clone(&class),
-        kind: ClassKind::Module,
-        attrs: IndexMap::new(),
-        constants: IndexMap::new(),
-        parameters: Vec::new(),
-        buffers: Vec::new(),
-        methods: vec!["forward".into()],
-    };
+    let placeholder =
+        Class { methods: vec!["forward".into()], ..Class::new(Arc::clone(&class), ClassKind::Module) };
     module.classes.insert(class, placeholder);
     module.functions.insert(Arc::clone(&forward.name), forward);
     Ok(())

@@ -206,13 +206,11 @@ impl Interpreter<'_, '_> {
         let attrs = concrete.attrs.iter().map(|(name, slot)| (Arc::clone(name), slot.ty.clone()));
         let modules = concrete.modules.iter().map(|(name, ty)| (Arc::clone(name), ty.clone()));
         let class = Class {
-            name: Arc::clone(&name),
-            kind: ClassKind::Module,
             attrs: attrs.chain(modules).collect(),
             constants: concrete.constants.clone(),
             parameters: named(|slot| slot.is_parameter),
             buffers: named(|slot| slot.is_buffer),
-            methods: Vec::new(),
+            ..Class::new(Arc::clone(&name), ClassKind::Module)
         };
         self.program.classes.insert(Arc::clone(&name), Declared { class, methods: HashMap::new() });
         self.program.items.insert(Arc::clone(&name), Item::Class(Type::Class(Arc::clone(&name))));

@@ -183,15 +183,7 @@ fn returning(graph: &mut Graph, values: Vec<ValueId>) {
 
 /// The graph as `forward` of a module without attributes, among the functions and classes it may call.
 fn module_of(graph: Graph, around: &Module) -> Module {
-    let class = Class {
-        name: CLASS.into(),
-        kind: ClassKind::Module,
-        attrs: IndexMap::new(),
-        constants: IndexMap::new(),
-        parameters: Vec::new(),
-        buffers: Vec::new(),
-        methods: vec!["forward".into()],
-    };
+    let class = Class { methods: vec!["forward".into()], ..Class::new(CLASS.into(), ClassKind::Module) };
     let name: Arc<str> = format!("{CLASS}.forward").into();
     let argument = |(at, &value): (usize, &ValueId)| Argument {
         name: if at == 0 { "self".into() } else { format!("x{at}").into() },

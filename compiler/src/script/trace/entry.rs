@@ -468,15 +468,7 @@ impl Interpreter<'_, '_> {
         while self.program.classes.contains_key(&name) {
             name = format!("{module}.___torch_mangle_{}.{base}", self.next_mangle()).into();
         }
-        let class = Class {
-            name: Arc::clone(&name),
-            kind: ClassKind::Module,
-            attrs,
-            constants: IndexMap::new(),
-            parameters,
-            buffers,
-            methods: Vec::new(),
-        };
+        let class = Class { attrs, parameters, buffers, ..Class::new(Arc::clone(&name), ClassKind::Module) };
         self.program.classes.insert(Arc::clone(&name), Declared { class, methods: HashMap::new() });
         self.program.items.insert(Arc::clone(&name), Item::Class(Type::Class(Arc::clone(&name))));
         modules.insert(at, Submodule { path: path.clone(), class: Arc::clone(&name), is_compiled: false });
