@@ -58,6 +58,13 @@ pub fn front_end(archive: &Archive) -> Result<Module> {
     Ok(module)
 }
 
+/// The same for an archive that is to be written anew: what only Python calls is compiled, too.
+pub fn front_end_whole(archive: &Archive) -> Result<Module> {
+    let mut module = script::compile_whole(archive)?;
+    pipeline::scripted(&mut module)?;
+    Ok(module)
+}
+
 /// What compiling a text needs to know besides it.
 #[derive(Clone, Debug, Default)]
 pub struct TextOptions {
@@ -93,9 +100,14 @@ pub fn script_parts(parts: &Parts) -> Result<Module> {
     Ok(module)
 }
 
+/// Whether a model is a source file and not an archive.
+pub fn is_text(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "py")
+}
+
 /// Opens a model: an archive, or a source file (`.py`).
 pub fn open(path: &Path, options: &TextOptions) -> Result<(Archive, Module)> {
-    if path.extension().is_none_or(|extension| extension != "py") {
+    if !is_text(path) {
         let archive = archive::open(path)?;
         let module = front_end(&archive)?;
         return Ok((archive, module));

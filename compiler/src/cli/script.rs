@@ -4,7 +4,7 @@ use super::options::TextArgs;
 use super::{Exit, Output};
 use crate::diag::Result;
 use crate::link::library::write_file;
-use crate::{driver, export};
+use crate::{archive, driver, export};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -27,7 +27,13 @@ pub(super) struct ScriptArgs {
 }
 
 pub(super) fn run(args: &ScriptArgs, output: &mut Output<'_>) -> Result<Exit> {
-    let (archive, module) = driver::open(&args.model, &args.text.options())?;
+    let (archive, module) = if driver::is_text(&args.model) {
+        driver::open(&args.model, &args.text.options())?
+    } else {
+        let archive = archive::open(&args.model)?;
+        let module = driver::front_end_whole(&archive)?;
+        (archive, module)
+    };
     let path = args.output.clone().unwrap_or_else(|| args.model.with_extension("pt"));
     write_file(&path, &export::bytes(&module, &path, &archive)?)?;
     let _ = writeln!(output.out, "{}", path.display());

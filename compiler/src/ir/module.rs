@@ -81,7 +81,7 @@ pub struct Interface {
 pub struct InterfaceMethod {
     /// Unqualified name.
     pub name: Arc<str>,
-    /// Parameters after `self`. Defaults are not kept: calls in graphs give every argument, and PyTorch writes none.
+    /// Parameters after `self`. None has a default: PyTorch reads none of those an interface is written with.
     pub params: Vec<Argument>,
     /// The result's type.
     pub result: Type,

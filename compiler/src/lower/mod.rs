@@ -14,6 +14,7 @@ mod attributes;
 mod facts;
 mod flow;
 mod lookup;
+mod members;
 mod nodes;
 mod places;
 mod repeat;

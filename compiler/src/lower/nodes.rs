@@ -89,7 +89,7 @@ impl Lowerer<'_, '_> {
         Arc::clone(self.graphs.entry(Arc::clone(&function.name)).or_insert_with(make))
     }
 
-    fn class_of(&self, value: &Value) -> Outcome<Arc<str>> {
+    pub(super) fn class_of(&self, value: &Value) -> Outcome<Arc<str>> {
         if let Value::Cell(cell) = value
             && let Cell::Object(object) = &self.b.heap.cells[*cell]
         {
@@ -183,14 +183,6 @@ impl Lowerer<'_, '_> {
                 self.b.call("print", args, &[]);
                 Value::None
             }
-            "prim::ModuleContainerIndex" => match (&inputs[0], &inputs[1]) {
-                (object, Value::Str(Operand::Str(name))) => self.get_attr(object, name)?,
-                (object, Value::Int(index)) if known_int(index).is_some() => {
-                    let name = known_int(index).map(|i| i.to_string()).unwrap_or_default();
-                    self.get_attr(object, &name.into())?
-                }
-                _ => return Err(self.b.unsupported("indexing a module container by a run-time value").into()),
-            },
             "prim::EnumValue" | "prim::EnumName" => match &inputs[0] {
                 Value::Enum(_, value) if node.is("prim::EnumValue") => (**value).clone(),
                 Value::Enum(class, value) => self.enum_name(class, value)?,
@@ -218,7 +210,7 @@ impl Lowerer<'_, '_> {
         }
     }
 
-    fn wrong(&self, want: &str, found: &Value) -> super::facts::Stop {
+    pub(super) fn wrong(&self, want: &str, found: &Value) -> super::facts::Stop {
         Diagnostic::internal(format!("expected {want}, found {}", found.kind())).at(self.b.span.as_ref()).into()
     }
 
@@ -421,7 +413,7 @@ impl Lowerer<'_, '_> {
         Value::Cell(cell)
     }
 
-    fn get_attr(&mut self, object: &Value, name: &Arc<str>) -> Outcome<Value> {
+    pub(super) fn get_attr(&mut self, object: &Value, name: &Arc<str>) -> Outcome<Value> {
         let Value::Cell(cell) = object else { return Err(self.wrong("an object", object)) };
         let Cell::Object(contents) = &self.b.heap.cells[*cell] else { return Err(self.wrong("an object", object)) };
         if let Some(value) = contents.attrs.get(name) {

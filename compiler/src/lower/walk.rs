@@ -275,6 +275,12 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                     }
                     self.trace(act, id)?;
                 }
+                "prim::ModuleContainerIndex" => {
+                    let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.chosen_member(act, id, next);
+                    if self.nested(act, block, at, id, &mut part, next)? {
+                        return Ok(());
+                    }
+                }
                 "aten::sort" | "aten::sorted" if let Some(objects) = self.objects_in(act, node.inputs[0])? => {
                     let descending = match node.inputs.get(1) {
                         Some(flag) => self.get(act, *flag)? == Value::bool(true),

@@ -6,10 +6,11 @@ use super::mismatch::repr;
 use super::ssa::{Binding, V};
 use super::sugar::Sugared;
 use crate::diag::{Diagnostic, Result};
-use crate::ir::{Attr, Graph};
+use crate::ir::{Attr, BlockId, Graph, ValueDef, ValueId};
 use crate::syntax::ast::{self, Expr, ExprKind, FormatPiece, StmtId, StmtKind, TextRange};
 use crate::types::{IValue, Type};
 use indexmap::IndexSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Emitter<'_, '_> {
@@ -188,10 +189,19 @@ impl Emitter<'_, '_> {
             inner.scope.set(Arc::clone(&param.name), Some(Binding::Value { value }));
         }
         inner.is_result_declared = signature.result.is_some();
-        inner.result = signature.result;
+        inner.result.clone_from(&signature.result);
         let ty = inner.body(&def.body, def.head)?;
-        let graph = inner.finish();
-        Ok((graph, captured.into_iter().map(|(_, v)| v).collect(), ty))
+        let has_params = !signature.params.is_empty();
+        let literals = if has_params { Vec::new() } else { inner.literals_as_params() };
+        let mut graph = inner.finish();
+        let mut captured: Vec<V> = captured.into_iter().map(|(_, v)| v).collect();
+        for (value, ty, place) in literals {
+            captured.push(self.literal(value, ty, place));
+        }
+        if !has_params {
+            captured = keep_used_params(&mut graph, captured);
+        }
+        Ok((graph, captured, ty))
     }
 }
 
@@ -248,6 +258,29 @@ impl Emitter<'_, '_> {
         let ty = Type::Future(Arc::new(made.ty));
         Ok(Sugared::Value(self.prim_attr("prim::fork", subgraph, &inputs, ty, range)))
     }
+}
+
+/// Keeps those parameters that the graph uses, in the order in which it does, and gives what is passed for them.
+fn keep_used_params(graph: &mut Graph, passed: Vec<V>) -> Vec<V> {
+    let mut used = IndexSet::new();
+    note_used(graph, graph.top, &mut used);
+    let passed: HashMap<ValueId, V> = graph.blocks[graph.top].params.iter().copied().zip(passed).collect();
+    let params: Vec<ValueId> = used.into_iter().filter(|value| passed.contains_key(value)).collect();
+    for (at, &param) in params.iter().enumerate() {
+        graph.values[param].def = ValueDef::Param(graph.top, at);
+    }
+    let kept = params.iter().map(|param| passed[param].clone()).collect();
+    graph.blocks[graph.top].params = params;
+    kept
+}
+
+fn note_used(graph: &Graph, block: BlockId, used: &mut IndexSet<ValueId>) {
+    for &node in &graph.blocks[block].nodes {
+        let node = &graph.nodes[node];
+        used.extend(node.inputs.iter().copied());
+        node.blocks.iter().for_each(|&inner| note_used(graph, inner, used));
+    }
+    used.extend(graph.blocks[block].returns.iter().copied());
 }
 
 /// Adds every name that the statements read.

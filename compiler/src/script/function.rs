@@ -9,6 +9,7 @@ use super::{classes, names};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Argument, Attr, BlockId, Function, Graph, NodeId, OpName, ValueDef, ValueId};
 use crate::source::Span;
+use crate::syntax::Dialect;
 use crate::syntax::ast::{self, File, TextRange};
 use crate::types::{IValue, Type};
 use indexmap::IndexSet;
@@ -217,6 +218,30 @@ impl<'p, 'a> Emitter<'p, 'a> {
         Ok(ty)
     }
 
+    /// Makes parameters of the numbers that are written out: to PyTorch these are values of the outermost function.
+    pub(crate) fn literals_as_params(&mut self) -> Vec<(IValue, Type, TextRange)> {
+        let mut taken = Vec::new();
+        for node in std::mem::take(&mut self.literals) {
+            let value = self.graph.nodes[node].outputs[0];
+            let (Some(constant), Some(span)) = (self.graph.constant(value), &self.graph.nodes[node].span) else {
+                continue;
+            };
+            let at = |byte| u32::try_from(byte).unwrap_or(u32::MAX);
+            let (range, ty) =
+                (TextRange { start: at(span.start), end: at(span.end) }, self.graph.values[value].ty.clone());
+            let mut nodes = self.graph.nodes.iter();
+            if !nodes.any(|node| node.inputs.contains(&value))
+                && !self.graph.blocks.iter().any(|block| block.returns.contains(&value))
+            {
+                continue;
+            }
+            let param = self.graph.add_param(self.graph.top, ty.clone(), None);
+            self.graph.replace_uses(value, param);
+            taken.push((constant, ty, range));
+        }
+        taken
+    }
+
     /// The finished graph. Numbers that are written out come first; what else is constant stands where it was met.
     pub(crate) fn finish(mut self) -> Graph {
         let top = self.graph.top;
@@ -283,9 +308,19 @@ impl<'p, 'a> Emitter<'p, 'a> {
         V { id: self.graph.nodes[node].outputs[0], ty }
     }
 
-    /// The value of a number that is written out, maybe with a minus, which the parser has taken into it and which PyTorch's
-    /// compiler folds.
+    /// The value of a number that is written out, maybe with a minus, which the parser has taken into it. So has PyTorch's
+    /// own parser; the minus of a Python file is an operator that its compiler folds, and graphs of archives are printed as
+    /// they were before they were saved, which is as if all came from such files.
     pub(crate) fn number(&mut self, value: IValue, ty: Type, range: TextRange) -> V {
+        let text = self.file.text(range);
+        if self.file.dialect == Dialect::Own
+            && (self.is_text() || !self.forking.is_empty())
+            && let Some(digits) = text.strip_prefix('-')
+        {
+            let skipped = text.len() - digits.trim_start().len();
+            let start = range.start + u32::try_from(skipped).unwrap_or(0);
+            return self.literal(value, ty, TextRange { start, ..range });
+        }
         let positive = match value {
             IValue::Int(n) if n < 0 => IValue::Int(n.wrapping_neg()),
             IValue::Float(x) if x.is_sign_negative() => IValue::Float(-x),

@@ -74,14 +74,22 @@ const STACK_BYTES: usize = 1 << 30;
 /// # Errors
 /// User errors begin with PyTorch's words and carry the place; constructs we cannot compile are `unsupported`.
 pub fn compile(archive: &Archive) -> Result<Module> {
-    on_large_stack(|| compile_here(archive))
+    on_large_stack(|| compile_here(archive, false))
+}
+
+/// Compiles all methods of the classes of all objects, whether or not the root's methods reach them.
+///
+/// # Errors
+/// As [`compile()`].
+pub fn compile_whole(archive: &Archive) -> Result<Module> {
+    on_large_stack(|| compile_here(archive, true))
 }
 
 fn on_large_stack<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     diag::on_stack("the front end", STACK_BYTES, run)
 }
 
-fn compile_here(archive: &Archive) -> Result<Module> {
+fn compile_here(archive: &Archive, is_whole: bool) -> Result<Module> {
     let mut program = names::Program::new(archive);
     classes::check_objects(&mut program, &archive.root)?;
     let root = Arc::clone(&archive.root.class);
@@ -90,8 +98,9 @@ fn compile_here(archive: &Archive) -> Result<Module> {
     }
     for class in classes_of(&archive.root) {
         let has_state = program.classes.get(&class).is_some_and(|c| c.methods.contains_key("__setstate__"));
-        if has_state {
-            program.compile_method(&class, &"__setstate__".into())?;
+        let all = if is_whole { methods(&program, &class) } else { Vec::new() };
+        for method in all.into_iter().chain(has_state.then(|| "__setstate__".into())) {
+            program.compile_method(&class, &method)?;
         }
     }
     compile_interfaces(&mut program)?;
@@ -134,11 +143,13 @@ fn describe_interfaces(program: &mut names::Program<'_>) -> Result<()> {
                 result: signature.result.clone().unwrap_or_else(Type::tensor),
             });
         }
-        if let Some(interface) = program.classes.get_mut(&class).and_then(|declared| declared.class.interface.as_mut()) {
+        if let Some(interface) = program.classes.get_mut(&class).and_then(|declared| declared.class.interface.as_mut())
+        {
             interface.methods = described;
         }
         // What signatures name may be interfaces that were not known before.
-        let is_new = |name: &&Arc<str>| program.classes[*name].class.kind == ClassKind::Interface && !done.contains(*name);
+        let is_new =
+            |name: &&Arc<str>| program.classes[*name].class.kind == ClassKind::Interface && !done.contains(*name);
         todo.extend(program.classes.keys().filter(is_new).cloned());
     }
     Ok(())

@@ -428,6 +428,10 @@ impl<'a> Program<'a> {
             return Err(Diagnostic::user(text).at(Some(&definition.file.span(declaration.head))));
         }
         let mut signature = self.read_signature(&definition.file, declaration, self_ty)?;
+        if matches!(self_ty, Some(Type::Interface(_))) {
+            // PyTorch does not read the defaults of an interface: calls through it give every argument.
+            signature.params.iter_mut().for_each(|param| param.default = None);
+        }
         if definition.declared.is_some() && self_ty.is_none() {
             self.default_as(&mut signature, definition.function(), &definition.file);
         }

@@ -424,8 +424,7 @@ pub(crate) fn wrap(module: &mut Module, name: &str) -> Result<()> {
     for (at, value) in params.into_iter().enumerate() {
         graph.values[value].def = ValueDef::Param(top, at);
     }
-    let placeholder =
-        Class { methods: vec!["forward".into()], ..Class::new(Arc::clone(&class), ClassKind::Module) };
+    let placeholder = Class { methods: vec!["forward".into()], ..Class::new(Arc::clone(&class), ClassKind::Module) };
     module.classes.insert(class, placeholder);
     module.functions.insert(Arc::clone(&forward.name), forward);
     Ok(())
