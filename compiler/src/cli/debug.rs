@@ -3,22 +3,20 @@
 //! The model runs on the plain evaluator in a thread of its own, compiled to be traced: before each statement and after each
 //! value it tells of it and waits. This thread keeps the frames with their values, and reads commands where the call stops.
 
+mod lines;
+mod values;
+
+use self::lines::Lines;
+use self::values::{Found, Names, Objects};
 use super::call::{CallArgs, Prepared};
 use super::run::{CALL_STACK_BYTES, print};
 use super::{Exit, Output};
 use crate::diag::{Diagnostic, Result};
-use crate::driver::{self, Backend};
-use crate::lower::statements;
-use crate::module::Module;
-use crate::script::{Attributes, Text};
-use crate::source::Source;
-use crate::syntax::Dialect;
 use aot_runtime::log::{Level, Sink};
 use aot_runtime::trace::Event;
 use aot_runtime::{Error, Value};
 use clap::Args;
-use indexmap::IndexMap;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{BufRead as _, IsTerminal as _};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
@@ -26,9 +24,11 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 #[derive(Debug, Args)]
 #[command(after_help = "Commands, each by its first letter or name (an empty line repeats the last one):
   n(ext) s(tep) r(eturn) c(ontinue) q(uit)     go on: to the next line, into calls, to the end of the function, to a breakpoint
-  b(reak) [FILE:]LINE, tbreak, cl(ear) [N]     set, set once, list and remove breakpoints
-  l(ist) w(here) u(p) d(own) a(rgs) locals     look around
-  p EXPRESSION, whatis EXPRESSION              any expression of TorchScript over the values of the frame
+  b(reak) [FILE:]LINE|FUNCTION[, CONDITION]    set a breakpoint; without a place, list them
+  tbreak, cl(ear) [N]                          set one for once; remove them
+  l(ist) ll w(here) u(p) d(own) a(rgs) locals  look around; ll lists the whole function
+  p EXPRESSION, whatis EXPRESSION              any expression of TorchScript over the values of the frame and
+                                               attributes of its objects: p self.layers[0].weight.mean()
 
 Examples:
   aot debug model.pt --input x=rand
@@ -50,7 +50,8 @@ enum Message {
 
 pub(super) fn run(args: &DebugArgs, output: &mut Output<'_>) -> Result<Exit> {
     let Prepared { executable, args: values, module } = args.call.prepare_traced()?;
-    let lines = module.map(|module| lines_of(&module)).unwrap_or_default();
+    let (lines, objects) =
+        module.map(|module| (Lines::of(module.ir()), Objects::of(module.ir()))).unwrap_or_default();
     let failed = |error: Error| Diagnostic::user(error.to_string());
     let mut instance = executable.instance().map_err(failed)?;
     instance.manual_seed(args.call.seed());
@@ -77,7 +78,7 @@ pub(super) fn run(args: &DebugArgs, output: &mut Output<'_>) -> Result<Exit> {
         .spawn(call)
         .map_err(|error| Diagnostic::user(format!("cannot start a thread: {error}")))?;
 
-    let mut debugger = Debugger::new(args.commands.iter().cloned().collect(), lines);
+    let mut debugger = Debugger::new(args.commands.iter().cloned().collect(), lines, objects);
     for message in messages {
         match message {
             Message::Event(event) => {
@@ -106,13 +107,6 @@ pub(super) fn run(args: &DebugArgs, output: &mut Output<'_>) -> Result<Exit> {
     Err(Diagnostic::internal("a call ended without a result"))
 }
 
-/// The text of every line of which the model's graphs know.
-fn lines_of(module: &Module) -> BTreeMap<(String, usize), String> {
-    let functions = module.ir().functions.values();
-    let known = functions.flat_map(|function| statements(&function.graph));
-    known.filter_map(|statement| parted(&statement).map(|(file, line, text)| ((file, line), text))).collect()
-}
-
 /// File, line and text of `net.py:12: y = x + 1`.
 fn parted(statement: &str) -> Option<(String, usize, String)> {
     let (place, text) = statement.split_once(": ").unwrap_or((statement.trim_end_matches(':'), ""));
@@ -128,7 +122,7 @@ struct Frame {
     line: usize,
     text: String,
     args: Vec<String>,
-    values: IndexMap<String, Option<Value>>,
+    values: Names,
 }
 
 /// Where the call stops next.
@@ -144,15 +138,18 @@ enum Until {
 
 struct Breakpoint {
     number: usize,
-    file: Option<String>,
+    file: String,
     line: usize,
+    /// Where given, it stops only if this is true there.
+    condition: Option<String>,
     is_temporary: bool,
 }
 
 struct Debugger {
     /// Commands that were given beforehand.
     waiting: VecDeque<String>,
-    lines: BTreeMap<(String, usize), String>,
+    lines: Lines,
+    objects: Objects,
     /// Innermost last.
     frames: Vec<Frame>,
     /// How far above the innermost frame the user looks.
@@ -176,10 +173,11 @@ enum Then {
 }
 
 impl Debugger {
-    fn new(waiting: VecDeque<String>, lines: BTreeMap<(String, usize), String>) -> Self {
+    fn new(waiting: VecDeque<String>, lines: Lines, objects: Objects) -> Self {
         Self {
             waiting,
             lines,
+            objects,
             frames: Vec::new(),
             above: 0,
             until: Until::Step,
@@ -209,8 +207,10 @@ impl Debugger {
                 return false;
             }
             Event::Update(depth, name, value) => {
-                if let Some(frame) = self.frames.get_mut(depth) {
-                    frame.values.insert(name, value);
+                match self.frames.get_mut(depth) {
+                    Some(frame) => _ = frame.values.insert(name, value),
+                    // No frame's: an attribute.
+                    None => self.objects.set(&name, value),
                 }
                 return false;
             }
@@ -233,13 +233,16 @@ impl Debugger {
 
     fn stops_here(&mut self) -> bool {
         let n_frames = self.frames.len();
+        self.above = 0;
         let Some(frame) = self.frames.last() else { return false };
+        let is_true = |condition: &String| {
+            // As in Python's debugger, one that cannot be evaluated stops.
+            !matches!(self.evaluated(&format!("bool({condition})")), Ok(Found::Value(Value::Bool(false))))
+        };
         let is_at = |breakpoint: &Breakpoint| {
-            let is_file = breakpoint
-                .file
-                .as_ref()
-                .is_none_or(|file| frame.file == *file || frame.file.rsplit('/').next() == file.rsplit('/').next());
-            breakpoint.line == frame.line && is_file
+            breakpoint.line == frame.line
+                && breakpoint.file == frame.file
+                && breakpoint.condition.as_ref().is_none_or(is_true)
         };
         if let Some(at) = self.breakpoints.iter().position(is_at) {
             if self.breakpoints[at].is_temporary {
@@ -299,8 +302,9 @@ impl Debugger {
             "q" | "quit" | "exit" => return Then::Quit,
             "b" | "break" if rest.is_empty() => {
                 for breakpoint in &self.breakpoints {
-                    let file = breakpoint.file.as_deref().unwrap_or("*");
-                    say(&format!("{} at {file}:{}", breakpoint.number, breakpoint.line));
+                    let Breakpoint { number, file, line, condition, .. } = breakpoint;
+                    let condition = condition.iter().map(|text| format!(", if {text}")).collect::<String>();
+                    say(&format!("{number} at {file}:{line}{condition}"));
                 }
             }
             "b" | "break" | "tbreak" => match self.set_breakpoint(rest, word == "tbreak") {
@@ -337,26 +341,17 @@ impl Debugger {
             "a" | "args" => self.show_values(true, output),
             "locals" => self.show_values(false, output),
             "p" | "pp" | "whatis" if !rest.is_empty() => match self.evaluated(rest) {
-                Ok(value) if word == "whatis" => {
-                    say(&type_text(&value).unwrap_or_else(|| value.type_name()));
-                }
-                Ok(value) => {
-                    let mut text = String::new();
-                    print(&value, 0, &mut text);
-                    say(&text);
-                }
+                Ok(Found::Value(value)) if word == "whatis" => say(&self.objects.type_of(&value)),
+                Ok(Found::DType(_)) if word == "whatis" => say("torch.dtype"),
+                Ok(value) => say(&self.text_of(&value)),
                 Err(message) => say(&format!("*** {message}")),
             },
             "h" | "help" | "?" => {
-                say("n(ext) s(tep) r(eturn) c(ontinue) q(uit)\nb(reak) [FILE:]LINE, tbreak, cl(ear) [N]");
+                say("n(ext) s(tep) r(eturn) c(ontinue) q(uit)\nb(reak) [FILE:]LINE|FUNCTION[, CONDITION], tbreak, cl(ear) [N]");
                 say("l(ist) ll w(here) u(p) d(own) a(rgs) locals\np EXPRESSION, whatis EXPRESSION");
             }
             _ => match self.evaluated(line) {
-                Ok(value) => {
-                    let mut text = String::new();
-                    print(&value, 0, &mut text);
-                    say(&text);
-                }
+                Ok(value) => say(&self.text_of(&value)),
                 Err(_) => say(&format!("*** '{word}' is no command; h lists them")),
             },
         }
@@ -379,85 +374,63 @@ impl Debugger {
         for (name, value) in frame.values.iter().filter(|(name, _)| !only_args || frame.args.contains(name)) {
             let mut text = String::new();
             match value {
-                Some(value) => print(value, 0, &mut text),
+                Some(value) => text.push_str(&self.objects.brief(value)),
                 None => text.push_str("..."),
             }
             let _ = writeln!(output.out, "{name} = {text}");
         }
     }
 
-    /// The lines around the current one that the model knows, or all of its file.
+    /// The lines around the current one, or all of its function.
     fn list(&self, all: bool, output: &mut Output<'_>) {
         let Some(frame) = self.frame() else { return };
-        let near = if all { usize::MAX } else { 6 };
-        for ((_, line), text) in self.lines.iter().filter(|((file, _), _)| *file == frame.file) {
-            if line.abs_diff(frame.line) < near {
-                let mark = if *line == frame.line { "->" } else { "  " };
-                let _ = writeln!(output.out, "{line:4} {mark} {text}");
-            }
+        let range = match all {
+            true => self.lines.around(&frame.file, frame.line),
+            false => frame.line.saturating_sub(5)..=frame.line + 5,
+        };
+        for (line, text) in self.lines.texts(&frame.file, range) {
+            let mark = if line == frame.line { "->" } else { "  " };
+            let _ = writeln!(output.out, "{}", format!("{line:4} {mark} {text}").trim_end());
         }
     }
 
-    fn set_breakpoint(&mut self, place: &str, is_temporary: bool) -> std::result::Result<String, String> {
-        let (file, line) = match place.rsplit_once(':') {
+    /// Sets a breakpoint at `[FILE:]LINE` or a function's name, maybe followed by a comma and a condition.
+    fn set_breakpoint(&mut self, words: &str, is_temporary: bool) -> std::result::Result<String, String> {
+        let (place, condition) = match words.split_once(',') {
+            Some((place, condition)) => (place.trim(), Some(condition.trim().to_owned())),
+            None => (words, None),
+        };
+        let (asked, line) = match place.rsplit_once(':') {
             Some((file, line)) => (Some(file.to_owned()), line),
             None => (self.frame().map(|frame| frame.file.clone()), place),
         };
-        let line: usize = line.parse().map_err(|_| format!("*** '{place}' is no [FILE:]LINE"))?;
-        let is_file = |name: &str| file.as_ref().is_none_or(|file| name == file || name.ends_with(&format!("/{file}")));
-        if !self.lines.keys().any(|(name, known)| is_file(name) && *known == line) {
-            return Err(format!("*** nothing is computed on line {line} of {}", file.as_deref().unwrap_or("any file")));
-        }
+        let (stop, wanted) = match line.parse::<usize>() {
+            Ok(line) => (self.lines.stop_at(asked.as_deref(), line), Some(line)),
+            Err(_) => (self.lines.start_of(place), None),
+        };
+        let (file, line) = stop.ok_or_else(|| match wanted {
+            Some(line) => format!("*** nothing is computed on line {line} of {}", asked.as_deref().unwrap_or("any file")),
+            None => format!("*** '{place}' is neither [FILE:]LINE nor a function"),
+        })?;
         self.n_breakpoints += 1;
         let number = self.n_breakpoints;
-        let text = format!("Breakpoint {number} at {}:{line}", file.as_deref().unwrap_or("*"));
-        self.breakpoints.push(Breakpoint { number, file, line, is_temporary });
+        let moved = wanted.filter(|wanted| *wanted != line);
+        let moved = moved.map(|wanted| format!(" (nothing is computed on line {wanted})")).unwrap_or_default();
+        let text = format!("Breakpoint {number} at {file}:{line}{moved}");
+        self.breakpoints.push(Breakpoint { number, file, line, condition, is_temporary });
         Ok(text)
     }
 
-    /// The value of an expression over what is known in the frame: compiled as a function of the names it uses.
-    fn evaluated(&self, expression: &str) -> std::result::Result<Value, String> {
-        let frame = self.frame().ok_or("nothing runs")?;
-        let (mut params, mut values) = (Vec::new(), Vec::new());
-        for (name, value) in &frame.values {
-            let mut words = expression.split(|c: char| !c.is_alphanumeric() && c != '_');
-            if !words.any(|word| word == name) {
-                continue;
-            }
-            let value = value.as_ref().ok_or_else(|| format!("the value of '{name}' is not told"))?;
-            if name == expression {
-                return Ok(value.clone());
-            }
-            let ty = type_text(value).ok_or_else(|| format!("'{name}' is of a type that expressions cannot use"))?;
-            params.push(format!("{name}: {ty}"));
-            values.push(value.clone());
-        }
-        let text = format!("def value({}):\n  return {expression}\n", params.join(", "));
-        let source = Arc::new(Source { name: "<expression>".into(), text, origins: Vec::new() });
-        let text = Text { source, dialect: Dialect::Own, module: "__torch__".into(), imports: None, seed: None };
-        let message = |error: Box<Diagnostic>| error.message.lines().next().unwrap_or_default().to_owned();
-        let module = Module::of_ir(driver::script(&text, None, Attributes::Own).map_err(message)?, Backend::Reference);
-        module.method("forward").and_then(|method| method.call_values(&values)).map_err(message)
+    /// The value of an expression over what is known in the frame.
+    fn evaluated(&self, expression: &str) -> std::result::Result<Found, String> {
+        self.objects.evaluated(&self.frame().ok_or("nothing runs")?.values, expression)
     }
-}
 
-/// The type of a value as source text says it.
-fn type_text(value: &Value) -> Option<String> {
-    Some(match value {
-        Value::Tensor(_) => "Tensor".to_owned(),
-        Value::Int(_) => "int".to_owned(),
-        Value::Float(_) => "float".to_owned(),
-        Value::Bool(_) => "bool".to_owned(),
-        Value::Complex(..) => "complex".to_owned(),
-        Value::Str(_) => "str".to_owned(),
-        Value::Tuple(items) => {
-            format!("Tuple[{}]", items.iter().map(type_text).collect::<Option<Vec<_>>>()?.join(", "))
+    /// A value as it is shown; objects with their attributes.
+    fn text_of(&self, found: &Found) -> String {
+        match found {
+            Found::Value(value) => self.objects.describe(value).unwrap_or_else(|| self.objects.brief(value)),
+            Found::DType(dtype) => format!("torch.{}", dtype.python_name()),
         }
-        Value::List(items) => format!("List[{}]", items.first().map_or(Some("int".to_owned()), type_text)?),
-        Value::Dict(entries) => match entries.first() {
-            Some((key, value)) => format!("Dict[{}, {}]", type_text(key)?, type_text(value)?),
-            None => "Dict[str, int]".to_owned(),
-        },
-        Value::None | Value::NamedTuple { .. } => return None,
-    })
+    }
 }

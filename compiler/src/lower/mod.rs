@@ -31,7 +31,8 @@ mod walk;
 mod tests;
 
 pub use signature::{ArgSpec, DimSpec};
-pub(crate) use trace::statements;
+pub(crate) use state::object_paths;
+pub(crate) use trace::{archived_object_name, places};
 
 use crate::diag::{self, Result};
 use crate::ir::Module;

@@ -596,19 +596,27 @@ impl ProgramLowering<'_> {
 
 /// Makes the cells of all objects of the archive, so that they are the same cells on all paths, with their paths.
 fn register_objects(lw: &mut Lowerer<'_, '_>, root: &Arc<Object>) {
+    for (object, path) in object_paths(root) {
+        lw.object(&object);
+        lw.paths.insert(Arc::as_ptr(&object) as usize, path);
+    }
+}
+
+/// The objects of an archive, once each, with their paths: `layers.0`; the root's is empty.
+pub(crate) fn object_paths(root: &Arc<Object>) -> Vec<(Arc<Object>, String)> {
     let mut queue = vec![(Arc::clone(root), String::new())];
-    let mut seen = HashSet::new();
+    let (mut seen, mut found) = (HashSet::new(), Vec::new());
     while let Some((object, path)) = queue.pop() {
         if !seen.insert(Arc::as_ptr(&object) as usize) {
             continue;
         }
-        lw.object(&object);
         for (name, value) in object.attrs.iter().rev() {
             let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
             objects_in(value, &path, &mut queue);
         }
-        lw.paths.insert(Arc::as_ptr(&object) as usize, path);
+        found.push((object, path));
     }
+    found
 }
 
 pub(super) fn objects_in(value: &IValue, path: &str, out: &mut Vec<(Arc<Object>, String)>) {

@@ -9,8 +9,11 @@ use super::walk::Lowerer;
 use crate::ir::{BlockId, Graph, Node, NodeId, ValueId};
 use crate::loops::{Arg, Operand};
 use crate::ops::effects;
-use crate::ops::value::{Cell, RunTimeDict, RunTimeList, Value, int};
+use crate::ops::value::{Cell, CellId, ObjectCell, RunTimeDict, RunTimeList, Value, int};
 use crate::source::Span;
+use crate::types::IValue;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Nodes that compute nothing.
 const SILENT: [&str; 3] = ["prim::Constant", "prim::GetAttr", "prim::Uninitialized"];
@@ -49,6 +52,47 @@ impl Lowerer<'_, '_> {
             let name = source_name(graph, *param).unwrap_or("?");
             let operands = std::iter::once(text(name)).chain(self.traced_value(value)).collect();
             self.b.call("trace_argument", operands, &[]);
+            self.trace_attributes(value, &mut HashSet::new());
+        }
+    }
+
+    /// The name under which an object is told: with its path if it is of the archive, else with a number.
+    fn object_name(&self, id: CellId, object: &ObjectCell) -> String {
+        match &object.loaded {
+            Some(loaded) => {
+                let path = self.paths.get(&(Arc::as_ptr(loaded) as usize));
+                archived_object_name(&object.class, path.map_or("", String::as_str))
+            }
+            None => format!("<{} #{}>", object.class, id.0),
+        }
+    }
+
+    /// Tells the attributes of an object that are not those of the archive, and those of objects it holds.
+    fn trace_attributes(&mut self, value: &Value, seen: &mut HashSet<CellId>) {
+        let Value::Cell(id) = value else { return };
+        let Cell::Object(object) = self.b.heap.cells[*id].clone() else { return };
+        if !seen.insert(*id) {
+            return;
+        }
+        let owner = self.object_name(*id, &object);
+        for (name, value) in &object.attrs {
+            self.trace_attribute(&owner, name, value);
+            self.trace_attributes(value, seen);
+        }
+        for value in object.loaded.iter().flat_map(|loaded| loaded.attrs.values()) {
+            if let IValue::Object(inner) = value
+                && let Some(cell) = self.objects.get(&(Arc::as_ptr(inner) as usize))
+            {
+                self.trace_attributes(&Value::Cell(*cell), seen);
+            }
+        }
+    }
+
+    fn trace_attribute(&mut self, owner: &str, name: &str, value: &Value) {
+        let told = self.traced_value(value);
+        if !told.is_empty() {
+            let operands = [Arg::Scalar(int(-1)), text(&format!("{owner}.{name}"))].into_iter().chain(told).collect();
+            self.b.call("trace_update", operands, &[]);
         }
     }
 
@@ -84,6 +128,15 @@ impl Lowerer<'_, '_> {
             let told = if told.is_empty() { vec![text(value.kind())] } else { told };
             let operands = [text(&statement), text(name)].into_iter().chain(told).collect();
             self.b.call("trace_value", operands, &[]);
+            self.trace_attributes(&value, &mut HashSet::new());
+        }
+        if let ("prim::SetAttr", Some(name)) = (&*node.op.name, node.attr_name("name"))
+            && let Value::Cell(id) = self.get(act, node.inputs[0])?
+            && let Cell::Object(object) = &self.b.heap.cells[id]
+        {
+            let owner = self.object_name(id, object);
+            let value = self.get(act, node.inputs[1])?;
+            self.trace_attribute(&owner, name, &value);
         }
         self.trace_writes(node, act)
     }
@@ -104,6 +157,24 @@ impl Lowerer<'_, '_> {
                     self.trace_update(at, id)?;
                 }
             }
+        }
+        if written.is_empty() {
+            return Ok(());
+        }
+        let is_changed = |value: &Value| {
+            storages_of(value).any(|storage| storages.contains(&storage))
+                || matches!(value, Value::Cell(_)) && written.contains(value)
+        };
+        let mut changed = Vec::new();
+        for id in self.b.heap.cells.ids() {
+            if let Cell::Object(object) = &self.b.heap.cells[id] {
+                let attrs = object.attrs.iter().filter(|(_, value)| is_changed(value));
+                let owner = self.object_name(id, object);
+                changed.extend(attrs.map(|(name, value)| (owner.clone(), Arc::clone(name), value.clone())));
+            }
+        }
+        for (owner, name, value) in changed {
+            self.trace_attribute(&owner, &name, &value);
         }
         Ok(())
     }
@@ -138,8 +209,8 @@ impl Lowerer<'_, '_> {
         }
     }
 
-    /// A value as it is told, as operands: tuples, lists and dicts of plain items as objects of their own, others as text; nothing
-    /// for what has no text, and two operands for `None`.
+    /// A value as it is told, as operands: tuples, lists and dicts of plain items as objects of their own, others as text, objects
+    /// by name; nothing for what has no text, and two operands for `None`.
     fn traced_value(&mut self, value: &Value) -> Vec<Arg> {
         fn is_plain(item: &Value) -> bool {
             match item {
@@ -159,6 +230,7 @@ impl Lowerer<'_, '_> {
                 Cell::Dict(entries) if entries.iter().all(|(_, value)| is_plain(value)) => {
                     self.b.run_time_dict(&entries).map(|(var, _)| var).ok()
                 }
+                Cell::Object(object) => return vec![text(&self.object_name(*id, &object))],
                 Cell::RunTimeList(RunTimeList { var, .. }) | Cell::RunTimeDict(RunTimeDict { var, .. }) => Some(var),
                 _ => None,
             },
@@ -171,15 +243,20 @@ impl Lowerer<'_, '_> {
     }
 }
 
+/// The name under which an object of the archive is told.
+pub(crate) fn archived_object_name(class: &str, path: &str) -> String {
+    format!("<{class} {path}>")
+}
+
 /// The name of a value in the source; a name that is set again is numbered there: `y.5`.
 fn source_name(graph: &Graph, value: ValueId) -> Option<&str> {
     let name = graph.values[value].name.as_deref()?.split('.').next()?;
     Some(name).filter(|name| !name.is_empty())
 }
 
-/// The statements of a graph's nodes.
-pub(crate) fn statements(graph: &Graph) -> impl Iterator<Item = String> + '_ {
-    graph.nodes.iter().filter_map(|node| node.span.as_ref().map(statement))
+/// The places of a graph's nodes, and whether a traced program tells of a statement there.
+pub(crate) fn places(graph: &Graph) -> impl Iterator<Item = (&Span, bool)> {
+    graph.nodes.iter().filter_map(|node| node.span.as_ref().map(|span| (span, statement_of(node).is_some())))
 }
 
 /// `net.py:12: y = x + 1`

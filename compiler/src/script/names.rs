@@ -340,7 +340,14 @@ impl<'a> Program<'a> {
         // An archive holds of the library's functions only those it calls, and no longer knows what one value may stand for.
         match self.library_text_of(module, base)? {
             Some(library) => Ok(found(library)),
-            None => Ok(self.file(module)?.and_then(found)),
+            None => match self.file(module)?.and_then(found) {
+                // An object of the archive may be of a class that the text does not have.
+                None if self.texts.contains_key(module) => {
+                    let archived = self.find_archived(name)?;
+                    Ok(archived.filter(|(file, stmt)| matches!(file.stmts[*stmt].kind, StmtKind::Class(_))))
+                }
+                found => Ok(found),
+            },
         }
     }
 
