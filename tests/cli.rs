@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A folder with a model, and what the command says there.
-struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let place = Self { folder: tempfile::tempdir().expect("the temporary folder is writable") };
         let zip = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/models_small.zip");
         let zip = aot::archive::Container::open(&zip).expect("the corpus is a zip");
@@ -19,12 +19,12 @@ impl Place {
         place
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Runs `aot` with these words, where a word with `@` in front is a file of the folder.
-    fn run(&self, words: &[&str]) -> (Exit, String, String) {
+    pub(crate) fn run(&self, words: &[&str]) -> (Exit, String, String) {
         let words = words.iter().map(|word| match word.strip_prefix('@') {
             Some(file) => self.file(file).into_os_string(),
             None => (*word).into(),
@@ -214,7 +214,7 @@ fn a_debugger_stops_at_lines_and_evaluates_expressions() {
 4
 > net.py(9)forward()
 -> y = scaled(x, n)
-self = ...
+self = PlaceholderModule(...)
 x = float32[2] [0.0, 0.0]
 n = 2
 > net.py(10)forward()

@@ -7,6 +7,8 @@ mod archive;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod debugging;
+#[cfg(test)]
 mod filetests;
 #[cfg(test)]
 mod fuzz;

@@ -6,7 +6,7 @@
 
 use crate::archive::{self, Archive};
 use crate::diag::Result;
-use crate::ir::{self, Class, ClassKind, CodeOptions, Function, Module};
+use crate::ir::{self, Attr, Class, ClassKind, CodeOptions, Function, Graph, Module};
 use crate::ops::facts::PrinterFacts;
 use crate::source::Source;
 use crate::types::{IValue, Object, TensorData};
@@ -40,8 +40,10 @@ pub fn archive(module: &Module, path: &Path, from: &Archive) -> Result<Archive> 
         let text = class_text(module, class, &facts, &mut constants);
         files.entry(file_of(&class.name)).or_default().push_str(&text);
     }
+    let called = called_functions(module);
     for function in module.functions.values() {
-        if is_method(module, &function.name) {
+        // Hooks are methods that are called as functions: PyTorch looks for these in a file of the class.
+        if is_method(module, &function.name) && !called.contains(&function.name) {
             continue;
         }
         let text = function_text(function, 0, &facts, &mut constants);
@@ -93,6 +95,22 @@ fn file_of(name: &str) -> String {
     format!("code/{}.py", module.replace('.', "/"))
 }
 
+/// The functions that constants of graphs stand for.
+fn called_functions(module: &Module) -> HashSet<Arc<str>> {
+    let mut called = HashSet::new();
+    let mut todo: Vec<&Graph> = module.functions.values().map(|function| &function.graph).collect();
+    while let Some(graph) = todo.pop() {
+        for node in graph.nodes.iter() {
+            match node.attr("Subgraph") {
+                Some(Attr::Graph(inner)) => todo.push(inner),
+                _ if node.is("prim::Constant") => called.extend(node.attr_name("name").cloned()),
+                _ => {}
+            }
+        }
+    }
+    called
+}
+
 fn is_method(module: &Module, name: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(owner, _)| module.classes.contains_key(owner))
 }
@@ -124,7 +142,13 @@ fn class_text(module: &Module, class: &Class, facts: &PrinterFacts<'_>, constant
         let _ = writeln!(out, ") -> {}:\n    pass", method.result.annotation());
     }
     if class.kind == ClassKind::Module {
-        for (what, names) in [("__parameters__", &class.parameters), ("__buffers__", &class.buffers)] {
+        let lists = [
+            ("__parameters__", &class.parameters, true),
+            ("__buffers__", &class.buffers, true),
+            ("__forward_pre_hooks__", &class.forward_pre_hooks, false),
+            ("__forward_hooks__", &class.forward_hooks, false),
+        ];
+        for (what, names, _) in lists.into_iter().filter(|(_, names, always)| *always || !names.is_empty()) {
             let names: String = names.iter().map(|name| format!("{}, ", ir::quoted(name))).collect();
             let _ = writeln!(out, "  {what} = [{names}]");
         }

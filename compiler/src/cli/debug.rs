@@ -50,8 +50,7 @@ enum Message {
 
 pub(super) fn run(args: &DebugArgs, output: &mut Output<'_>) -> Result<Exit> {
     let Prepared { executable, args: values, module } = args.call.prepare_traced()?;
-    let (lines, objects) =
-        module.map(|module| (Lines::of(module.ir()), Objects::of(module.ir()))).unwrap_or_default();
+    let (lines, objects) = module.map(|module| (Lines::of(module.ir()), Objects::of(module.ir()))).unwrap_or_default();
     let failed = |error: Error| Diagnostic::user(error.to_string());
     let mut instance = executable.instance().map_err(failed)?;
     instance.manual_seed(args.call.seed());
@@ -347,7 +346,9 @@ impl Debugger {
                 Err(message) => say(&format!("*** {message}")),
             },
             "h" | "help" | "?" => {
-                say("n(ext) s(tep) r(eturn) c(ontinue) q(uit)\nb(reak) [FILE:]LINE|FUNCTION[, CONDITION], tbreak, cl(ear) [N]");
+                say(
+                    "n(ext) s(tep) r(eturn) c(ontinue) q(uit)\nb(reak) [FILE:]LINE|FUNCTION[, CONDITION], tbreak, cl(ear) [N]",
+                );
                 say("l(ist) ll w(here) u(p) d(own) a(rgs) locals\np EXPRESSION, whatis EXPRESSION");
             }
             _ => match self.evaluated(line) {
@@ -371,7 +372,10 @@ impl Debugger {
 
     fn show_values(&self, only_args: bool, output: &mut Output<'_>) {
         let Some(frame) = self.frame() else { return };
-        for (name, value) in frame.values.iter().filter(|(name, _)| !only_args || frame.args.contains(name)) {
+        // The compiler's own names, as `_0`, are of no interest.
+        let is_own = |name: &str| name.strip_prefix('_').is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit()));
+        let shown = frame.values.iter().filter(|(name, _)| !is_own(name) && (!only_args || frame.args.contains(name)));
+        for (name, value) in shown {
             let mut text = String::new();
             match value {
                 Some(value) => text.push_str(&self.objects.brief(value)),
@@ -409,7 +413,9 @@ impl Debugger {
             Err(_) => (self.lines.start_of(place), None),
         };
         let (file, line) = stop.ok_or_else(|| match wanted {
-            Some(line) => format!("*** nothing is computed on line {line} of {}", asked.as_deref().unwrap_or("any file")),
+            Some(line) => {
+                format!("*** nothing is computed on line {line} of {}", asked.as_deref().unwrap_or("any file"))
+            }
             None => format!("*** '{place}' is neither [FILE:]LINE nor a function"),
         })?;
         self.n_breakpoints += 1;

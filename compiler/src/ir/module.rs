@@ -61,6 +61,10 @@ pub struct Class {
     pub parameters: Vec<Arc<str>>,
     /// Names in `__buffers__`.
     pub buffers: Vec<Arc<str>>,
+    /// Methods that run before calls from Python, in order: `__forward_pre_hooks__`. Calls in graphs are written out.
+    pub forward_pre_hooks: Vec<Arc<str>>,
+    /// Those that run after them.
+    pub forward_hooks: Vec<Arc<str>>,
     /// Unqualified method names, in source order; bodies are in [`Module::functions`] under `class.method`.
     pub methods: Vec<Arc<str>>,
     /// What an interface asks for; `None` for every other class.
@@ -102,6 +106,8 @@ impl Class {
             constants: IndexMap::new(),
             parameters: Vec::new(),
             buffers: Vec::new(),
+            forward_pre_hooks: Vec::new(),
+            forward_hooks: Vec::new(),
             methods: Vec::new(),
             interface: (kind == ClassKind::Interface).then(Interface::default),
         }

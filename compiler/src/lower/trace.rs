@@ -256,7 +256,8 @@ fn source_name(graph: &Graph, value: ValueId) -> Option<&str> {
 
 /// The places of a graph's nodes, and whether a traced program tells of a statement there.
 pub(crate) fn places(graph: &Graph) -> impl Iterator<Item = (&Span, bool)> {
-    graph.nodes.iter().filter_map(|node| node.span.as_ref().map(|span| (span, statement_of(node).is_some())))
+    let nodes = graph.nodes_in_order().into_iter().map(|(_, id)| &graph.nodes[id]);
+    nodes.filter_map(|node| node.span.as_ref().map(|span| (span, statement_of(node).is_some())))
 }
 
 /// `net.py:12: y = x + 1`

@@ -66,6 +66,10 @@ pub(crate) fn declare(
                 }
                 Some(ExprKind::Name(name)) if &**name == "__parameters__" => class.parameters = names(value),
                 Some(ExprKind::Name(name)) if &**name == "__buffers__" => class.buffers = names(value),
+                Some(ExprKind::Name(name)) if &**name == "__forward_pre_hooks__" => {
+                    class.forward_pre_hooks = names(value);
+                }
+                Some(ExprKind::Name(name)) if &**name == "__forward_hooks__" => class.forward_hooks = names(value),
                 // `__annotations__["0"] = T` declares an attribute whose name is not an identifier.
                 Some(ExprKind::Subscript { .. }) => {
                     if let Some(name) = targets.first().and_then(attribute_name) {

@@ -54,7 +54,11 @@ impl Lines {
     }
 
     /// The lines of a file within a range, with their texts.
-    pub(super) fn texts(&self, file: &str, range: std::ops::RangeInclusive<usize>) -> impl Iterator<Item = (usize, &str)> {
+    pub(super) fn texts(
+        &self,
+        file: &str,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> impl Iterator<Item = (usize, &str)> {
         let range = (file.to_owned(), *range.start())..=(file.to_owned(), *range.end());
         self.texts.range(range).map(|((_, line), text)| (*line, text.as_str()))
     }

@@ -105,7 +105,8 @@ impl Objects {
     /// An object with its attributes, as text; `None` for other values.
     pub(super) fn describe(&self, value: &Value) -> Option<String> {
         let owner = self.object(value)?;
-        let mut names: Vec<&str> = self.archived.get(owner).into_iter().flat_map(|o| o.attrs.keys()).map(|n| &**n).collect();
+        let mut names: Vec<&str> =
+            self.archived.get(owner).into_iter().flat_map(|o| o.attrs.keys()).map(|n| &**n).collect();
         let told = self.told.get(owner).into_iter().flat_map(IndexMap::keys).map(String::as_str);
         names.extend(told.filter(|name| self.archived.get(owner).is_none_or(|o| !o.attrs.contains_key(*name))));
         let mut text = format!("{}(", short(class_of(owner)));
