@@ -162,7 +162,7 @@ fn in_a_process(place: &Place, words: &[&str], input: &str, environment: &[(&str
     let text = |bytes| String::from_utf8(bytes).expect("messages are text");
     let out = text(done.stdout);
     // Before and after it the test program speaks.
-    let out = out.split("\u{1}").nth(1).unwrap_or(&out).to_owned();
+    let out = out.split('\u{1}').nth(1).unwrap_or(&out).to_owned();
     (done.status.success(), out, text(done.stderr))
 }
 
@@ -173,8 +173,9 @@ fn a_process_for_another_test() {
     let words = std::iter::once("aot").chain(words.split('\n')).map(Into::into);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let exit = run(words, &mut Output { out: &mut out, err: &mut err, is_terminal: false });
-    print!("\u{1}{}\u{1}", String::from_utf8_lossy(&out));
-    eprint!("{}", String::from_utf8_lossy(&err));
+    let marked = [b"\x01", out.as_slice(), b"\x01"].concat();
+    std::io::stdout().write_all(&marked).expect("there is an output");
+    std::io::stderr().write_all(&err).expect("there is an output");
     assert_eq!(exit, Exit::Success);
 }
 

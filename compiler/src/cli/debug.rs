@@ -388,10 +388,8 @@ impl Debugger {
     /// The lines around the current one, or all of its function.
     fn list(&self, all: bool, output: &mut Output<'_>) {
         let Some(frame) = self.frame() else { return };
-        let range = match all {
-            true => self.lines.around(&frame.file, frame.line),
-            false => frame.line.saturating_sub(5)..=frame.line + 5,
-        };
+        let near = frame.line.saturating_sub(5)..=frame.line + 5;
+        let range = if all { self.lines.around(&frame.file, frame.line) } else { near };
         for (line, text) in self.lines.texts(&frame.file, range) {
             let mark = if line == frame.line { "->" } else { "  " };
             let _ = writeln!(output.out, "{}", format!("{line:4} {mark} {text}").trim_end());

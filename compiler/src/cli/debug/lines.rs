@@ -45,9 +45,13 @@ impl Lines {
                     lines.texts.entry((file.to_owned(), first + at)).or_insert_with(|| text.trim_end().to_owned());
                 }
             }
-            if let (Some((file, first)), Some((_, last))) = (own.first(), own.last()) {
-                let (name, file) = (function.name.to_string(), file.clone());
-                lines.functions.push(FunctionLines { name, file, first: *first, last: *last });
+            // Of archived functions some nodes have places of the original, others of the archive.
+            while let Some((file, first)) = own.pop_first() {
+                let name = function.name.to_string();
+                match lines.functions.last_mut().filter(|known| known.name == name && known.file == file) {
+                    Some(known) => known.last = first,
+                    None => lines.functions.push(FunctionLines { name, file, first, last: first }),
+                }
             }
         }
         lines
