@@ -4,6 +4,7 @@ pub mod activation;
 pub mod arithmetic;
 pub mod arrange;
 pub mod attention;
+pub mod batch_norm;
 pub mod compare;
 pub mod complex;
 pub mod contraction;
@@ -45,6 +46,7 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("arithmetic", arithmetic::DEFS),
     ("arrange", arrange::DEFS),
     ("attention", attention::DEFS),
+    ("batch_norm", batch_norm::DEFS),
     ("compare", compare::DEFS),
     ("complex", complex::DEFS),
     ("contraction", contraction::DEFS),

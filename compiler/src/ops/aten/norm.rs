@@ -3,6 +3,7 @@
 //! Statistics are two reductions (mean, then mean of squared deviations, so that large means lose nothing) and the
 //! normalisation is a map. With known statistics, as in `batch_norm` of inference, only the map is left.
 
+use super::batch_norm::{batch_norm_of, update_running};
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Const, Dim, ExprId, Operand, ReduceOp, UnaryOp};
 use crate::ops::OpDef;
@@ -10,17 +11,12 @@ use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::compute_type;
-use crate::ops::value::{Tensor, Value, known_int};
+use crate::ops::value::{Tensor, Value};
 use crate::ops::views::{self, shape_text};
 use crate::types::DType;
 
 /// The definitions of this family.
 pub const DEFS: &[OpDef] = &[
-    OpDef { name: "aten::batch_norm", lower: batch_norm },
-    OpDef { name: "aten::native_batch_norm", lower: native_batch_norm },
-    OpDef { name: "aten::_native_batch_norm_legit", lower: native_batch_norm },
-    OpDef { name: "aten::_native_batch_norm_legit.no_stats", lower: native_batch_norm_no_stats },
-    OpDef { name: "aten::_native_batch_norm_legit_no_training", lower: native_batch_norm_no_training },
     OpDef { name: "aten::layer_norm", lower: layer_norm },
     OpDef { name: "aten::native_layer_norm", lower: native_layer_norm },
     OpDef { name: "aten::group_norm", lower: group_norm },
@@ -32,13 +28,15 @@ pub const DEFS: &[OpDef] = &[
 ];
 
 /// The mean and the biased variance of a tensor over groups of its elements.
-struct Stats {
-    mean: Tensor,
-    variance: Tensor,
+pub struct Stats {
+    /// The mean of each group.
+    pub mean: Tensor,
+    /// The variance of each group, for as many points as there are.
+    pub variance: Tensor,
 }
 
 /// Statistics over `reduced` points for each of `dims`; `at` gives the tensor's indices of a group and a point.
-fn stats(
+pub fn stats(
     b: &mut Builder<'_>,
     x: &Tensor,
     dims: &[Dim],
@@ -47,7 +45,25 @@ fn stats(
 ) -> Stats {
     let compute = compute_type(x.dtype);
     let count = b.product(reduced);
-    let mean = b.reduce(
+    let mean = mean_over(b, x, dims, reduced, &at);
+    let variance = deviations(b, x, &mean, dims, reduced, &at, |k, sum| {
+        let n = k.number(&count, compute);
+        k.div(sum, n)
+    });
+    Stats { mean, variance }
+}
+
+/// The means of [`stats`].
+pub fn mean_over(
+    b: &mut Builder<'_>,
+    x: &Tensor,
+    dims: &[Dim],
+    reduced: &[Dim],
+    at: impl Fn(&mut KernelBuilder<'_, '_>, &[ExprId], &[ExprId]) -> Vec<ExprId>,
+) -> Tensor {
+    let compute = compute_type(x.dtype);
+    let count = b.product(reduced);
+    b.reduce(
         ReduceOp::Sum,
         compute,
         dims,
@@ -61,8 +77,21 @@ fn stats(
             let n = k.number(&count, compute);
             k.div(sum, n)
         },
-    );
-    let variance = b.reduce(
+    )
+}
+
+/// What `finish` makes of the sum of squared deviations from `mean`, for groups and points as in [`stats`].
+pub fn deviations(
+    b: &mut Builder<'_>,
+    x: &Tensor,
+    mean: &Tensor,
+    dims: &[Dim],
+    reduced: &[Dim],
+    at: impl Fn(&mut KernelBuilder<'_, '_>, &[ExprId], &[ExprId]) -> Vec<ExprId>,
+    finish: impl FnOnce(&mut KernelBuilder<'_, '_>, ExprId) -> ExprId,
+) -> Tensor {
+    let compute = compute_type(x.dtype);
+    b.reduce(
         ReduceOp::Sum,
         compute,
         dims,
@@ -71,20 +100,16 @@ fn stats(
             let at = at(k, i, over);
             let v = k.load(x, &at);
             let v = k.cast(compute, v);
-            let m = k.load(&mean, i);
+            let m = k.load(mean, i);
             let d = k.sub(v, m);
             k.mul(d, d)
         },
-        |k, _, sum| {
-            let n = k.number(&count, compute);
-            k.div(sum, n)
-        },
-    );
-    Stats { mean, variance }
+        |k, _, sum| finish(k, sum),
+    )
 }
 
 /// `1 / sqrt(variance + eps)`
-fn inverse_std(k: &mut KernelBuilder<'_, '_>, variance: ExprId, eps: f64) -> ExprId {
+pub fn inverse_std(k: &mut KernelBuilder<'_, '_>, variance: ExprId, eps: f64) -> ExprId {
     let dtype = k.dtype(variance);
     let eps = k.float(dtype, eps);
     let sum = k.add(variance, eps);
@@ -117,7 +142,7 @@ fn affine(
 }
 
 /// The inverse standard deviations of variances, as a tensor.
-fn inverse_stds(b: &mut Builder<'_>, variance: &Tensor, eps: f64, dtype: DType) -> Tensor {
+pub fn inverse_stds(b: &mut Builder<'_>, variance: &Tensor, eps: f64, dtype: DType) -> Tensor {
     b.map(dtype, &variance.dims, |k, i| {
         let v = k.load(variance, i);
         inverse_std(k, v, eps)
@@ -125,11 +150,12 @@ fn inverse_stds(b: &mut Builder<'_>, variance: &Tensor, eps: f64, dtype: DType) 
 }
 
 /// A tensor in this type; itself where it has it.
-fn rounded(b: &mut Builder<'_>, t: Tensor, dtype: DType) -> Tensor {
+pub fn rounded(b: &mut Builder<'_>, t: Tensor, dtype: DType) -> Tensor {
     if t.dtype == dtype { t } else { b.map(dtype, &t.dims, |k, i| k.load(&t, i)) }
 }
 
-fn expect_channels(b: &Builder<'_>, x: &Tensor) -> Result<()> {
+/// Refuses what has no channels, and integers.
+pub fn expect_channels(b: &Builder<'_>, x: &Tensor) -> Result<()> {
     if x.rank() < 2 {
         return Err(b.user(format!("Expected at least 2 dimensions, but got input of size: {}", shape_text(&x.dims))));
     }
@@ -141,200 +167,11 @@ fn expect_channels(b: &Builder<'_>, x: &Tensor) -> Result<()> {
 
 /// Weight and bias of a normalisation.
 #[derive(Clone, Copy)]
-struct Params<'a> {
-    weight: Option<&'a Tensor>,
-    bias: Option<&'a Tensor>,
-}
-
-/// Normalises channels with given statistics: for each channel one factor and one summand, which depend on nothing else.
-fn normalise_channels(
-    b: &mut Builder<'_>,
-    x: &Tensor,
-    mean: &Tensor,
-    variance: &Tensor,
-    p: Params<'_>,
-    eps: f64,
-) -> Tensor {
-    let compute = compute_type(x.dtype);
-    b.map(x.dtype, &x.dims, |k, i| {
-        let channel = [i[1]];
-        let v = k.load(variance, &channel);
-        let v = k.cast(compute, v);
-        let mut factor = inverse_std(k, v, eps);
-        if let Some(weight) = p.weight {
-            let w = k.load(weight, &channel);
-            let w = k.cast(compute, w);
-            factor = k.mul(factor, w);
-        }
-        let m = k.load(mean, &channel);
-        let m = k.cast(compute, m);
-        let shift = k.mul(m, factor);
-        let shift = match p.bias {
-            Some(bias) => {
-                let v = k.load(bias, &channel);
-                let v = k.cast(compute, v);
-                k.sub(v, shift)
-            }
-            None => k.unary(UnaryOp::Neg, shift),
-        };
-        let x = k.load(x, i);
-        let x = k.cast(compute, x);
-        let product = k.mul(x, factor);
-        k.add(product, shift)
-    })
-}
-
-/// Statistics of each channel over batch and space.
-fn channel_stats(b: &mut Builder<'_>, x: &Tensor) -> Stats {
-    let reduced = [&x.dims[..1], &x.dims[2..]].concat();
-    stats(b, x, &x.dims[1..2], &reduced, |_, i, over| [&over[..1], i, &over[1..]].concat())
-}
-
-/// Moves running statistics towards those of a batch: `running = (1 - momentum) * running + momentum * batch`, with the
-/// unbiased variance.
-fn update_running(
-    b: &mut Builder<'_>,
-    x: &Tensor,
-    batch: &Stats,
-    running: [Option<&Tensor>; 2],
-    momentum: &Operand,
-) -> Result<()> {
-    let reduced = [&x.dims[..1], &x.dims[2..]].concat();
-    let count = b.product(&reduced);
-    for (target, source, is_variance) in [(running[0], &batch.mean, false), (running[1], &batch.variance, true)] {
-        let Some(target) = target else { continue };
-        let dtype = target.dtype;
-        let compute = compute_type(dtype);
-        b.write(target, |k, i| {
-            let old = k.load(target, i);
-            let old = k.cast(compute, old);
-            let new = k.load(source, i);
-            let mut new = k.cast(compute, new);
-            if is_variance {
-                let n = k.number(&count, compute);
-                let one = k.one(compute);
-                let rest = k.sub(n, one);
-                let factor = k.div(n, rest);
-                new = k.mul(new, factor);
-            }
-            let m = k.number(momentum, compute);
-            let one = k.one(compute);
-            let keep = k.sub(one, m);
-            let (old, new) = (k.mul(old, keep), k.mul(new, m));
-            let sum = k.add(old, new);
-            k.cast(dtype, sum)
-        });
-    }
-    Ok(())
-}
-
-/// In training a channel must have more than one value.
-fn expect_many_values(b: &mut Builder<'_>, x: &Tensor) -> Result<()> {
-    let reduced = [&x.dims[..1], &x.dims[2..]].concat();
-    let count = b.product(&reduced);
-    if known_int(&count) == Some(1) {
-        return Err(b.user(format!(
-            "Expected more than 1 value per channel when training, got input size {}",
-            shape_text(&x.dims)
-        )));
-    }
-    Ok(())
-}
-
-/// The parts of a batch norm's result.
-struct BatchNorm {
-    output: Tensor,
-    batch: Option<Stats>,
-}
-
-fn batch_norm_of(
-    b: &mut Builder<'_>,
-    x: &Tensor,
-    p: Params<'_>,
-    running: [Option<&Tensor>; 2],
-    momentum: Option<Operand>,
-    eps: f64,
-) -> Result<BatchNorm> {
-    expect_channels(b, x)?;
-    for (name, t) in [("weight", p.weight), ("bias", p.bias), ("running_mean", running[0]), ("running_var", running[1])]
-    {
-        let Some(t) = t else { continue };
-        if t.rank() != 1 {
-            return Err(b.user(format!("{name} should be a vector, got {}", shape_text(&t.dims))));
-        }
-        let text = |d: Dim| shape_text(&[d]).trim_matches(['[', ']']).to_owned();
-        let message = format!("{name} should contain {} elements not {}", text(x.dims[1]), text(t.dims[0]));
-        super::contraction::require_equal(b, x.dims[1], t.dims[0], &message)?;
-    }
-    let Some(momentum) = momentum else {
-        let [Some(mean), Some(variance)] = running else {
-            return Err(b.user("Expected running_mean and running_var to be defined when not training"));
-        };
-        return Ok(BatchNorm { output: normalise_channels(b, x, mean, variance, p, eps), batch: None });
-    };
-    let batch = channel_stats(b, x);
-    let output = normalise_channels(b, x, &batch.mean, &batch.variance, p, eps);
-    update_running(b, x, &batch, running, &momentum)?;
-    Ok(BatchNorm { output, batch: Some(batch) })
-}
-
-fn batch_norm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (x, weight, bias) = (args.tensor(0)?, args.optional_tensor(1)?, args.optional_tensor(2)?);
-    let (mean, variance) = (args.optional_tensor(3)?, args.optional_tensor(4)?);
-    if x.known_dims().is_some_and(|dims| dims.contains(&0)) {
-        return Ok(Value::Tensor(b.copy(&x)));
-    }
-    let momentum = if args.flag(b, 5)? {
-        expect_many_values(b, &x)?;
-        Some(args.float(b, 6)?)
-    } else {
-        None
-    };
-    let eps = args.known_float(b, 7)?;
-    let p = Params { weight: weight.as_ref(), bias: bias.as_ref() };
-    let norm = batch_norm_of(b, &x, p, [mean.as_ref(), variance.as_ref()], momentum, eps)?;
-    Ok(Value::Tensor(norm.output))
-}
-
-/// Result, saved mean and saved inverse standard deviation; the last two are empty outside training.
-fn saved(b: &mut Builder<'_>, norm: BatchNorm, eps: f64) -> Value {
-    let (mean, inverse) = if let Some(stats) = norm.batch {
-        let inverse = inverse_stds(b, &stats.variance, eps, norm.output.dtype);
-        (rounded(b, stats.mean, norm.output.dtype), inverse)
-    } else {
-        let zero = Operand::Const(Const::float(DType::F64, 0.0));
-        let empty = b.splat(zero, norm.output.dtype, &[Dim::Const(0)]);
-        (empty.clone(), empty)
-    };
-    Value::Tuple(vec![Value::Tensor(norm.output), Value::Tensor(mean), Value::Tensor(inverse)], None)
-}
-
-fn native_batch_norm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (x, weight, bias) = (args.tensor(0)?, args.optional_tensor(1)?, args.optional_tensor(2)?);
-    let (mean, variance) = (args.optional_tensor(3)?, args.optional_tensor(4)?);
-    let momentum = if args.flag(b, 5)? { Some(args.float(b, 6)?) } else { None };
-    let eps = args.known_float(b, 7)?;
-    let p = Params { weight: weight.as_ref(), bias: bias.as_ref() };
-    let norm = batch_norm_of(b, &x, p, [mean.as_ref(), variance.as_ref()], momentum, eps)?;
-    Ok(saved(b, norm, eps))
-}
-
-fn native_batch_norm_no_stats(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (x, weight, bias) = (args.tensor(0)?, args.optional_tensor(1)?, args.optional_tensor(2)?);
-    let momentum = if args.flag(b, 3)? { Some(args.float(b, 4)?) } else { None };
-    let eps = args.known_float(b, 5)?;
-    let p = Params { weight: weight.as_ref(), bias: bias.as_ref() };
-    let norm = batch_norm_of(b, &x, p, [None, None], momentum, eps)?;
-    Ok(saved(b, norm, eps))
-}
-
-fn native_batch_norm_no_training(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (x, weight, bias) = (args.tensor(0)?, args.optional_tensor(1)?, args.optional_tensor(2)?);
-    let (mean, variance) = (args.tensor(3)?, args.tensor(4)?);
-    let eps = args.known_float(b, 6)?;
-    let p = Params { weight: weight.as_ref(), bias: bias.as_ref() };
-    let norm = batch_norm_of(b, &x, p, [Some(&mean), Some(&variance)], None, eps)?;
-    Ok(saved(b, norm, eps))
+pub struct Params<'a> {
+    /// Multiplies what is normalised.
+    pub weight: Option<&'a Tensor>,
+    /// Is added to it then.
+    pub bias: Option<&'a Tensor>,
 }
 
 /// Checks that a tensor ends with `normalized_shape`; gives the number of dimensions before that.
