@@ -1,6 +1,7 @@
 //! Batch normalisation: each channel over the batch and space, with running statistics.
 //!
-//! Statistics of a batch in `bfloat16` without `float32` parameters are kept in that type, as PyTorch keeps them.
+//! Statistics of a batch without `float32` parameters are rounded to the type of the input where PyTorch does so: in all steps
+//! of `bfloat16`, before they are used in `float16`.
 
 use super::norm::{Params, Stats, deviations, expect_channels, inverse_std, inverse_stds, mean_over, rounded, stats};
 use crate::diag::Result;
@@ -238,7 +239,7 @@ pub fn batch_norm_of(
         };
         return Ok(BatchNorm { output: normalise_channels(b, x, mean, Spread::Variance(variance, eps), p), batch: None });
     };
-    // PyTorch keeps the statistics of bfloat16 in that type, unless parameters are `float32`; those of halves are always that.
+    // Unless parameters are `float32`, PyTorch normalises with statistics in the type of the input.
     let first = [p.weight, p.bias, running[0], running[1]].into_iter().flatten().next().map_or(x.dtype, |t| t.dtype);
     if x.dtype == DType::BF16 && first == x.dtype {
         let batch = rounded_stats(b, x, eps);
@@ -247,10 +248,14 @@ pub fn batch_norm_of(
         return Ok(BatchNorm { output, batch: Some([batch.mean, batch.inverse]) });
     }
     let batch = channel_stats(b, x);
-    let output = normalise_channels(b, x, &batch.mean, Spread::Variance(&batch.variance, eps), p);
+    let saved = if first == x.dtype { x.dtype } else { compute_type(x.dtype) };
+    let inverse = inverse_stds(b, &batch.variance, eps, saved);
+    let mean = rounded(b, batch.mean.clone(), saved);
+    let is_exact = saved == compute_type(x.dtype);
+    let spread = if is_exact { Spread::Variance(&batch.variance, eps) } else { Spread::Inverse(&inverse) };
+    let output = normalise_channels(b, x, &mean, spread, p);
     update_running(b, x, &batch, running, &momentum)?;
-    let inverse = inverse_stds(b, &batch.variance, eps, compute_type(x.dtype));
-    Ok(BatchNorm { output, batch: Some([batch.mean, inverse]) })
+    Ok(BatchNorm { output, batch: Some([mean, inverse]) })
 }
 
 fn batch_norm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
