@@ -94,6 +94,13 @@ impl ArgSpec {
                 entries.iter().all(|(k, v)| k.is_for(key) && v.is_for(item))
             }
             (Type::Dict(..), _) => false,
+            (Type::Tuple(types), Self::Tuple(items)) => {
+                items.len() == types.len() && items.iter().zip(types.iter()).all(|(item, ty)| item.is_for(ty))
+            }
+            (Type::NamedTuple(named), Self::Tuple(items)) => {
+                let mut fields = items.iter().zip(&named.fields);
+                items.len() == named.fields.len() && fields.all(|(item, (_, ty))| item.is_for(ty))
+            }
             _ => true,
         }
     }

@@ -55,6 +55,25 @@ fn text(module: &str, name: &str) -> Option<(&'static str, &'static str)> {
     TEXTS.iter().find(|(own, _)| *own == home).copied()
 }
 
+/// A text of the library with its lines where its comments `# line 418` say that PyTorch's own stand: those comments become as
+/// many empty lines as that takes, so messages name places that people can look up.
+fn placed(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut number = 1;
+    for line in text.lines() {
+        if let Some(wanted) = line.trim().strip_prefix("# line ").and_then(|n| n.parse::<usize>().ok()) {
+            let n_missing = wanted.saturating_sub(number);
+            out.extend(std::iter::repeat_n('\n', n_missing));
+            number += n_missing;
+        } else {
+            out.push_str(line);
+            out.push('\n');
+            number += 1;
+        }
+    }
+    out
+}
+
 /// Whether a path is one of the modules, or a package around one.
 pub(crate) fn is_module(path: &str) -> bool {
     TEXTS.iter().any(|(own, _)| own.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
@@ -68,7 +87,7 @@ impl Program<'_> {
             return Ok(Some(Arc::clone(known)));
         }
         let file = format!("{}.py", home.rsplit('.').next().unwrap_or(home));
-        let source = Source { name: file, text: text.to_owned(), origins: Vec::new() };
+        let source = Source { name: file, text: placed(text), origins: Vec::new() };
         let parsed = parse_dialect(&Arc::new(source), Dialect::Python)?;
         let parsed = self.add_parsed_text(ParsedFile::new(Arc::new(parsed), &format!("{ROOT}{home}")));
         self.library.insert(home, Arc::clone(&parsed));

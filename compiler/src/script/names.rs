@@ -367,7 +367,15 @@ impl<'a> Program<'a> {
         if self.in_progress.contains(name) {
             return Ok(None);
         }
-        let Some((file, stmt)) = self.find(name)? else { return Ok(None) };
+        let found = match self.find(name)? {
+            Some(found) => Some(found),
+            // Objects of an archive may be of classes that the text in place of its file does not have.
+            None => {
+                let archived = self.find_archived(name)?;
+                archived.filter(|(file, stmt)| matches!(file.stmts[*stmt].kind, StmtKind::Class(_)))
+            }
+        };
+        let Some((file, stmt)) = found else { return Ok(None) };
         let qualified: Arc<str> = name.into();
         let item = match &file.stmts[stmt].kind {
             StmtKind::Class(class) => {
