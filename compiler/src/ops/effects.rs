@@ -23,6 +23,8 @@ const KEPT: &[&str] = &[
     "aten::wait",
     "aten::manual_seed",
     "aten::save",
+    "aten::backward",
+    "aten::grad",
     "prim::AddStatValue",
     "prim::TimePoint",
 ];

@@ -50,7 +50,8 @@ pub fn scaled(b: &mut Builder<'_>, x: Dim, a: i64, c: i64) -> Operand {
     b.binary(BinaryOp::Add, product, int(c))
 }
 
-fn even(padding: &[i64]) -> Vec<(i64, i64)> {
+/// As many zeros after as before.
+pub fn even(padding: &[i64]) -> Vec<(i64, i64)> {
     padding.iter().map(|&p| (p, p)).collect()
 }
 
@@ -183,7 +184,7 @@ fn prepare(b: &mut Builder<'_>, x: &Tensor, w: &Tensor, window: &Window) -> Resu
 }
 
 /// The extent of a channel dimension divided among groups.
-fn per_group(b: &Builder<'_>, dim: Dim, groups: i64) -> Result<i64> {
+pub fn per_group(b: &Builder<'_>, dim: Dim, groups: i64) -> Result<i64> {
     let n = dim.known().ok_or_else(|| b.unsupported("grouped convolution with an unknown number of channels"))?;
     if n % groups != 0 {
         return Err(b.user(format!("the number of channels {n} is not divisible by groups={groups}")));
@@ -290,8 +291,7 @@ fn output_extent(b: &mut Builder<'_>, length: Dim, size: Dim, window: &Window, i
     Ok(b.dim(extent))
 }
 
-/// The transpose of a convolution with `w [C, O / groups, K..]`: each output point sums, over the window, the inputs from
-/// which a convolution would reach it. `extra` points are added at the end.
+/// The transpose of a convolution with `w [C, O / groups, K..]`. `extra` points are added at the end.
 fn transposed(
     b: &mut Builder<'_>,
     x: &Tensor,
@@ -302,7 +302,6 @@ fn transposed(
 ) -> Result<Tensor> {
     let (x, is_unbatched) = prepare(b, x, w, window)?;
     let rank = window.stride.len();
-    let groups = window.groups;
     let message = format!(
         "Given transposed=1, weight of size {}, expected input{} to have {} channels, but got {} channels instead",
         shape_text(&w.dims),
@@ -311,16 +310,7 @@ fn transposed(
         shape_text(&x.dims[1..2]).trim_matches(['[', ']']),
     );
     require_equal(b, x.dims[1], w.dims[0], &message)?;
-    let (inputs, outputs) = if groups == 1 {
-        (x.dims[1], w.dims[1])
-    } else {
-        let n =
-            w.dims[1].known().ok_or_else(|| b.unsupported("grouped convolution with an unknown number of channels"))?;
-        (Dim::Const(per_group(b, w.dims[0], groups)?), Dim::Const(n))
-    };
-    let channels = scaled(b, outputs, groups, 0);
-    let channels = b.dim(channels);
-    let mut dims = vec![x.dims[0], channels];
+    let mut space = Vec::with_capacity(rank);
     for (i, &extra) in extra.iter().enumerate().take(rank) {
         let spread = scaled(b, x.dims[2 + i], window.stride[i], -window.stride[i]);
         let reach = scaled(b, w.dims[2 + i], window.dilation[i], 1 - window.dilation[i]);
@@ -333,11 +323,36 @@ fn transposed(
                 shape_text(&x.dims[2..])
             )));
         }
-        dims.push(extent);
+        space.push(extent);
     }
+    let out = spread(b, &x, w, bias, window, &space)?;
+    Ok(if is_unbatched { views::squeeze(b, &out, |d| d == 0) } else { out })
+}
+
+/// Each point of `space` as the sum, over the window, of the points of `x [N, C, L..]` from which a convolution with
+/// `w [C, O / groups, K..]` would reach it.
+pub fn spread(
+    b: &mut Builder<'_>,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    window: &Window,
+    space: &[Dim],
+) -> Result<Tensor> {
+    let (rank, groups) = (window.stride.len(), window.groups);
+    let (inputs, outputs) = if groups == 1 {
+        (x.dims[1], w.dims[1])
+    } else {
+        let n =
+            w.dims[1].known().ok_or_else(|| b.unsupported("grouped convolution with an unknown number of channels"))?;
+        (Dim::Const(per_group(b, w.dims[0], groups)?), Dim::Const(n))
+    };
+    let channels = scaled(b, outputs, groups, 0);
+    let channels = b.dim(channels);
+    let dims = [&[x.dims[0], channels], space].concat();
     let reduced = [&[inputs], &w.dims[2..]].concat();
     let compute = compute_type(x.dtype);
-    let out = b.reduce(
+    Ok(b.reduce(
         ReduceOp::Sum,
         x.dtype,
         &dims,
@@ -370,13 +385,12 @@ fn transposed(
                 at.push(source);
             }
             let zero = k.zero(x.dtype);
-            let element = k.load_or(&x, &at, inside, zero);
+            let element = k.load_or(x, &at, inside, zero);
             let weight_at: Vec<ExprId> = [&[in_channel, out_channel], &over[1..]].concat();
             let weight = k.load(w, &weight_at);
             let (element, weight) = (k.cast(compute, element), k.cast(compute, weight));
             k.mul(element, weight)
         },
         |k, i, sum| add_channel_bias(k, bias, i, sum),
-    );
-    Ok(if is_unbatched { views::squeeze(b, &out, |d| d == 0) } else { out })
+    ))
 }

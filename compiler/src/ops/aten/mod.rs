@@ -15,6 +15,7 @@ pub mod criteria;
 pub mod distributions;
 pub mod embedding;
 pub mod encoder;
+pub mod gradients;
 pub mod index;
 pub mod labels;
 pub mod loss;
@@ -57,6 +58,7 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("distributions", distributions::DEFS),
     ("embedding", embedding::DEFS),
     ("encoder", encoder::DEFS),
+    ("gradients", gradients::DEFS),
     ("index", index::DEFS),
     ("labels", labels::DEFS),
     ("loss", loss::DEFS),
