@@ -411,8 +411,11 @@ impl<'a> Piece<'a> {
             }
             Op::Cast(a) => {
                 let from = self.dtype(a);
-                if let Val::Const(c) = a {
-                    let folded = if from.is_floating_point() {
+                // Constants of narrower floats are rounded to their type first.
+                if let Val::Const(c) = a
+                    && (from == DType::F64 || !from.is_floating_point())
+                {
+                    let folded = if from == DType::F64 {
                         Const::from_f64(dtype, c.as_f64())
                     } else {
                         Const::from_i64(dtype, c.as_i64())
