@@ -21,6 +21,7 @@ pub mod labels;
 pub mod loss;
 pub mod nonzero;
 pub mod norm;
+pub mod packed;
 pub mod pad;
 pub mod part;
 pub mod pointwise;
@@ -64,6 +65,7 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("loss", loss::DEFS),
     ("nonzero", nonzero::DEFS),
     ("norm", norm::DEFS),
+    ("packed", packed::DEFS),
     ("pad", pad::DEFS),
     ("part", part::DEFS),
     ("pointwise", pointwise::DEFS),

@@ -4,6 +4,7 @@
 //! host over time; the state is a pair of buffers, read by the step's kernels and written for the next one.
 
 use super::contraction::linear_of;
+use super::packed::Packing;
 use super::pointwise::sigmoid_expr;
 use super::quantized::{dynamic_product, packed};
 use crate::diag::Result;
@@ -22,6 +23,10 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::gru.input", lower: |b, a| network(b, a, Cell::Gru) },
     OpDef { name: "aten::rnn_tanh.input", lower: |b, a| network(b, a, Cell::Tanh) },
     OpDef { name: "aten::rnn_relu.input", lower: |b, a| network(b, a, Cell::Relu) },
+    OpDef { name: "aten::lstm.data", lower: |b, a| packed_network(b, a, Cell::Lstm) },
+    OpDef { name: "aten::gru.data", lower: |b, a| packed_network(b, a, Cell::Gru) },
+    OpDef { name: "aten::rnn_tanh.data", lower: |b, a| packed_network(b, a, Cell::Tanh) },
+    OpDef { name: "aten::rnn_relu.data", lower: |b, a| packed_network(b, a, Cell::Relu) },
     OpDef { name: "aten::quantized_lstm.input", lower: |b, a| network(b, a, Cell::Lstm) },
     OpDef { name: "aten::quantized_gru.input", lower: |b, a| network(b, a, Cell::Gru) },
     OpDef { name: "aten::lstm_cell", lower: |b, a| one_step(b, a, Cell::Lstm) },
@@ -191,27 +196,63 @@ fn one_step(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
 
 /// `network(input, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)`
 fn network(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
-    let mut x = args.tensor(0)?;
-    let states = if cell == Cell::Lstm { args.tensors(b, 1)? } else { vec![args.tensor(1)?] };
-    let has_biases = args.flag(b, 3)?;
-    let n_layers = usize::try_from(args.known_int(b, 4)?).unwrap_or(0);
-    let (dropout, train) = (args.known_float(b, 5)?, args.flag(b, 6)?);
-    let (is_bidirectional, batch_first) = (args.flag(b, 7)?, args.flag(b, 8)?);
-    if train && dropout != 0.0 && n_layers > 1 {
-        return Err(b.unsupported("dropout between the layers of a recurrent network in training"));
-    }
-    if x.rank() != 3 || states.iter().any(|s| s.rank() != 3) {
+    let (x, batch_first) = (args.tensor(0)?, args.flag(b, 8)?);
+    if x.rank() != 3 {
         return Err(b.user(format!(
             "{}: expected input and hidden states to have 3 dimensions, got input {}",
             b.op_name,
             shape_text(&x.dims)
         )));
     }
+    if batch_first {
+        let x = views::transpose(b, &x, 0, 1);
+        let (output, states) = layers(b, args, cell, 1, x, None)?;
+        let output = views::transpose(b, &output, 0, 1);
+        return Ok(results(output, states));
+    }
+    let (output, states) = layers(b, args, cell, 1, x, None)?;
+    Ok(results(output, states))
+}
+
+/// `network(data, batch_sizes, hx, params, has_biases, num_layers, dropout, train, bidirectional)`
+fn packed_network(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
+    let (x, sizes) = (args.tensor(0)?, args.tensor(1)?);
+    if x.rank() != 2 {
+        return Err(b.user(format!("{}: expected packed data of 2 dimensions, got {}", b.op_name, shape_text(&x.dims))));
+    }
+    let packing = Packing::new(b, &sizes)?;
+    let (output, states) = layers(b, args, cell, 2, x, Some(&packing))?;
+    Ok(results(output, states))
+}
+
+fn results(output: Tensor, states: Vec<Tensor>) -> Value {
+    Value::Tuple(std::iter::once(output).chain(states).map(Value::Tensor).collect(), None)
+}
+
+/// All layers over `x`, `[time, batch, features]` or packed; the arguments from `at` on are
+/// `hx, params, has_biases, num_layers, dropout, train, bidirectional`. The output and the last states.
+fn layers(
+    b: &mut Builder<'_>,
+    args: &Args<'_>,
+    cell: Cell,
+    at: usize,
+    mut x: Tensor,
+    packing: Option<&Packing>,
+) -> Result<(Tensor, Vec<Tensor>)> {
+    let states = if cell == Cell::Lstm { args.tensors(b, at)? } else { vec![args.tensor(at)?] };
+    let has_biases = args.flag(b, at + 2)?;
+    let n_layers = usize::try_from(args.known_int(b, at + 3)?).unwrap_or(0);
+    let (dropout, train) = (args.known_float(b, at + 4)?, args.flag(b, at + 5)?);
+    let is_bidirectional = args.flag(b, at + 6)?;
+    if train && dropout != 0.0 && n_layers > 1 {
+        return Err(b.unsupported("dropout between the layers of a recurrent network in training"));
+    }
+    if states.iter().any(|s| s.rank() != 3) {
+        let message = format!("{}: expected input and hidden states to have 3 dimensions", b.op_name);
+        return Err(b.user(message));
+    }
     if states.len() != if cell == Cell::Lstm { 2 } else { 1 } {
         return Err(b.user("lstm expects two hidden states"));
-    }
-    if batch_first {
-        x = views::transpose(b, &x, 0, 1);
     }
     let n_directions = if is_bidirectional { 2 } else { 1 };
     // An LSTM whose hidden and cell sizes differ is projected.
@@ -219,7 +260,8 @@ fn network(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
     let weights = if b.op_name.starts_with("quantized") {
         packed_weights(b, args)?
     } else {
-        plain_weights(b, args, has_biases, is_projected)?
+        let params = args.tensors(b, at + 1)?;
+        plain_weights(b, &params, has_biases, is_projected)?
     };
     if weights.len() != n_directions * n_layers {
         let (want, name) = (n_directions * n_layers, &b.op_name);
@@ -238,7 +280,7 @@ fn network(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
                 hidden: views::select(b, &states[0], 0, index.clone()),
                 cell: states.get(1).map(|c| views::select(b, c, 0, index)),
             };
-            let (output, end) = run_direction(b, cell, &x, w, &start, direction == 1)?;
+            let (output, end) = run_direction(b, cell, &x, w, &start, direction == 1, packing)?;
             outputs.push(output);
             last_hidden.push(end.hidden);
             last_cell.extend(end.cell);
@@ -249,19 +291,15 @@ fn network(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
             _ => unreachable!("one or two directions"),
         };
     }
-    if batch_first {
-        x = views::transpose(b, &x, 0, 1);
-    }
-    let mut results = vec![Value::Tensor(x), Value::Tensor(stacked(b, &last_hidden))];
+    let mut states = vec![stacked(b, &last_hidden)];
     if cell == Cell::Lstm {
-        results.push(Value::Tensor(stacked(b, &last_cell)));
+        states.push(stacked(b, &last_cell));
     }
-    Ok(Value::Tuple(results, None))
+    Ok((x, states))
 }
 
 /// The parameters of every direction of every layer, from a list of tensors.
-fn plain_weights(b: &mut Builder<'_>, args: &Args<'_>, has_biases: bool, is_projected: bool) -> Result<Vec<Weights>> {
-    let params = args.tensors(b, 2)?;
+fn plain_weights(b: &Builder<'_>, params: &[Tensor], has_biases: bool, is_projected: bool) -> Result<Vec<Weights>> {
     let per_direction = 2 + 2 * usize::from(has_biases) + usize::from(is_projected);
     if params.len() % per_direction != 0 {
         let message = format!("{}: {} parameters, a direction has {per_direction}", b.op_name, params.len());
@@ -312,7 +350,7 @@ fn copy_into(b: &mut Builder<'_>, target: &Tensor, source: &Tensor) {
     k.finish();
 }
 
-/// All steps of one direction of a layer over `x [time, batch, features]`: outputs and the last state.
+/// All steps of one direction of a layer over `x [time, batch, features]`, or over packed rows: outputs and the last state.
 fn run_direction(
     b: &mut Builder<'_>,
     cell: Cell,
@@ -320,16 +358,17 @@ fn run_direction(
     w: &Weights,
     start: &State,
     is_reverse: bool,
+    packing: Option<&Packing>,
 ) -> Result<(Tensor, State)> {
     let products = w.product(b, x, &w.input, w.input_bias.as_ref())?;
-    let steps = x.dims[0];
+    let (steps, batch) = packing.map_or((x.dims[0], x.dims[x.rank() - 2]), |p| (p.steps(), start.hidden.dims[0]));
     let dtype = start.hidden.dtype;
-    let output_dims = [steps, x.dims[1], start.hidden.dims[1]];
+    let output_dims = [&x.dims[..x.rank() - 1], &start.hidden.dims[1..2]].concat();
     let buffer = b.new_buffer(dtype, &output_dims);
     let output = b.tensor_of(buffer);
     // The state lives in buffers of its own, which the loop's kernels update.
     let own = |b: &mut Builder<'_>, t: &Tensor| {
-        let batch = [x.dims[1], t.dims[1]];
+        let batch = [batch, t.dims[1]];
         let wide = views::expand_to(b, t, &batch)?;
         Ok::<_, Box<crate::diag::Diagnostic>>(b.map(dtype, &batch, |k, i| k.load(&wide, i)))
     };
@@ -342,14 +381,30 @@ fn run_direction(
         } else {
             at
         };
-        let gates = views::select(b, &products, 0, now.clone());
+        let gates = match packing {
+            None => views::select(b, &products, 0, now.clone()),
+            Some(packing) => b.map(products.dtype, &[batch, products.dims[1]], |k, i| {
+                let step = k.operand(&now);
+                let (goes_on, row) = packing.row(k, step, i[0]);
+                let zero = k.zero(products.dtype);
+                k.load_or(&products, &[row, i[1]], goes_on, zero)
+            }),
+        };
         match advance(b, cell, &gates, w, &state) {
             Ok(new) => {
-                let row = views::select(b, &output, 0, now);
-                copy_into(b, &row, &new.hidden);
-                copy_into(b, &state.hidden, &new.hidden);
-                if let (Some(old), Some(new)) = (&state.cell, &new.cell) {
-                    copy_into(b, old, new);
+                match packing {
+                    None => {
+                        let row = views::select(b, &output, 0, now.clone());
+                        copy_into(b, &row, &new.hidden);
+                    }
+                    Some(packing) => put_rows(b, packing, &now, &output, &new.hidden, true),
+                }
+                let new_cell = state.cell.as_ref().zip(new.cell.as_ref());
+                for (old, new) in std::iter::once((&state.hidden, &new.hidden)).chain(new_cell) {
+                    match packing {
+                        None => copy_into(b, old, new),
+                        Some(packing) => put_rows(b, packing, &now, old, new, false),
+                    }
                 }
             }
             Err(error) => failed = Err(error),
@@ -359,19 +414,32 @@ fn run_direction(
     Ok((output, state))
 }
 
+/// Copies the rows of the sequences that have one at this step: to their packed places, or to the places they have.
+fn put_rows(b: &mut Builder<'_>, packing: &Packing, step: &Operand, to: &Tensor, from: &Tensor, packs: bool) {
+    let mut k = KernelBuilder::new(b);
+    let i = k.parallel(&from.dims);
+    let step = k.operand(step);
+    let (goes_on, row) = packing.row(&mut k, step, i[0]);
+    let v = k.load(from, &i);
+    let row = if packs { row } else { i[0] };
+    k.store_through(to, &[row, i[1]], v, Some(goes_on), StoreMode::Set);
+    k.finish();
+}
+
 /// Two outputs joined along the features.
 fn beside(b: &mut Builder<'_>, x: &Tensor, y: &Tensor) -> Tensor {
-    let (Some(p), Some(q)) = (x.dims[2].known(), y.dims[2].known()) else {
+    let last = x.rank() - 1;
+    let (Some(p), Some(q)) = (x.dims[last].known(), y.dims[last].known()) else {
         unreachable!("a recurrent network's size is known");
     };
-    let dims = [x.dims[0], x.dims[1], Dim::Const(p + q)];
+    let dims = [&x.dims[..last], &[Dim::Const(p + q)]].concat();
     b.map(x.dtype, &dims, |k, i| {
         let width = k.int(p);
-        let is_first = k.binary(BinaryOp::Lt, i[2], width);
-        let is_second = k.binary(BinaryOp::Ge, i[2], width);
-        let shifted = k.sub(i[2], width);
+        let is_first = k.binary(BinaryOp::Lt, i[last], width);
+        let is_second = k.binary(BinaryOp::Ge, i[last], width);
+        let shifted = k.sub(i[last], width);
         let zero = k.zero(x.dtype);
-        let second = k.load_or(y, &[i[0], i[1], shifted], is_second, zero);
+        let second = k.load_or(y, &[&i[..last], &[shifted]].concat(), is_second, zero);
         k.load_or(x, i, is_first, second)
     })
 }
