@@ -237,7 +237,10 @@ pub fn batch_norm_of(
         let [Some(mean), Some(variance)] = running else {
             return Err(b.user("Expected running_mean and running_var to be defined when not training"));
         };
-        return Ok(BatchNorm { output: normalise_channels(b, x, mean, Spread::Variance(variance, eps), p), batch: None });
+        return Ok(BatchNorm {
+            output: normalise_channels(b, x, mean, Spread::Variance(variance, eps), p),
+            batch: None,
+        });
     };
     // Unless parameters are `float32`, PyTorch normalises with statistics in the type of the input.
     let first = [p.weight, p.bias, running[0], running[1]].into_iter().flatten().next().map_or(x.dtype, |t| t.dtype);
@@ -313,4 +316,3 @@ fn native_batch_norm_no_training(b: &mut Builder<'_>, args: &Args<'_>) -> Result
     let norm = batch_norm_of(b, &x, p, [Some(&mean), Some(&variance)], None, eps)?;
     Ok(saved(b, norm))
 }
-

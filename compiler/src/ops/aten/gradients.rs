@@ -68,8 +68,7 @@ fn convolution_backward(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     };
     // A transposed convolution is the other one's gradient, so input and gradient change places.
     let (points, source) = if is_transposed { (&x, &gradient) } else { (&gradient, &x) };
-    let weight =
-        if of_weight { Value::Tensor(weight_gradient(b, points, source, &w, &window)?) } else { Value::None };
+    let weight = if of_weight { Value::Tensor(weight_gradient(b, points, source, &w, &window)?) } else { Value::None };
     let bias = if of_bias {
         let dims = (0..gradient.rank()).filter(|d| *d != 1).collect();
         Value::Tensor(sum_over(b, &gradient, &Over::new(dims, false), gradient.dtype))

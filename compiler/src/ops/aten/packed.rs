@@ -107,7 +107,8 @@ fn pack(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     b.check(fits, "Expected no length greater than the length of the padded sequences");
     let sizes = count_greater(b, &lengths, steps);
     let packing = Packing::new(b, &sizes)?;
-    let total = b.reduce(ReduceOp::Sum, DType::I64, &[], &lengths.dims, |k, _, over| k.load(&lengths, over), |_, _, v| v);
+    let total =
+        b.reduce(ReduceOp::Sum, DType::I64, &[], &lengths.dims, |k, _, over| k.load(&lengths, over), |_, _, v| v);
     let total = b.item(&total);
     let rows = [&[b.dim(total)], &x.dims[2..]].concat();
     let buffer = b.new_buffer(x.dtype, &rows);

@@ -218,7 +218,11 @@ fn network(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
 fn packed_network(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
     let (x, sizes) = (args.tensor(0)?, args.tensor(1)?);
     if x.rank() != 2 {
-        return Err(b.user(format!("{}: expected packed data of 2 dimensions, got {}", b.op_name, shape_text(&x.dims))));
+        return Err(b.user(format!(
+            "{}: expected packed data of 2 dimensions, got {}",
+            b.op_name,
+            shape_text(&x.dims)
+        )));
     }
     let packing = Packing::new(b, &sizes)?;
     let (output, states) = layers(b, args, cell, 2, x, Some(&packing))?;
