@@ -305,7 +305,7 @@ fn layers(
 /// The parameters of every direction of every layer, from a list of tensors.
 fn plain_weights(b: &Builder<'_>, params: &[Tensor], has_biases: bool, is_projected: bool) -> Result<Vec<Weights>> {
     let per_direction = 2 + 2 * usize::from(has_biases) + usize::from(is_projected);
-    if params.len() % per_direction != 0 {
+    if !params.len().is_multiple_of(per_direction) {
         let message = format!("{}: {} parameters, a direction has {per_direction}", b.op_name, params.len());
         return Err(b.user(message));
     }
