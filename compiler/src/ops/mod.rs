@@ -61,7 +61,28 @@ pub fn lookup(op: &OpName) -> Option<&'static OpDef> {
 /// Whether a call can be lowered: the operator is defined, or it is the in-place form of one that is.
 pub fn is_defined(op: &OpName) -> bool {
     let functional = op.name.strip_suffix('_').filter(|name| !name.ends_with('_'));
-    lookup(op).is_some() || functional.is_some_and(|name| lookup(&OpName::with_overload(name, &op.overload)).is_some())
+    lookup(op).is_some()
+        || functional.is_some_and(|name| lookup(&OpName::with_overload(name, &op.overload)).is_some())
+        || viewed(op).is_some()
+}
+
+/// The operator whose result this one gives a copy of: `aten::expand` for `aten::expand_copy`.
+fn viewed(op: &OpName) -> Option<OpName> {
+    let view = OpName::with_overload(op.name.strip_suffix("_copy")?, &op.overload);
+    lookup(&view).is_some().then_some(view)
+}
+
+/// Copies of a tensor or of a list of them.
+fn copied(b: &mut Builder<'_>, value: Value) -> Result<Value> {
+    match value {
+        Value::Tensor(x) => Ok(Value::Tensor(b.copy(&x))),
+        Value::Cell(_) => {
+            let items = b.items(&value)?;
+            let copies = items.into_iter().map(|item| copied(b, item)).collect::<Result<_>>()?;
+            Ok(b.new_list(copies))
+        }
+        other => Ok(other),
+    }
 }
 
 /// Every defined name, sorted: what the table of supported operators lists.
@@ -100,6 +121,10 @@ fn lower_unchecked(b: &mut Builder<'_>, op: &OpName, values: &[Value]) -> Result
     }
     if let Some(def) = aten::complex::form(&op.name, values).or_else(|| lookup(op)) {
         return (def.lower)(b, &args);
+    }
+    if let Some(view) = viewed(op) {
+        let result = lower(b, &view, values)?;
+        return copied(b, result);
     }
     let functional = op.name.strip_suffix('_').filter(|name| !name.ends_with('_'));
     let functional = functional.map(|name| OpName::with_overload(name, &op.overload));

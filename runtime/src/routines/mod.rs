@@ -7,6 +7,7 @@
 
 mod containers;
 mod ctc;
+mod fft;
 mod joining;
 mod numbers;
 mod numeric;
@@ -334,6 +335,7 @@ routines! {
     aot_rt_mode "mode" = order::mode;
     aot_rt_sort_rows "sort_rows" = order::sort_rows;
     aot_rt_ctc_loss "ctc_loss" = ctc::ctc_loss;
+    aot_rt_fft "fft" = fft::fft;
     aot_rt_nms "nms" = vision::nms;
     aot_rt_task_start "task_start" = tasks::task_start;
     aot_rt_task_run "task_run" = tasks::task_run;

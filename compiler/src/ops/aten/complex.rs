@@ -85,7 +85,7 @@ fn whole_type(part: DType) -> DType {
 }
 
 /// A complex tensor as floats with a last dimension of 2.
-fn as_floats(b: &mut Builder<'_>, x: &Tensor) -> Result<Tensor> {
+pub fn as_floats(b: &mut Builder<'_>, x: &Tensor) -> Result<Tensor> {
     if x.dtype == DType::C32 {
         return Err(b.unsupported("complex numbers of two halves"));
     }
@@ -97,7 +97,7 @@ fn as_floats(b: &mut Builder<'_>, x: &Tensor) -> Result<Tensor> {
 }
 
 /// Floats with a last dimension of 2 as a complex tensor.
-fn as_complex(b: &mut Builder<'_>, x: &Tensor) -> Tensor {
+pub fn as_complex(b: &mut Builder<'_>, x: &Tensor) -> Tensor {
     let from = b.row_major(x);
     let dims = &x.dims[..x.rank() - 1];
     let to = b.new_buffer(whole_type(x.dtype), dims);

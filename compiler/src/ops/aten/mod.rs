@@ -7,6 +7,7 @@ pub mod attention;
 pub mod batch_norm;
 pub mod compare;
 pub mod complex;
+pub mod compound;
 pub mod contraction;
 pub mod conv;
 pub mod copy;
@@ -15,6 +16,7 @@ pub mod criteria;
 pub mod distributions;
 pub mod embedding;
 pub mod encoder;
+pub mod fft;
 pub mod gradients;
 pub mod index;
 pub mod labels;
@@ -37,6 +39,7 @@ pub mod sets;
 pub mod shape;
 pub mod sort;
 pub mod split;
+pub mod stft;
 pub mod unary;
 pub mod view;
 
@@ -51,6 +54,7 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("batch_norm", batch_norm::DEFS),
     ("compare", compare::DEFS),
     ("complex", complex::DEFS),
+    ("compound", compound::DEFS),
     ("contraction", contraction::DEFS),
     ("conv", conv::DEFS),
     ("copy", copy::DEFS),
@@ -59,6 +63,7 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("distributions", distributions::DEFS),
     ("embedding", embedding::DEFS),
     ("encoder", encoder::DEFS),
+    ("fft", fft::DEFS),
     ("gradients", gradients::DEFS),
     ("index", index::DEFS),
     ("labels", labels::DEFS),
@@ -81,6 +86,7 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("shape", shape::DEFS),
     ("sort", sort::DEFS),
     ("split", split::DEFS),
+    ("stft", stft::DEFS),
     ("unary", unary::DEFS),
     ("unary", unary::FLOAT_DEFS),
     ("view", view::DEFS),
