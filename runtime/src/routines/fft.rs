@@ -67,7 +67,7 @@ fn least_factor(n: usize) -> usize {
     if n.is_multiple_of(4) {
         return 4;
     }
-    (2..).take_while(|p| p * p <= n).find(|p| n.is_multiple_of(*p)).unwrap_or(n)
+    (2..=n.isqrt()).find(|p| n.is_multiple_of(*p)).unwrap_or(n)
 }
 
 /// The elements of a buffer as numbers of type `T`.

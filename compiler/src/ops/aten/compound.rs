@@ -226,9 +226,8 @@ fn linalg_vecdot(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 /// The powers of each element, from 0 on.
 fn linalg_vander(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
-    let Some(&extent) = x.dims.last() else {
-        return Err(b.user("linalg.vander: expected a tensor of at least one dimension"));
-    };
+    let x = super::index::at_least_1d(b, &x);
+    let extent = x.dims[x.rank() - 1];
     let n = match args.optional_int(b, 1)? {
         Some(n) => b.dim(n),
         None => extent,
@@ -257,12 +256,17 @@ fn cosine_similarity(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         return Err(b.user(format!("expected common dtype to be floating point, yet common dtype is {found}")));
     }
     let dims = views::broadcast(b, &[&x.dims, &y.dims])?;
-    let dim = dim_arg(b, args, 2, dims.len())?;
+    let dim = match dims.len() {
+        // Two numbers are vectors of one number each.
+        0 => None,
+        rank => Some(dim_arg(b, args, 2, rank)?),
+    };
+    let over = |keeps| Over::new(dim.into_iter().collect(), keeps);
     let eps = args.known_float(b, 3)?;
     let mut unit = |t: &Tensor| -> Result<Tensor> {
         let t = views::expand_to(b, t, &dims)?;
         let t = super::copy::cast(b, &t, dtype);
-        let size = norm_over(b, &t, &Over::new(vec![dim], true), 2.0, dtype);
+        let size = norm_over(b, &t, &over(true), 2.0, dtype);
         elementwise(b, &[&t, &size], None, |k, v| {
             let least = number(k, v[1], eps);
             let size = k.max(v[1], least);
@@ -271,7 +275,7 @@ fn cosine_similarity(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     };
     let (x, y) = (unit(&x)?, unit(&y)?);
     let product = times(b, &x, &y)?;
-    Ok(Value::Tensor(sum_over(b, &product, &Over::new(vec![dim], false), dtype)))
+    Ok(Value::Tensor(sum_over(b, &product, &over(false), dtype)))
 }
 
 fn atleast_3d(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
@@ -436,9 +440,7 @@ fn matrix_power(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, n) = (args.tensor(0)?, args.known_int(b, 1)?);
     if x.rank() < 2 || x.dims[x.rank() - 2] != x.dims[x.rank() - 1] {
         let found = shape_text(&x.dims);
-        return Err(b.user(format!(
-            "linalg.matrix_power: A must be batches of square matrices, but they are {found}"
-        )));
+        return Err(b.user(format!("linalg.matrix_power: A must be batches of square matrices, but they are {found}")));
     }
     if n == 0 {
         let rank = x.rank();
@@ -508,8 +510,7 @@ fn sum_to_size(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
     let sizes = args.int_list(b, 1)?;
     let wanted: Vec<Dim> = sizes.into_iter().map(|size| b.dim(size)).collect();
-    let message =
-        format!("size {{{}}} is not expandable to size {{{}}}.", shape_text(&wanted), shape_text(&x.dims));
+    let message = format!("size {{{}}} is not expandable to size {{{}}}.", shape_text(&wanted), shape_text(&x.dims));
     let Some(lead) = x.rank().checked_sub(wanted.len()) else { return Err(b.user(message)) };
     let mut dims: Vec<usize> = (0..lead).collect();
     for (i, &extent) in wanted.iter().enumerate() {

@@ -159,7 +159,11 @@ fn stft(b: &mut Builder<'_>, args: &Args<'_>, center: Option<usize>) -> Result<V
     let fits = b.binary(BinaryOp::Ge, room.clone(), int(0));
     if known_int(&room).is_some_and(|room| room < 0) {
         let found = shape_text(&[n]);
-        return Err(b.user(format!("stft: expected 0 < n_fft <= {}, but got n_fft={}", found.trim_matches(['[', ']']), frames.size)));
+        return Err(b.user(format!(
+            "stft: expected 0 < n_fft <= {}, but got n_fft={}",
+            found.trim_matches(['[', ']']),
+            frames.size
+        )));
     }
     b.check(fits, "stft: expected n_fft to be at most the length of the input");
     let steps = b.binary(BinaryOp::FloorDiv, room, int(frames.hop));
@@ -199,7 +203,9 @@ fn stft(b: &mut Builder<'_>, args: &Args<'_>, center: Option<usize>) -> Result<V
 fn istft(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
     if !x.dtype.is_complex() {
-        return Err(b.user("istft requires a complex-valued input tensor matching the output from stft with return_complex=True."));
+        return Err(b.user(
+            "istft requires a complex-valued input tensor matching the output from stft with return_complex=True.",
+        ));
     }
     if x.rank() < 2 || x.rank() > 3 {
         let found = shape_text(&x.dims);
