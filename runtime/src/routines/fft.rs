@@ -2,9 +2,10 @@
 #![allow(unsafe_code, reason = "reads and writes buffers of compiled code")]
 
 use super::Call;
+use super::numeric::elements;
 use crate::abi::Status;
 use crate::error::{Error, Result};
-use crate::tensor::{Dtype, Tensor};
+use crate::tensor::Dtype;
 use std::f64::consts::TAU;
 
 /// A complex number.
@@ -68,19 +69,6 @@ fn least_factor(n: usize) -> usize {
         return 4;
     }
     (2..=n.isqrt()).find(|p| n.is_multiple_of(*p)).unwrap_or(n)
-}
-
-/// The elements of a buffer as numbers of type `T`.
-///
-/// # Safety
-/// `T` is the Rust type of the element type, and nothing else uses the memory.
-#[allow(clippy::mut_from_ref, reason = "a tensor is a view; the memory is not its own")]
-unsafe fn elements<T>(tensor: &Tensor) -> &mut [T] {
-    if tensor.n_elements() == 0 {
-        return &mut [];
-    }
-    // SAFETY: row-major memory of this many elements, by the contract of routines and the caller's promise.
-    unsafe { std::slice::from_raw_parts_mut(tensor.data().cast(), tensor.n_elements()) }
 }
 
 /// Transforms rows of `n` pairs of numbers.

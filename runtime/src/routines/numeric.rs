@@ -11,7 +11,7 @@ use crate::tensor::{Dtype, Tensor};
 /// # Safety
 /// `T` is the Rust type of the element type, and nothing else uses the memory.
 #[allow(clippy::mut_from_ref, reason = "a tensor is a view; the memory is not its own")]
-unsafe fn elements<T>(tensor: &Tensor) -> &mut [T] {
+pub(super) unsafe fn elements<T>(tensor: &Tensor) -> &mut [T] {
     if tensor.n_elements() == 0 {
         return &mut [];
     }
