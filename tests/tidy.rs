@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 10] = [
 ];
 
 /// The files that may hold unsafe code: where memory, foreign code and compiled code are handled.
-const UNSAFE: [&str; 42] = [
+const UNSAFE: [&str; 43] = [
     "compiler/src/archive/storage.rs",
     "compiler/src/emit/cranelift/mod.rs",
     "compiler/src/emit/cranelift/module.rs",
@@ -55,6 +55,7 @@ const UNSAFE: [&str; 42] = [
     "runtime/src/routines/ctc.rs",
     "runtime/src/routines/fft.rs",
     "runtime/src/routines/joining.rs",
+    "runtime/src/routines/linalg.rs",
     "runtime/src/routines/mod.rs",
     "runtime/src/routines/numeric.rs",
     "runtime/src/routines/order.rs",

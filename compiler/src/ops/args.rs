@@ -91,6 +91,23 @@ impl Args<'_> {
         }
     }
 
+    /// An integer that decides what the operator is, one of some. If only the running program knows it, the operator is
+    /// lowered once for each.
+    pub fn choice(&self, b: &mut Builder<'_>, at: usize, choices: &[i64]) -> Result<i64> {
+        let Value::Int(operand) = self.value(at)? else { return Err(self.wrong(at, "an int")) };
+        if let Some(known) = known_int(operand) {
+            return Ok(known);
+        }
+        let number = b.dim(operand.clone());
+        for choice in choices {
+            if b.decide_extent(number, *choice)? {
+                return Ok(*choice);
+            }
+        }
+        let name = self.schema.and_then(|s| s.args.get(at)).map_or_else(|| at.to_string(), |a| a.name.to_string());
+        Err(b.user(format!("argument '{name}' of {} has a value that it cannot have", b.op_name)))
+    }
+
     fn must_be_known(&self, b: &Builder<'_>, at: usize) -> Box<Diagnostic> {
         let name = self.schema.and_then(|s| s.args.get(at)).map_or_else(|| at.to_string(), |a| a.name.to_string());
         b.unsupported(format!("argument '{name}' of {} must be known when compiling", b.op_name))

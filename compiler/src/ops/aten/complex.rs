@@ -71,16 +71,17 @@ pub fn form(name: &str, values: &[Value]) -> Option<&'static OpDef> {
         Value::Complex(..) => values.iter().any(|v| matches!(v, Value::Tensor(_))),
         _ => false,
     };
-    if values.iter().any(is_complex) { FORMS.iter().find(|def| def.name == name) } else { None }
+    let forms = FORMS.iter().chain(super::complex_functions::FORMS);
+    if values.iter().any(is_complex) { forms.into_iter().find(|def| def.name == name) } else { None }
 }
 
 /// The type of the parts.
-fn part_type(dtype: DType) -> DType {
+pub fn part_type(dtype: DType) -> DType {
     if dtype == DType::C64 || dtype == DType::C32 { DType::F32 } else { DType::F64 }
 }
 
 /// The complex type with parts of this type.
-fn whole_type(part: DType) -> DType {
+pub fn whole_type(part: DType) -> DType {
     if part == DType::F64 { DType::C128 } else { DType::C64 }
 }
 
@@ -106,7 +107,7 @@ pub fn as_complex(b: &mut Builder<'_>, x: &Tensor) -> Tensor {
 }
 
 /// Real and imaginary part; those of a real tensor are itself and zeros.
-fn parts(b: &mut Builder<'_>, x: &Tensor) -> Result<[Tensor; 2]> {
+pub fn parts(b: &mut Builder<'_>, x: &Tensor) -> Result<[Tensor; 2]> {
     if !x.dtype.is_complex() {
         let zero = Operand::Const(Const::float(DType::F64, 0.0));
         let mut nothing = b.splat(zero, x.dtype, &x.dims.clone());
@@ -123,7 +124,7 @@ fn parts(b: &mut Builder<'_>, x: &Tensor) -> Result<[Tensor; 2]> {
 }
 
 /// The complex tensor with these parts, of one shape and type.
-fn joined(b: &mut Builder<'_>, [re, im]: &[Tensor; 2], part: DType) -> Tensor {
+pub fn joined(b: &mut Builder<'_>, [re, im]: &[Tensor; 2], part: DType) -> Tensor {
     let dims: Vec<Dim> = re.dims.iter().copied().chain([Dim::Const(2)]).collect();
     let floats = b.map(part, &dims, |k, i| {
         let (at, which) = i.split_at(i.len() - 1);
@@ -194,7 +195,7 @@ fn float_parts(x: &[Tensor; 2], y: &[Tensor; 2]) -> DType {
 }
 
 /// An operator on two operands, element by element.
-fn binary(
+pub fn binary(
     b: &mut Builder<'_>,
     args: &Args<'_>,
     f: impl Fn(&mut KernelBuilder<'_, '_>, [ExprId; 2], [ExprId; 2]) -> [ExprId; 2],
@@ -233,14 +234,15 @@ fn reversed_sub(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     sum(b, &Args { schema: args.schema, values: &values }, BinaryOp::Sub)
 }
 
-fn product(k: &mut KernelBuilder<'_, '_>, x: [ExprId; 2], y: [ExprId; 2]) -> [ExprId; 2] {
+/// The product of two complex numbers.
+pub fn product(k: &mut KernelBuilder<'_, '_>, x: [ExprId; 2], y: [ExprId; 2]) -> [ExprId; 2] {
     let (ac, bd) = (k.mul(x[0], y[0]), k.mul(x[1], y[1]));
     let (ad, bc) = (k.mul(x[0], y[1]), k.mul(x[1], y[0]));
     [k.sub(ac, bd), k.add(ad, bc)]
 }
 
 /// The quotient, scaled by the greater part of the divisor so that squares do not overflow (R. Smith, 1962).
-fn quotient(k: &mut KernelBuilder<'_, '_>, x: [ExprId; 2], y: [ExprId; 2]) -> [ExprId; 2] {
+pub fn quotient(k: &mut KernelBuilder<'_, '_>, x: [ExprId; 2], y: [ExprId; 2]) -> [ExprId; 2] {
     let (c, d) = (k.unary(UnaryOp::Abs, y[0]), k.unary(UnaryOp::Abs, y[1]));
     let is_wide = k.binary(BinaryOp::Ge, c, d);
     let (great, small) = (k.select(is_wide, y[0], y[1]), k.select(is_wide, y[1], y[0]));
@@ -268,7 +270,7 @@ fn compare(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp, joined: BinaryOp)
 }
 
 /// A function of one tensor, element by element.
-fn each(
+pub fn each(
     b: &mut Builder<'_>,
     args: &Args<'_>,
     f: impl Fn(&mut KernelBuilder<'_, '_>, [ExprId; 2]) -> [ExprId; 2],
@@ -286,7 +288,7 @@ fn each(
 }
 
 /// A float-valued function of one tensor.
-fn to_real(
+pub fn to_real(
     b: &mut Builder<'_>,
     args: &Args<'_>,
     f: impl FnOnce(&mut KernelBuilder<'_, '_>, [ExprId; 2]) -> ExprId,
@@ -300,7 +302,7 @@ fn to_real(
 }
 
 /// `|z|`, without overflow.
-fn length(k: &mut KernelBuilder<'_, '_>, [x, y]: [ExprId; 2]) -> ExprId {
+pub fn length(k: &mut KernelBuilder<'_, '_>, [x, y]: [ExprId; 2]) -> ExprId {
     let (x, y) = (k.unary(UnaryOp::Abs, x), k.unary(UnaryOp::Abs, y));
     let (great, small) = (k.max(x, y), k.min(x, y));
     let ratio = k.div(small, great);
@@ -316,13 +318,15 @@ fn length(k: &mut KernelBuilder<'_, '_>, [x, y]: [ExprId; 2]) -> ExprId {
     k.select(is_inside, scaled, great)
 }
 
-fn exp(k: &mut KernelBuilder<'_, '_>, [x, y]: [ExprId; 2]) -> [ExprId; 2] {
+/// `exp(x) (cos y + i sin y)`
+pub fn exp(k: &mut KernelBuilder<'_, '_>, [x, y]: [ExprId; 2]) -> [ExprId; 2] {
     let size = k.unary(UnaryOp::Exp, x);
     let (cos, sin) = (k.unary(UnaryOp::Cos, y), k.unary(UnaryOp::Sin, y));
     [k.mul(size, cos), k.mul(size, sin)]
 }
 
-fn log(k: &mut KernelBuilder<'_, '_>, z: [ExprId; 2]) -> [ExprId; 2] {
+/// `log |z| + i angle(z)`
+pub fn log(k: &mut KernelBuilder<'_, '_>, z: [ExprId; 2]) -> [ExprId; 2] {
     let size = length(k, z);
     [k.unary(UnaryOp::Log, size), k.binary(BinaryOp::Atan2, z[1], z[0])]
 }

@@ -65,7 +65,7 @@ pub fn call(b: &mut Builder<'_>, name: &str, overload: &str, values: &[Value]) -
 }
 
 /// [`call`] of an operator that gives a tensor.
-fn call_tensor(b: &mut Builder<'_>, name: &str, overload: &str, values: &[Value]) -> Result<Tensor> {
+pub fn call_tensor(b: &mut Builder<'_>, name: &str, overload: &str, values: &[Value]) -> Result<Tensor> {
     match call(b, name, overload, values)? {
         Value::Tensor(t) => Ok(t),
         other => Err(b.unsupported(format!("{name} that gives {}", other.kind()))),

@@ -268,7 +268,7 @@ fn add_channel_bias(
 }
 
 /// `floor((length + padding - dilation * (size - 1) - 1) / stride) + 1`.
-fn output_extent(b: &mut Builder<'_>, length: Dim, size: Dim, window: &Window, i: usize) -> Result<Dim> {
+pub fn output_extent(b: &mut Builder<'_>, length: Dim, size: Dim, window: &Window, i: usize) -> Result<Dim> {
     let (before, after) = window.padding[i];
     let reach = scaled(b, size, window.dilation[i], 1 - window.dilation[i]);
     let padded = scaled(b, length, 1, before + after);

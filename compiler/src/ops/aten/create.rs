@@ -377,15 +377,26 @@ fn spaced(b: &mut Builder<'_>, args: &Args<'_>, default: DType) -> Result<Tensor
     }))
 }
 
+/// Whether one end of a line of numbers is complex.
+fn has_complex_end(args: &Args<'_>) -> bool {
+    args.values.iter().take(2).any(|end| matches!(end, Value::Complex(..)))
+}
+
 fn linspace(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if has_complex_end(args) {
+        return super::complex_functions::spaced(b, args, None);
+    }
     let dtype = dtype_or(b, args, DType::F32)?;
     let line = spaced(b, args, dtype)?;
     Ok(Value::Tensor(cast(b, &line, dtype)))
 }
 
 fn logspace(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let dtype = dtype_or(b, args, DType::F32)?;
     let base = args.known_float(b, 3)?;
+    if has_complex_end(args) {
+        return super::complex_functions::spaced(b, args, Some(base));
+    }
+    let dtype = dtype_or(b, args, DType::F32)?;
     // Powers are taken of real numbers, also where the result is of whole ones.
     let compute = if dtype.is_floating_point() { compute_type(dtype) } else { DType::F64 };
     let line = spaced(b, args, compute)?;

@@ -34,6 +34,12 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::multilabel_margin_loss", lower: multilabel_margin_loss },
 ];
 
+/// The argument `reduction`, see [`reduced`].
+pub fn reduction(b: &mut Builder<'_>, args: &Args<'_>, at: usize) -> Result<i64> {
+    let found = args.choice(b, at, &[0, 1, 2])?;
+    if (0..3).contains(&found) { Ok(found) } else { Err(b.user(format!("{found} is not a valid value for reduction"))) }
+}
+
 /// What the argument `reduction` asks for: each loss (0), their mean (1), their sum (2).
 pub fn reduced(b: &mut Builder<'_>, losses: &Tensor, reduction: i64) -> Tensor {
     let all = Over::new((0..losses.rank()).collect(), false);
@@ -52,7 +58,7 @@ fn each(
     reduction: usize,
     f: impl FnOnce(&mut KernelBuilder<'_, '_>, &[ExprId]) -> ExprId,
 ) -> Result<Value> {
-    let reduction = args.known_int(b, reduction)?;
+    let reduction = self::reduction(b, args, reduction)?;
     let losses = elementwise(b, inputs, None, f)?;
     Ok(Value::Tensor(reduced(b, &losses, reduction)))
 }
@@ -292,7 +298,7 @@ fn cosine_embedding_loss(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> 
     let (product, first, second) = (dot(&x, &other)?, dot(&x, &x)?, dot(&other, &other)?);
     let common = result_type(&[&product, &y]);
     let float = float_type(common);
-    let reduction = args.known_int(b, 4)?;
+    let reduction = self::reduction(b, args, 4)?;
     let losses = elementwise_in(b, &[&product, &first, &second, &y], float, float, |k, v| {
         // Keeps the quotient finite for vectors of length 0.
         let (eps, one, zero) = (number(k, v[0], 1e-12), number(k, v[0], 1.0), number(k, v[0], 0.0));
@@ -351,7 +357,7 @@ fn triplet_margin_loss(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 /// Of each row the sum over its targets `t` (those before the first -1) and all `j` that are none of `max(0, 1 - x[t] + x[j])`,
 /// divided by the row's length.
 fn multilabel_margin_loss(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (mut x, mut y, reduction) = (args.tensor(0)?, args.tensor(1)?, args.known_int(b, 2)?);
+    let (mut x, mut y, reduction) = (args.tensor(0)?, args.tensor(1)?, reduction(b, args, 2)?);
     let is_single = x.rank() < 2;
     while x.rank() < 2 {
         (x, y) = (views::unsqueeze(b, &x, 0), views::unsqueeze(b, &y, 0));

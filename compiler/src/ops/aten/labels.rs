@@ -2,7 +2,7 @@
 //!
 //! Scores are `[C]` or `[N, C, d1, ...]`, labels `[]` or `[N, d1, ...]`. Source: PyTorch's manual, torch.nn.functional.
 
-use super::criteria::reduced;
+use super::criteria::{reduced, reduction};
 use super::reduce::{Over, softmax, sum_over};
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Dim, ExprId, ReduceOp};
@@ -128,7 +128,7 @@ impl Labelled {
 
 fn nll_loss(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (scores, labels, weight) = (args.tensor(0)?, args.tensor(1)?, args.optional_tensor(2)?);
-    let (reduction, ignored) = (args.known_int(b, 3)?, args.known_int(b, 4)?);
+    let (reduction, ignored) = (reduction(b, args, 3)?, args.known_int(b, 4)?);
     let labelled = Labelled::new(b, scores, labels, weight, ignored)?;
     let dtype = if reduction == 0 { labelled.scores.dtype } else { compute_type(labelled.scores.dtype) };
     let losses = labelled.losses(b, dtype);
@@ -139,7 +139,7 @@ fn nll_loss(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 /// The loss of `log_softmax(scores)`; labels are classes, or probabilities of them; smoothing mixes in the mean over classes.
 fn cross_entropy_loss(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (scores, labels, weight) = (args.tensor(0)?, args.tensor(1)?, args.optional_tensor(2)?);
-    let (reduction, ignored) = (args.known_int(b, 3)?, args.known_int(b, 4)?);
+    let (reduction, ignored) = (reduction(b, args, 3)?, args.known_int(b, 4)?);
     let smoothing = args.known_float(b, 5)?;
     if !(0.0..=1.0).contains(&smoothing) {
         return Err(b.user(format!("label_smoothing must be between 0.0 and 1.0. Got: {smoothing}")));
@@ -236,7 +236,7 @@ fn probabilities(
 /// `sum over j other than the label t of weight[t] * max(0, margin - x[t] + x[j])^p`, divided by the number of classes.
 fn multi_margin_loss(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (mut scores, mut labels, weight) = (args.tensor(0)?, args.tensor(1)?, args.optional_tensor(4)?);
-    let (p, margin, reduction) = (args.known_float(b, 2)?, args.known_float(b, 3)?, args.known_int(b, 5)?);
+    let (p, margin, reduction) = (args.known_float(b, 2)?, args.known_float(b, 3)?, reduction(b, args, 5)?);
     let is_square = match p {
         1.0 => false,
         2.0 => true,

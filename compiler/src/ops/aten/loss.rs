@@ -1,5 +1,6 @@
 //! Losses.
 
+use super::criteria::reduction;
 use super::reduce::{Over, mean_over, sum_over};
 use crate::diag::Result;
 use crate::loops::{Arg, BinaryOp, Const, Dim, Operand};
@@ -46,7 +47,7 @@ fn ctc_loss_lists(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 /// The loss of each sequence by a routine, then what `reduction` and `zero_infinity` ask for.
 fn ctc_loss(b: &mut Builder<'_>, args: &Args<'_>, lengths: &[Tensor; 2]) -> Result<Value> {
     let (mut scores, targets) = (args.tensor(0)?, args.tensor(1)?);
-    let (blank, reduction, drops_infinity) = (args.int(b, 4)?, args.known_int(b, 5)?, args.flag(b, 6)?);
+    let (blank, reduction, drops_infinity) = (args.int(b, 4)?, reduction(b, args, 5)?, args.flag(b, 6)?);
     let is_batched = scores.rank() == 3;
     if scores.rank() == 2 {
         scores = views::unsqueeze(b, &scores, 1);

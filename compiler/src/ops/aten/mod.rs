@@ -7,6 +7,7 @@ pub mod attention;
 pub mod batch_norm;
 pub mod compare;
 pub mod complex;
+pub mod complex_functions;
 pub mod compound;
 pub mod contraction;
 pub mod conv;
@@ -20,6 +21,7 @@ pub mod fft;
 pub mod gradients;
 pub mod index;
 pub mod labels;
+pub mod linalg;
 pub mod loss;
 pub mod nonzero;
 pub mod norm;
@@ -38,10 +40,12 @@ pub mod scatter;
 pub mod sets;
 pub mod shape;
 pub mod sort;
+pub mod spectral;
 pub mod split;
 pub mod stft;
 pub mod unary;
 pub mod view;
+pub mod windows;
 
 use super::OpDef;
 
@@ -67,6 +71,7 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("gradients", gradients::DEFS),
     ("index", index::DEFS),
     ("labels", labels::DEFS),
+    ("linalg", linalg::DEFS),
     ("loss", loss::DEFS),
     ("nonzero", nonzero::DEFS),
     ("norm", norm::DEFS),
@@ -85,9 +90,11 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("sets", sets::DEFS),
     ("shape", shape::DEFS),
     ("sort", sort::DEFS),
+    ("spectral", spectral::DEFS),
     ("split", split::DEFS),
     ("stft", stft::DEFS),
     ("unary", unary::DEFS),
     ("unary", unary::FLOAT_DEFS),
     ("view", view::DEFS),
+    ("windows", windows::DEFS),
 ];
