@@ -364,6 +364,9 @@ impl<'p> Builder<'p> {
 
     /// A tensor with one value everywhere, that takes no memory until it is written to. `value` is a host number.
     pub fn splat(&mut self, value: Operand, dtype: DType, dims: &[Dim]) -> Tensor {
+        if dtype.is_complex() {
+            return crate::ops::aten::complex::filled(self, [value, Operand::Const(Const::int(0))], dtype, dims);
+        }
         let storage = self.new_storage(Contents::Splat(value), dtype, dims);
         Tensor::whole(storage, dtype, dims)
     }

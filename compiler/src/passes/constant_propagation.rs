@@ -81,15 +81,16 @@ impl Folder {
                 self.new.insert(old, value);
                 self.changed = true;
             }
-            let Some(value) = self.value(graph, id) else {
+            let Some(values) = self.values(graph, id) else {
                 nodes.push(id);
                 continue;
             };
-            let output = graph.nodes[id].outputs[0];
-            let (ty, name) = (graph.values[output].ty.clone(), graph.values[output].name.clone());
-            let constant = edit::create_constant(graph, value, ty, name);
-            self.new.insert(output, graph.nodes[constant].outputs[0]);
-            nodes.push(constant);
+            for (value, output) in values.into_iter().zip(graph.nodes[id].outputs.clone()) {
+                let (ty, name) = (graph.values[output].ty.clone(), graph.values[output].name.clone());
+                let constant = edit::create_constant(graph, value, ty, name);
+                self.new.insert(output, graph.nodes[constant].outputs[0]);
+                nodes.push(constant);
+            }
             self.changed = true;
         }
         graph.blocks[block].nodes = nodes;
@@ -172,9 +173,10 @@ impl Folder {
         }
     }
 
-    fn value(&self, graph: &Graph, id: NodeId) -> Option<IValue> {
+    /// The values of the outputs of a node, where they are known.
+    fn values(&self, graph: &Graph, id: NodeId) -> Option<Vec<IValue>> {
         let node = &graph.nodes[id];
-        let is_candidate = node.outputs.len() == 1
+        let is_candidate = !node.outputs.is_empty()
             && node.blocks.is_empty()
             && !node.is("prim::Constant")
             // Takes any number of operands, so no schema says what it does.
@@ -192,13 +194,18 @@ impl Folder {
                 return None;
             }
             let items: Option<Vec<_>> = node.inputs.iter().map(|&input| graph.constant(input)).collect();
-            return Some(IValue::List(Some((**of).clone()), items?.into()));
+            return Some(vec![IValue::List(Some((**of).clone()), items?.into())]);
         }
         // Objects and tensors among the operands may be written to elsewhere.
         let is_stable = |&input: &ValueId| !self.writes.touch(&graph.values[input].ty);
-        if !ty.is_immutable() || matches!(ty, Type::Function) || !node.inputs.iter().all(is_stable) {
+        let is_plain = |output: &ValueId| {
+            let ty = &graph.values[*output].ty;
+            ty.is_immutable() && !matches!(ty, Type::Function)
+        };
+        if !node.outputs.iter().all(is_plain) || !node.inputs.iter().all(is_stable) {
             return None;
         }
-        evaluate::node(graph, id).filter(|value| edit::plain_type(value).is_some())
+        let values = evaluate::node(graph, id)?;
+        values.iter().all(|value| edit::plain_type(value).is_some()).then_some(values)
     }
 }

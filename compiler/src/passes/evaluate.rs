@@ -75,20 +75,30 @@ impl Computation {
     }
 }
 
-/// The value of a node with one output whose inputs are constants.
-pub fn node(graph: &Graph, id: NodeId) -> Option<IValue> {
+/// The values of the outputs of a node whose inputs are constants.
+pub fn node(graph: &Graph, id: NodeId) -> Option<Vec<IValue>> {
     let node = &graph.nodes[id];
-    let [output] = node.outputs[..] else { return None };
     let mut computation = Computation::default();
     let mut inputs = Vec::new();
     for &input in &node.inputs {
         inputs.push(computation.constant(graph.constant(input)?, graph.values[input].ty.clone()));
     }
-    let value = computation.op(&node.op, inputs, graph.values[output].ty.clone());
-    if let crate::ir::ValueDef::Output(copy, _) = computation.graph.values[value].def {
-        computation.graph.nodes[copy].attrs.clone_from(&node.attrs);
+    let types: Vec<Type> = node.outputs.iter().map(|output| graph.values[*output].ty.clone()).collect();
+    let copy = computation.graph.append(computation.graph.top, node.op.clone(), inputs, &types, None);
+    computation.graph.nodes[copy].attrs.clone_from(&node.attrs);
+    let outputs = computation.graph.nodes[copy].outputs.clone();
+    match outputs[..] {
+        [] => None,
+        [output] => computation.run(output).map(|value| vec![value]),
+        _ => {
+            let name = OpName::new("prim::TupleConstruct");
+            let tuple = computation.op(&name, outputs, Type::Tuple(types.into()));
+            match computation.run(tuple)? {
+                IValue::Tuple(items) => Some(items.to_vec()),
+                _ => None,
+            }
+        }
     }
-    computation.run(value)
 }
 
 /// A value as one of this type, where the runtime has one form for two: devices are text there.

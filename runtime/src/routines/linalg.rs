@@ -315,6 +315,43 @@ impl Matrix {
     }
 }
 
+impl Matrix {
+    fn times(&self, other: &Self) -> Self {
+        let mut product = Self::zeros(self.rows, other.columns);
+        for i in 0..self.rows {
+            for k in 0..self.columns {
+                for j in 0..other.columns {
+                    product[(i, j)] = add(product[(i, j)], mul(self[(i, k)], other[(k, j)]));
+                }
+            }
+        }
+        product
+    }
+
+    /// The sum of powers over factorials, of the matrix halved until it is small; squared as often.
+    fn exponential(&self) -> Self {
+        const N_TERMS: u32 = 20;
+        let n = self.rows;
+        let row = |i: usize| (0..n).map(|j| square(self[(i, j)]).sqrt()).sum::<f64>();
+        let size = (0..n).map(row).fold(0.0, f64::max);
+        let halvings = if size.is_finite() { size.log2().ceil().max(0.0) as u32 } else { 0 };
+        let mut small = self.clone();
+        small.data.iter_mut().for_each(|z| *z = times(*z, 0.5_f64.powi(halvings as i32)));
+        let mut sum = Self::zeros(n, n);
+        (0..n).for_each(|i| sum[(i, i)] = (1.0, 0.0));
+        let mut term = sum.clone();
+        for k in 1..N_TERMS {
+            term = term.times(&small);
+            term.data.iter_mut().for_each(|z| *z = times(*z, 1.0 / f64::from(k)));
+            sum.data.iter_mut().zip(&term.data).for_each(|(sum, z)| *sum = add(*sum, *z));
+        }
+        for _ in 0..halvings {
+            sum = sum.times(&sum);
+        }
+        sum
+    }
+}
+
 /// The matrices of a buffer; `is_complex` says that its last dimension holds the parts of numbers.
 fn read(tensor: &Tensor, is_complex: bool) -> Result<Vec<Matrix>> {
     let sizes = if is_complex { &tensor.sizes[..tensor.sizes.len().saturating_sub(1)] } else { &tensor.sizes[..] };
@@ -469,6 +506,13 @@ pub(super) fn hermitian(call: &mut Call<'_>) -> Result<()> {
     write(&call.tensor(2)?, parts.iter().flat_map(|(_, v)| v.data.iter().copied()), is_complex)
 }
 
+/// `exponential(a, out, is_complex)`
+pub(super) fn exponential(call: &mut Call<'_>) -> Result<()> {
+    let is_complex = call.int(2)? != 0;
+    let results: Vec<_> = read(&call.tensor(0)?, is_complex)?.iter().map(Matrix::exponential).collect();
+    write_all(&call.tensor(1)?, &results, is_complex)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -484,13 +528,7 @@ mod tests {
     }
 
     fn product(a: &Matrix, b: &Matrix) -> Matrix {
-        let mut c = Matrix::zeros(a.rows, b.columns);
-        for i in 0..a.rows {
-            for j in 0..b.columns {
-                c[(i, j)] = (0..a.columns).fold((0.0, 0.0), |s, k| add(s, mul(a[(i, k)], b[(k, j)])));
-            }
-        }
-        c
+        a.times(b)
     }
 
     fn adjoint(a: &Matrix) -> Matrix {

@@ -61,6 +61,10 @@ const FORMS: &[OpDef] = &[
     OpDef { name: "aten::bmm", lower: contraction },
     OpDef { name: "aten::mv", lower: contraction },
     OpDef { name: "aten::dot", lower: contraction },
+    OpDef { name: "aten::outer", lower: contraction },
+    OpDef { name: "aten::ger", lower: contraction },
+    OpDef { name: "aten::inner", lower: contraction },
+    OpDef { name: "aten::tensordot", lower: contraction },
     OpDef { name: "aten::item", lower: item_value },
 ];
 
@@ -135,6 +139,13 @@ pub fn joined(b: &mut Builder<'_>, [re, im]: &[Tensor; 2], part: DType) -> Tenso
         k.select(is_real, x, y)
     });
     as_complex(b, &floats)
+}
+
+/// The complex tensor with one number everywhere.
+pub fn filled(b: &mut Builder<'_>, number: [Operand; 2], dtype: DType, dims: &[Dim]) -> Tensor {
+    let part = part_type(dtype);
+    let sides = number.map(|side| b.splat(side, part, dims));
+    joined(b, &sides, part)
 }
 
 /// A complex tensor as one of another type, or a real one as a complex one; a real result is the real part.
@@ -374,7 +385,8 @@ fn contraction(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let name = args.schema.map(|s| s.name.clone());
     let def = name.and_then(|name| lookup(&name)).ok_or_else(|| b.unsupported("this form of a complex operator"))?;
     let mut of = |x: &Tensor, y: &Tensor| {
-        let values = [Value::Tensor(x.clone()), Value::Tensor(y.clone())];
+        let mut values = args.values.to_vec();
+        (values[0], values[1]) = (Value::Tensor(x.clone()), Value::Tensor(y.clone()));
         match (def.lower)(b, &Args { schema: args.schema, values: &values })? {
             Value::Tensor(t) => Ok(t),
             _ => Err(b.unsupported("this form of a complex operator")),

@@ -129,12 +129,22 @@ pub const FORMS: &[OpDef] = &[
     OpDef { name: "aten::col2im", lower: |b, a| moved(b, a, None) },
     OpDef { name: "aten::var", lower: |b, a| variance(b, a, false) },
     OpDef { name: "aten::std", lower: |b, a| variance(b, a, true) },
+    OpDef { name: "aten::var_mean", lower: |b, a| with_mean(b, a, false) },
+    OpDef { name: "aten::std_mean", lower: |b, a| with_mean(b, a, true) },
     OpDef { name: "aten::addmm", lower: |b, a| with_product(b, a, "aten::mm") },
     OpDef { name: "aten::addmv", lower: |b, a| with_product(b, a, "aten::mv") },
     OpDef { name: "aten::baddbmm", lower: |b, a| with_product(b, a, "aten::bmm") },
     OpDef { name: "aten::addcmul", lower: |b, a| with_quotient(b, a, "aten::mul") },
     OpDef { name: "aten::addcdiv", lower: |b, a| with_quotient(b, a, "aten::div") },
     OpDef { name: "aten::vdot", lower: vdot },
+    OpDef { name: "aten::conv1d", lower: convolution },
+    OpDef { name: "aten::conv2d", lower: convolution },
+    OpDef { name: "aten::conv3d", lower: convolution },
+    OpDef { name: "aten::conv_transpose1d", lower: convolution },
+    OpDef { name: "aten::conv_transpose2d", lower: convolution },
+    OpDef { name: "aten::conv_transpose3d", lower: convolution },
+    OpDef { name: "aten::convolution", lower: convolution },
+    OpDef { name: "aten::_convolution", lower: convolution },
 ];
 
 fn scaled(k: Kernel<'_, '_, '_>, z: Number, factor: f64) -> Number {
@@ -444,6 +454,19 @@ fn variance(b: &mut Builder<'_>, args: &Args<'_>, is_root: bool) -> Result<Value
     })?))
 }
 
+/// The variance beside the mean.
+fn with_mean(b: &mut Builder<'_>, args: &Args<'_>, is_root: bool) -> Result<Value> {
+    let variance = variance(b, args, is_root)?;
+    let x = args.value(0)?.clone();
+    let mean = match (args.named("dim"), args.named("keepdim")) {
+        (Some(dim), Some(keeps)) if *dim != Value::None => {
+            call(b, "aten::mean", "dim", &[x, dim.clone(), keeps.clone(), Value::None])?
+        }
+        _ => call(b, "aten::mean", "", &[x, Value::None])?,
+    };
+    Ok(Value::Tuple(vec![variance, mean], None))
+}
+
 /// `beta * self + alpha * (x @ y)`
 fn with_product(b: &mut Builder<'_>, args: &Args<'_>, name: &str) -> Result<Value> {
     let factor = |at: usize| args.values.get(at).cloned().unwrap_or_else(|| Value::int(1));
@@ -460,6 +483,35 @@ fn with_quotient(b: &mut Builder<'_>, args: &Args<'_>, name: &str) -> Result<Val
     let scaled = call(b, "aten::mul", "Scalar", &[args.value(1)?.clone(), value])?;
     let term = call(b, name, "Tensor", &[scaled, args.value(2)?.clone()])?;
     call(b, "aten::add", "Tensor", &[args.value(0)?.clone(), term, Value::int(1)])
+}
+
+/// The convolutions of the parts, joined as products are; then the bias of each channel.
+fn convolution(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (x, w, bias) = (args.tensor(0)?, args.tensor(1)?, args.optional_tensor(2)?);
+    let part = part_type(x.dtype);
+    let (x, w) = (parts(b, &x)?, parts(b, &w)?);
+    let mut of = |x: &Tensor, w: &Tensor| {
+        let mut values = args.values.to_vec();
+        (values[0], values[1], values[2]) = (Value::Tensor(x.clone()), Value::Tensor(w.clone()), Value::None);
+        match plain(b, args, &values)? {
+            Value::Tensor(t) => Ok(t),
+            other => Err(b.unsupported(format!("a convolution that gives {}", other.kind()))),
+        }
+    };
+    let (ac, bd, ad, bc) = (of(&x[0], &w[0])?, of(&x[1], &w[1])?, of(&x[0], &w[1])?, of(&x[1], &w[0])?);
+    let bias = bias.map(|bias| parts(b, &bias)).transpose()?;
+    let is_batched = ac.rank() == w[0].rank();
+    let mut side = |p: &Tensor, q: &Tensor, is_sum: bool, at: usize| {
+        b.map(part, &p.dims, |k, i| {
+            let (p, q) = (k.load(p, i), k.load(q, i));
+            let v = if is_sum { k.add(p, q) } else { k.sub(p, q) };
+            let Some(bias) = &bias else { return v };
+            let own = k.load(&bias[at], &[i[usize::from(is_batched)]]);
+            k.add(v, own)
+        })
+    };
+    let results = [side(&ac, &bd, false, 0), side(&ad, &bc, true, 1)];
+    Ok(Value::Tensor(joined(b, &results, part)))
 }
 
 fn vdot(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

@@ -51,6 +51,10 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::special_multigammaln", lower: mvlgamma },
     OpDef { name: "aten::sum_to_size", lower: sum_to_size },
     OpDef { name: "aten::_chunk_cat", lower: chunk_cat },
+    OpDef { name: "aten::corrcoef", lower: corrcoef },
+    OpDef { name: "aten::linalg_tensorsolve", lower: tensorsolve },
+    OpDef { name: "aten::linalg_tensorinv", lower: tensorinv },
+    OpDef { name: "aten::new_empty_strided", lower: new_empty_strided },
     OpDef { name: "aten::alias", lower: |_, a| Ok(a.value(0)?.clone()) },
     OpDef { name: "aten::_softmax_backward_data", lower: softmax_backward },
     OpDef { name: "aten::_safe_softmax", lower: safe_softmax },
@@ -586,4 +590,83 @@ fn safe_softmax(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         let is_empty = k.binary(BinaryOp::Eq, v[1], nothing);
         k.select(is_empty, zero, v[0])
     })?))
+}
+
+/// Products of centred rows over the root of those with themselves.
+fn corrcoef(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    if x.rank() > 2 {
+        return Err(b.user(format!("corrcoef(): expected input to have two or fewer dimensions but got {}", x.rank())));
+    }
+    let is_single = x.rank() < 2;
+    let mut rows = super::index::at_least_1d(b, &x);
+    if rows.rank() == 1 {
+        rows = views::unsqueeze(b, &rows, 0);
+    }
+    if !rows.dtype.is_complex() {
+        let dtype = float_type(rows.dtype);
+        rows = super::copy::cast(b, &rows, dtype);
+    }
+    let dims = b.new_list(vec![Value::int(1)]);
+    let mean = call_tensor(b, "aten::mean", "dim", &[Value::Tensor(rows.clone()), dims, Value::bool(true), Value::None])?;
+    let centred = minus(b, &rows, &mean)?;
+    let turned = views::transpose(b, &centred, 0, 1);
+    let other = call(b, "aten::conj", "", &[Value::Tensor(turned)])?;
+    let products = call_tensor(b, "aten::matmul", "", &[Value::Tensor(centred), other])?;
+    let own = diagonal_of(b, &products, 0, 0, 1);
+    let own = call_tensor(b, "aten::real", "", &[Value::Tensor(own)])?;
+    let sizes = super::pointwise::unary(b, &own, own.dtype, |k, v| k.unary(UnaryOp::Sqrt, v));
+    let (column, row) = (views::unsqueeze(b, &sizes, 1), views::unsqueeze(b, &sizes, 0));
+    let quotient = call(b, "aten::div", "Tensor", &[Value::Tensor(products), Value::Tensor(column)])?;
+    let mut result = call_tensor(b, "aten::div", "Tensor", &[quotient, Value::Tensor(row)])?;
+    if !result.dtype.is_complex() {
+        result = super::pointwise::unary(b, &result, result.dtype, |k, v| {
+            let (one, minus_one) = (number(k, v, 1.0), number(k, v, -1.0));
+            let v = k.min(v, one);
+            k.max(v, minus_one)
+        });
+    }
+    Ok(Value::Tensor(if is_single { views::reshape(b, &result, &[] as &[Dim]) } else { result }))
+}
+
+/// What a tensor seen as a matrix must be multiplied with to give another.
+fn tensorsolve(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (mut a, right) = (args.tensor(0)?, args.tensor(1)?);
+    if *args.value(2)? != Value::None {
+        let dims = args.known_ints(b, 2)?;
+        let last = super::view::wrap_all(b, &dims, a.rank())?;
+        let order: Vec<usize> = (0..a.rank()).filter(|d| !last.contains(d)).chain(last.iter().copied()).collect();
+        a = views::permute(b, &a, &order);
+    }
+    let Some(shape) = a.dims.get(right.rank()..).map(<[Dim]>::to_vec) else {
+        return Err(b.user("tensorsolve expects a tensor of at least as many dimensions as its right side"));
+    };
+    let n = b.product(&right.dims);
+    let n = b.dim(n);
+    let (matrix, column) = (views::reshape(b, &a, &[n, n]), views::reshape(b, &right, &[n]));
+    let values = [Value::Tensor(matrix), Value::Tensor(column), Value::bool(true)];
+    let x = call_tensor(b, "aten::linalg_solve", "", &values)?;
+    Ok(Value::Tensor(views::reshape(b, &x, &shape)))
+}
+
+/// The inverse of a tensor seen as a matrix, the rows of which are its first `ind` dimensions.
+fn tensorinv(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (a, at) = (args.tensor(0)?, args.known_int(b, 1)?);
+    let Some(at) = usize::try_from(at).ok().filter(|at| *at > 0 && *at <= a.rank()) else {
+        return Err(b.user("Expected a strictly positive integer for 'ind'"));
+    };
+    let n = b.product(&a.dims[..at]);
+    let n = b.dim(n);
+    let shape = [&a.dims[at..], &a.dims[..at]].concat();
+    let matrix = views::reshape(b, &a, &[n, n]);
+    let inverse = call_tensor(b, "aten::linalg_inv", "", &[Value::Tensor(matrix)])?;
+    Ok(Value::Tensor(views::reshape(b, &inverse, &shape)))
+}
+
+/// Memory without a value; its strides are those of a tensor that lies row-major.
+fn new_empty_strided(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let dims: Vec<Dim> = args.int_list(b, 1)?.into_iter().map(|size| b.dim(size)).collect();
+    let dtype = args.dtype(b, 3)?.unwrap_or(x.dtype);
+    Ok(Value::Tensor(b.splat(int(0), dtype, &dims)))
 }

@@ -92,6 +92,10 @@ fn filled(b: &mut Builder<'_>, args: &Args<'_>, value: i64) -> Result<Value> {
 
 fn full(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let dims = shape(b, args, 0)?;
+    if let Value::Complex(re, im) = args.value(1)? {
+        let dtype = dtype_or(b, args, DType::C64)?;
+        return Ok(Value::Tensor(super::complex::filled(b, [re.clone(), im.clone()], dtype, &dims)));
+    }
     let value = args.number(b, 1)?;
     let dtype = dtype_or(b, args, number_type(b, &value))?;
     Ok(Value::Tensor(b.splat(value, dtype, &dims)))
@@ -105,8 +109,11 @@ fn filled_like(b: &mut Builder<'_>, args: &Args<'_>, value: i64) -> Result<Value
 
 fn full_like(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
-    let value = args.number(b, 1)?;
     let dtype = dtype_or(b, args, x.dtype)?;
+    if let (Value::Complex(re, im), true) = (args.value(1)?, dtype.is_complex()) {
+        return Ok(Value::Tensor(super::complex::filled(b, [re.clone(), im.clone()], dtype, &x.dims)));
+    }
+    let value = args.number(b, 1)?;
     Ok(Value::Tensor(b.splat(value, dtype, &x.dims)))
 }
 

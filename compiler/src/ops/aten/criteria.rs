@@ -320,7 +320,8 @@ fn cosine_embedding_loss(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> 
 
 /// The p-norm of `x - y + eps` along the last dimension.
 fn distance(b: &mut Builder<'_>, x: &Tensor, y: &Tensor, p: f64, eps: f64, keeps: bool) -> Result<Tensor> {
-    let difference = elementwise(b, &[x, y], None, |k, v| {
+    let dtype = float_type(result_type(&[x, y]));
+    let difference = elementwise_in(b, &[x, y], dtype, dtype, |k, v| {
         let d = k.sub(v[0], v[1]);
         let eps = number(k, d, eps);
         k.add(d, eps)

@@ -40,6 +40,7 @@ pub mod scatter;
 pub mod sets;
 pub mod shape;
 pub mod sort;
+pub mod special;
 pub mod spectral;
 pub mod split;
 pub mod stft;
@@ -90,6 +91,7 @@ pub const FAMILIES: &[(&str, &[OpDef])] = &[
     ("sets", sets::DEFS),
     ("shape", shape::DEFS),
     ("sort", sort::DEFS),
+    ("special", special::DEFS),
     ("spectral", spectral::DEFS),
     ("split", split::DEFS),
     ("stft", stft::DEFS),

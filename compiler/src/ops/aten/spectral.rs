@@ -30,6 +30,9 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::linalg_norm", lower: linalg_norm },
     OpDef { name: "aten::nuclear_norm", lower: nuclear_norm },
     OpDef { name: "aten::linalg_cond", lower: condition },
+    OpDef { name: "aten::linalg_matrix_exp", lower: exponential },
+    OpDef { name: "aten::matrix_exp", lower: exponential },
+    OpDef { name: "aten::linalg_lstsq", lower: least_squares },
 ];
 
 /// `u diag(s) v*`, with as many columns as the lesser extent.
@@ -231,6 +234,51 @@ fn pseudo_inverse(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let scaled = call_tensor(b, "aten::mul", "Tensor", &[Value::Tensor(v), Value::Tensor(row)])?;
     let u = adjoint(b, &u)?;
     call(b, "aten::matmul", "", &[Value::Tensor(scaled), Value::Tensor(u)])
+}
+
+fn exponential(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let x = args.tensor(0)?;
+    let m = Matrices::new(b, &x)?;
+    m.expect_square(b)?;
+    let out = m.output(b, &x.dims);
+    m.call(b, "exponential", &[], &[out], &[]);
+    Ok(Value::Tensor(m.numbers(b, out)))
+}
+
+/// `linalg_lstsq(A, B, rcond, driver)`: the solution, and what LAPACK's driver gives beside it.
+fn least_squares(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    let (a, right) = (args.tensor(0)?, args.tensor(1)?);
+    let driver = if *args.value(3)? == Value::None { "gelsy".into() } else { args.text(b, 3)? };
+    let has_vectors = right.rank() == 1 || right.rank() + 1 == a.rank() && right.dims[..] == a.dims[..a.rank() - 1];
+    let column = if has_vectors { views::unsqueeze(b, &right, right.rank()) } else { right };
+    let zero = Value::Float(Operand::Const(Const::float(DType::F64, 0.0)));
+    let rcond = args.value(2)?.clone();
+    let options = |b: &mut Builder<'_>, name: &str| {
+        let values = [Value::Tensor(a.clone()), zero.clone(), rcond.clone(), Value::bool(false)];
+        call_tensor(b, name, "atol_rtol_float", &values)
+    };
+    let inverse = options(b, "aten::linalg_pinv")?;
+    let values = [Value::Tensor(inverse), Value::Tensor(column.clone())];
+    let mut solution = call_tensor(b, "aten::matmul", "", &values)?;
+    let empty = |b: &mut Builder<'_>, dtype: DType| b.splat(Operand::Const(Const::int(0)), dtype, &[crate::loops::Dim::Const(0)]);
+    let real = Matrices::new(b, &a)?.real_type();
+    let (rows, columns) = (a.dims[a.rank() - 2].known(), a.dims[a.rank() - 1].known());
+    let mut residuals = empty(b, real);
+    if &*driver != "gelsy" && rows > columns {
+        let values = [Value::Tensor(a.clone()), Value::Tensor(solution.clone())];
+        let product = call(b, "aten::matmul", "", &values)?;
+        let rest = call(b, "aten::sub", "Tensor", &[Value::Tensor(column), product, Value::int(1)])?;
+        let sizes = call_tensor(b, "aten::abs", "", &[rest])?;
+        let squares = elementwise(b, &[&sizes], None, |k, v| k.mul(v[0], v[0]))?;
+        residuals = sum_over(b, &squares, &Over::new(vec![squares.rank() - 2], false), real);
+    }
+    let rank = if &*driver == "gels" { empty(b, DType::I64) } else { options(b, "aten::linalg_matrix_rank")? };
+    let sizes = if matches!(&*driver, "gelsd" | "gelss") { svd_of(b, &a)?.s } else { empty(b, real) };
+    if has_vectors {
+        let last = solution.rank() - 1;
+        solution = views::squeeze(b, &solution, |d| d == last);
+    }
+    Ok(Value::Tuple([solution, residuals, rank, sizes].map(Value::Tensor).to_vec(), None))
 }
 
 /// What a norm of matrices is asked for.
