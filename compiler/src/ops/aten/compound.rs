@@ -598,17 +598,18 @@ fn corrcoef(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if x.rank() > 2 {
         return Err(b.user(format!("corrcoef(): expected input to have two or fewer dimensions but got {}", x.rank())));
     }
-    let is_single = x.rank() < 2;
     let mut rows = super::index::at_least_1d(b, &x);
     if rows.rank() == 1 {
         rows = views::unsqueeze(b, &rows, 0);
     }
+    let is_single = rows.dims[0] == Dim::Const(1);
     if !rows.dtype.is_complex() {
         let dtype = float_type(rows.dtype);
         rows = super::copy::cast(b, &rows, dtype);
     }
     let dims = b.new_list(vec![Value::int(1)]);
-    let mean = call_tensor(b, "aten::mean", "dim", &[Value::Tensor(rows.clone()), dims, Value::bool(true), Value::None])?;
+    let mean =
+        call_tensor(b, "aten::mean", "dim", &[Value::Tensor(rows.clone()), dims, Value::bool(true), Value::None])?;
     let centred = minus(b, &rows, &mean)?;
     let turned = views::transpose(b, &centred, 0, 1);
     let other = call(b, "aten::conj", "", &[Value::Tensor(turned)])?;

@@ -11,7 +11,7 @@ use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
-use crate::ops::promote::as_tensor;
+use crate::ops::promote::{as_tensor, compute_type};
 use crate::ops::value::{Tensor, Value};
 use crate::ops::views;
 use crate::types::DType;
@@ -238,11 +238,13 @@ fn pseudo_inverse(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn exponential(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
-    let m = Matrices::new(b, &x)?;
+    let wide = super::copy::cast(b, &x, compute_type(x.dtype));
+    let m = Matrices::new(b, &wide)?;
     m.expect_square(b)?;
     let out = m.output(b, &x.dims);
     m.call(b, "exponential", &[], &[out], &[]);
-    Ok(Value::Tensor(m.numbers(b, out)))
+    let result = m.numbers(b, out);
+    Ok(Value::Tensor(super::copy::cast(b, &result, x.dtype)))
 }
 
 /// `linalg_lstsq(A, B, rcond, driver)`: the solution, and what LAPACK's driver gives beside it.
@@ -260,7 +262,9 @@ fn least_squares(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let inverse = options(b, "aten::linalg_pinv")?;
     let values = [Value::Tensor(inverse), Value::Tensor(column.clone())];
     let mut solution = call_tensor(b, "aten::matmul", "", &values)?;
-    let empty = |b: &mut Builder<'_>, dtype: DType| b.splat(Operand::Const(Const::int(0)), dtype, &[crate::loops::Dim::Const(0)]);
+    let empty = |b: &mut Builder<'_>, dtype: DType| {
+        b.splat(Operand::Const(Const::int(0)), dtype, &[crate::loops::Dim::Const(0)])
+    };
     let real = Matrices::new(b, &a)?.real_type();
     let (rows, columns) = (a.dims[a.rank() - 2].known(), a.dims[a.rank() - 1].known());
     let mut residuals = empty(b, real);
