@@ -77,7 +77,7 @@ pub enum Body {
     Tuple(Vec<Item>),
     /// Class name and field names; the fields.
     NamedTuple(Box<(String, Vec<String>)>, Vec<Item>),
-    /// Always row-major.
+    /// Perhaps a view of memory that other tensors show, too.
     Tensor(Tensor),
     /// What a task gives when it ends.
     Future(Arc<Task>),

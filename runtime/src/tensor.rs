@@ -151,6 +151,13 @@ impl Tensor {
         Self { dtype, sizes: sizes.to_vec(), strides, data, _memory: None }
     }
 
+    /// Other elements of the same memory: the first is `offset` elements from the first of this one. The caller answers for it
+    /// that all of them are elements of this tensor.
+    pub(crate) fn view(&self, offset: i64, sizes: Vec<i64>, strides: Vec<i64>) -> Self {
+        let data = self.data.wrapping_offset(offset as isize * self.item_bytes() as isize);
+        Self { dtype: self.dtype, sizes, strides, data, _memory: self._memory.clone() }
+    }
+
     /// The first element.
     pub fn data(&self) -> *mut u8 {
         self.data
@@ -206,6 +213,11 @@ impl Tensor {
     /// Overwrites the elements from row-major memory of the same dtype and sizes.
     pub(crate) fn write_from(&self, row_major: *const u8) {
         self.copy_elements(row_major.cast_mut(), true);
+    }
+
+    /// Overwrites the elements with these, as [`Self::to_bytes`] gives them. `None` for another number of bytes.
+    pub fn set_bytes(&self, row_major: &[u8]) -> Option<()> {
+        (row_major.len() == self.size_bytes()).then(|| self.write_from(row_major.as_ptr()))
     }
 
     /// Copies elements to row-major memory, or back from it.

@@ -312,10 +312,8 @@ impl Objects for FrameObjects {
     }
 
     fn write_tensor(&mut self, object: u64, bytes: &[u8]) -> Result<()> {
-        let tensor = Self::tensor(object, bytes.len())?;
-        // SAFETY: a row-major tensor of as many bytes, which is elsewhere than the evaluator's own copy.
-        unsafe { tensor.data().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
-        Ok(())
+        let written = Self::tensor(object, bytes.len())?.set_bytes(bytes);
+        written.ok_or_else(|| Diagnostic::internal("a tensor object is written with too few bytes"))
     }
 
     fn call(

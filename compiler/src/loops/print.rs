@@ -196,9 +196,10 @@ impl Display for Function {
                 BufferClass::Alias { of, offset } => format!("alias {of} + {offset}"),
                 BufferClass::Object(var) => format!("object {var}"),
             };
-            let layout = match buffer.layout {
+            let layout = match &buffer.layout {
                 Layout::RowMajor => String::new(),
                 Layout::Blocked { dim, block } => format!(" blocked {dim} by {block}"),
+                Layout::Strided(strides) => format!(" strided [{}]", join(strides.iter())),
             };
             let dims = join(buffer.dims.iter());
             writeln!(f, "  {id}{}: {}[{dims}] {class}{layout}", spaced(&buffer.name), buffer.dtype)?;

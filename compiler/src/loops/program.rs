@@ -176,6 +176,16 @@ pub struct Function {
     pub results: Vec<OutputTree>,
 }
 
+impl Function {
+    /// The buffer whose memory a buffer shows: itself, but for an alias.
+    pub fn memory(&self, buffer: BufferId) -> BufferId {
+        match self.buffers[buffer].class {
+            BufferClass::Alias { of, .. } => of,
+            _ => buffer,
+        }
+    }
+}
+
 /// A host variable.
 #[derive(Clone, Debug)]
 pub struct Var {
@@ -359,6 +369,15 @@ pub struct Buffer {
     pub layout: Layout,
 }
 
+impl Buffer {
+    /// Everything that says how large it is and where its elements are: extents, offset, strides.
+    pub fn measures(&self) -> impl Iterator<Item = Dim> + '_ {
+        let offset = if let BufferClass::Alias { offset, .. } = self.class { Some(offset) } else { None };
+        let strides = if let Layout::Strided(strides) = &self.layout { strides.as_slice() } else { &[] };
+        self.dims.iter().copied().chain(offset).chain(strides.iter().copied())
+    }
+}
+
 /// Whose memory a buffer is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum BufferClass {
@@ -388,7 +407,7 @@ pub enum BufferClass {
     Object(VarId),
 }
 
-/// Where the elements of a buffer lie. `RowMajor` is the rule; the layout pass chooses others for buffers only kernels see.
+/// Where the elements of a buffer lie. `RowMajor` is the rule; the layout pass chooses blocks for buffers only kernels see.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Layout {
     /// Last dimension fastest, no gaps.
@@ -402,6 +421,8 @@ pub enum Layout {
         /// Elements in a block.
         block: usize,
     },
+    /// Neighbours along each dimension are this many elements apart: a tensor in an object may be a view of another one.
+    Strided(Vec<Dim>),
 }
 
 /// An axis of a kernel's index space.

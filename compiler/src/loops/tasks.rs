@@ -97,12 +97,9 @@ impl Used {
             let n_before = (self.vars.len(), self.buffers.len());
             for id in self.buffers.clone() {
                 let buffer = &function.buffers[id];
-                buffer.dims.iter().for_each(|dim| self.dim(*dim));
+                buffer.measures().for_each(|dim| self.dim(dim));
                 match buffer.class {
-                    BufferClass::Alias { of, offset } => {
-                        self.buffers.insert(of);
-                        self.dim(offset);
-                    }
+                    BufferClass::Alias { of, .. } => _ = self.buffers.insert(of),
                     BufferClass::Object(var) => _ = self.vars.insert(var),
                     BufferClass::Input(_)
                     | BufferClass::Output(_)

@@ -7,7 +7,7 @@
 
 use super::{
     Arg, AxisKind, BinaryOp, Block, Buffer, BufferClass, BufferId, Dim, Expr, ExprId, Exprs, Function, HostExpr,
-    InputKind, Kernel, Operand, OutputTree, Program, ReduceOp, Stmt, StoreMode, UnaryOp, VarId, VarType,
+    InputKind, Kernel, Layout, Operand, OutputTree, Program, ReduceOp, Stmt, StoreMode, UnaryOp, VarId, VarType,
 };
 use crate::index::Id as _;
 use crate::types::DType;
@@ -109,8 +109,13 @@ impl Checker<'_> {
     }
 
     fn declared(&self, buffer: &Buffer) -> Checked {
-        for dim in &buffer.dims {
-            self.dim(*dim)?;
+        for dim in buffer.measures() {
+            self.dim(dim)?;
+        }
+        if let Layout::Strided(strides) = &buffer.layout {
+            ensure(strides.len() == buffer.dims.len(), || "it does not have a stride for each dimension".into())?;
+            let is_object = matches!(buffer.class, BufferClass::Object(_));
+            ensure(is_object, || "only tensors in objects have strides of their own".into())?;
         }
         match buffer.class {
             BufferClass::Input(n) => ensure(n < self.function.inputs.len(), || format!("there is no input {n}")),
@@ -136,7 +141,10 @@ impl Checker<'_> {
             BufferClass::Slot(slot) => ensure(slot < self.program.n_slots, || format!("there is no slot {slot}")),
             BufferClass::Alias { of, offset } => {
                 self.dim(offset)?;
-                let is_alias = matches!(self.buffer(of)?.class, BufferClass::Alias { .. });
+                let of_buffer = self.buffer(of)?;
+                let is_strided = matches!(of_buffer.layout, Layout::Strided(_));
+                ensure(!is_strided, || format!("it is an alias of {of}, whose elements do not lie row-major"))?;
+                let is_alias = matches!(of_buffer.class, BufferClass::Alias { .. });
                 ensure(!is_alias, || format!("it is an alias of {of}, itself an alias"))
             }
             BufferClass::Object(var) => self.typed(var, VarType::Object),
@@ -189,9 +197,8 @@ impl Checker<'_> {
     /// A buffer in use: the variables of its dims and offset are set.
     fn used(&self, id: BufferId, set: &[bool]) -> Result<&Buffer, String> {
         let buffer = self.buffer(id)?;
-        let mut dims = buffer.dims.clone();
-        if let BufferClass::Alias { of, offset } = buffer.class {
-            dims.push(offset);
+        let mut dims: Vec<Dim> = buffer.measures().collect();
+        if let BufferClass::Alias { of, .. } = buffer.class {
             dims.extend(&self.buffer(of)?.dims);
         }
         for dim in dims {
@@ -200,6 +207,12 @@ impl Checker<'_> {
             }
         }
         Ok(buffer)
+    }
+
+    /// A buffer in use as elements in row-major order.
+    fn used_row_major(&self, id: BufferId, set: &[bool]) -> Checked {
+        let buffer = self.used(id, set)?;
+        ensure(!matches!(buffer.layout, Layout::Strided(_)), || format!("the elements of {id} do not lie row-major"))
     }
 
     fn block(&self, block: &Block, mut set: Set) -> Result<Set, String> {
@@ -240,7 +253,7 @@ impl Checker<'_> {
             }
             Stmt::Read(var, buffer) => {
                 ensure(self.var(*var)? != VarType::Object, || format!("a number is read into the object {var}"))?;
-                self.used(*buffer, &set)?;
+                self.used_row_major(*buffer, &set)?;
                 set[var.index()] = true;
             }
             Stmt::LoadState(var, index) => {
@@ -319,7 +332,7 @@ impl Checker<'_> {
     fn arg(&self, arg: &Arg, set: &[bool]) -> Checked {
         match arg {
             Arg::Scalar(operand) => self.operand(operand, set).map(|_| ()),
-            Arg::Buffer(buffer) => self.used(*buffer, set).map(|_| ()),
+            Arg::Buffer(buffer) => self.used_row_major(*buffer, set),
         }
     }
 

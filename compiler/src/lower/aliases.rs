@@ -32,6 +32,12 @@ pub(super) fn held(cell: &Cell) -> Box<dyn Iterator<Item = &Value> + '_> {
     }
 }
 
+/// Whether some operator of a module writes to a tensor.
+pub(super) fn writes_to_tensors(module: &Module) -> bool {
+    let mut nodes = module.functions.values().flat_map(|f| f.graph.nodes.iter().map(|node| (&f.graph, node)));
+    nodes.any(|(graph, node)| written_tensors(graph, node).next().is_some())
+}
+
 impl Lowerer<'_, '_> {
     /// Whether an output of a node, or memory that one of its paths gives for it or puts into a cell, may be written to afterwards.
     pub(super) fn may_be_written(

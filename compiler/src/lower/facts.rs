@@ -8,8 +8,11 @@
 use crate::diag::Diagnostic;
 use crate::loops::{Dim, Operand, VarId, VarType};
 use crate::ops::builder::Builder;
-use crate::ops::value::{Cell, EntryFacts, ItemFacts, ResultId, RunTimeDict, RunTimeList, Value, known};
+use crate::ops::value::{
+    Cell, EntryFacts, ItemFacts, ResultId, RunTimeDict, RunTimeList, StorageId, TensorFacts, Value, known,
+};
 use crate::types::{DType, Type};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Why lowering stopped: an error, or facts that cannot be joined here.
@@ -19,6 +22,8 @@ pub(super) enum Stop {
     Error(Box<Diagnostic>),
     /// Two values that no one place can hold, in words.
     Incompatible(String),
+    /// Storages that have to be in objects before control flow parts.
+    Shared(BTreeSet<StorageId>),
 }
 
 impl From<Box<Diagnostic>> for Stop {
@@ -41,6 +46,25 @@ pub(super) enum DimFact {
     Unknown,
 }
 
+/// What is known of a tensor.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct TensorFact {
+    pub(super) dtype: DType,
+    pub(super) dims: Vec<DimFact>,
+    /// Whether it is in an object that others may hold, too, so that a place has to refer to that.
+    pub(super) in_object: bool,
+    /// Whether its elements lie row-major where it is in an object.
+    pub(super) is_row_major: bool,
+}
+
+impl TensorFact {
+    /// The extents that are known.
+    pub(super) fn known_dims(&self) -> Vec<Option<i64>> {
+        let known = |dim: &DimFact| if let DimFact::Known(n) = dim { Some(*n) } else { None };
+        self.dims.iter().map(known).collect()
+    }
+}
+
 /// What is known of a value.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Fact {
@@ -50,8 +74,8 @@ pub(super) enum Fact {
     Scalar(Kind),
     /// Two floats.
     Complex,
-    /// Element type and extents.
-    Tensor(DType, Vec<DimFact>),
+    /// A tensor.
+    Tensor(TensorFact),
     /// A tuple of these.
     Tuple(Vec<Fact>, Option<Type>),
     /// A list of these.
@@ -140,7 +164,7 @@ impl Fact {
             Self::Fixed(value) => value.kind().to_owned(),
             Self::Scalar(kind) => format!("{kind:?}").to_lowercase(),
             Self::Complex => "complex".to_owned(),
-            Self::Tensor(dtype, dims) => format!("a {dtype} tensor of {} dimensions", dims.len()),
+            Self::Tensor(t) => format!("a {} tensor of {} dimensions", t.dtype, t.dims.len()),
             Self::Tuple(items, _) => format!("a tuple of {}", items.len()),
             Self::List(items) => format!("a list of {}", items.len()),
             Self::Dict(entries) => format!("a dict of {}", entries.len()),
@@ -174,7 +198,12 @@ impl Fact {
                     Dim::Var(var) if var.0 < before.n_vars => DimFact::Same(*var),
                     Dim::Var(_) => DimFact::Unknown,
                 };
-                Self::Tensor(t.dtype, t.dims.iter().map(dim).collect())
+                Self::Tensor(TensorFact {
+                    dtype: t.dtype,
+                    dims: t.dims.iter().map(dim).collect(),
+                    in_object: b.shares_memory && b.object_behind(t.storage).is_some(),
+                    is_row_major: b.is_row_major_object(t),
+                })
             }
             Value::Tuple(items, ty) => Self::Tuple(items.iter().map(|v| Self::of(b, v, before)).collect(), ty.clone()),
             Value::Cell(cell) if cell.0 < before.n_cells => Self::Fixed(value.clone()),
@@ -222,9 +251,14 @@ impl Fact {
             (Self::Fixed(Value::Complex(..)) | Self::Complex, Self::Fixed(Value::Complex(..)) | Self::Complex) => {
                 return Ok(Self::Complex);
             }
-            (Self::Tensor(d, m), Self::Tensor(e, n)) if d == e && m.len() == n.len() => {
-                let dims = m.iter().zip(n).map(|(p, q)| if p == q { *p } else { DimFact::Unknown });
-                return Ok(Self::Tensor(*d, dims.collect()));
+            (Self::Tensor(m), Self::Tensor(n)) if m.dtype == n.dtype && m.dims.len() == n.dims.len() => {
+                let dims = m.dims.iter().zip(&n.dims).map(|(p, q)| if p == q { *p } else { DimFact::Unknown });
+                return Ok(Self::Tensor(TensorFact {
+                    dtype: m.dtype,
+                    dims: dims.collect(),
+                    in_object: m.in_object || n.in_object,
+                    is_row_major: m.is_row_major && n.is_row_major,
+                }));
             }
             (Self::Tuple(m, ty), Self::Tuple(n, _)) if m.len() == n.len() => {
                 return Ok(Self::Tuple(join_all(m, n)?, ty.clone()));
@@ -314,9 +348,8 @@ impl Fact {
             Self::Scalar(Kind::Float) => ItemFacts::Float,
             Self::Scalar(Kind::Bool) => ItemFacts::Bool,
             Self::Scalar(Kind::Str) => ItemFacts::Str,
-            Self::Tensor(dtype, dims) => {
-                let known = |d: &DimFact| if let DimFact::Known(n) = d { Some(*n) } else { None };
-                ItemFacts::Tensor(*dtype, dims.iter().map(known).collect())
+            Self::Tensor(t) => {
+                ItemFacts::Tensor(TensorFacts { dtype: t.dtype, dims: t.known_dims(), is_row_major: t.is_row_major })
             }
             Self::Future(result) => ItemFacts::Future(*result),
             Self::Tuple(items, ty) => {
@@ -352,12 +385,14 @@ impl Fact {
                 }
                 _ => Self::Fixed(value),
             },
-            Self::Tensor(dtype, dims) => {
+            Self::Tensor(t) => {
                 let keep = |d: DimFact| match d {
                     DimFact::Known(n) if !is_wide => DimFact::Known(n),
                     DimFact::Known(_) | DimFact::Same(_) | DimFact::Unknown => DimFact::Unknown,
                 };
-                Self::Tensor(dtype, dims.into_iter().map(keep).collect())
+                // State has memory of its own.
+                let dims = t.dims.into_iter().map(keep).collect();
+                Self::Tensor(TensorFact { dtype: t.dtype, dims, in_object: false, is_row_major: true })
             }
             Self::Tuple(items, ty) => Self::Tuple(items.into_iter().map(|f| f.lasting(is_wide)).collect(), ty),
             Self::List(items) => Self::List(items.into_iter().map(|f| f.lasting(is_wide)).collect()),

@@ -9,6 +9,7 @@ use crate::ir::NodeId;
 use crate::loops::{Block, BufferId, Operand, Stmt};
 use crate::ops::builder::Heap;
 use crate::ops::value::{Cell, CellId, Contents, StorageId, Value};
+use std::collections::BTreeSet;
 
 /// One way through a branch: the statements, and the state of things at its end.
 struct Way {
@@ -30,12 +31,22 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         if let Some(answer) = self.b.assumed(cond) {
             return if answer { on_true(self, next) } else { on_false(self, next) };
         }
-        let snapshot = self.snapshot();
-        match self.merged(cond, of, on_true, on_false) {
-            Ok(Some(values)) => return next(self, values),
-            Ok(None) => return Ok(()),
-            Err(Stop::Incompatible(_)) => self.restore(&snapshot),
-            Err(error) => return Err(error),
+        let mut snapshot = self.snapshot();
+        loop {
+            match self.merged(cond, of, on_true, on_false) {
+                Ok(Some(values)) => return next(self, values),
+                Ok(None) => return Ok(()),
+                Err(Stop::Shared(storages)) => {
+                    self.restore(&snapshot);
+                    self.move_to_objects(&storages);
+                    snapshot = self.snapshot();
+                }
+                Err(Stop::Incompatible(_)) => {
+                    self.restore(&snapshot);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
         }
         // What follows is walked on each side, where the condition's value is known.
         let n_decided = self.b.decided.len();
@@ -148,11 +159,8 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 let ends = [&yes_values[i], &no_values[i]];
                 let lasting = ends.into_iter().flat_map(storages_of).filter(|storage| storage.index() < n_storages);
                 let lasting: Vec<StorageId> = lasting.collect();
-                if !lasting.is_empty()
-                    && let Some((act, node)) = of
-                    && self.may_be_written(act, node, &[i], &lasting, None)
-                {
-                    return Err(Stop::Incompatible("memory that is written to after paths meet".to_owned()));
+                if let Some((act, node)) = of {
+                    self.check_lasting(act, node, &[i], &lasting, None)?;
                 }
                 self.join(x, y)?
             };
@@ -185,15 +193,18 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                     }
                 }
             }
-            if !lasting.is_empty()
-                && let Some((act, node)) = of
-                && self.may_be_written(act, node, &[], &lasting, Some(cell))
-            {
-                return Err(Stop::Incompatible("memory that is written to after paths meet".to_owned()));
+            if let Some((act, node)) = of {
+                self.check_lasting(act, node, &[], &lasting, Some(cell))?;
             }
             let joined = self.join(&x, &y)?;
             cells.push((cell, Place::new(&mut self.b, &joined)));
         }
+        let moved_by = |heap: &Heap, id: StorageId| {
+            let differs = heap.storages[id].contents != base.storages[id].contents;
+            differs && self.b.object_in(heap, id).is_some()
+        };
+        let moved = base.storages.ids().filter(|id| moved_by(&yes_heap, *id) || moved_by(&no_heap, *id)).collect();
+        Self::check_moved(moved)?;
         let mut storages: Vec<(StorageId, BufferId)> = Vec::new();
         for id in base.storages.ids() {
             let contents = |heap: &Heap| heap.storages[id].contents.clone();
@@ -206,6 +217,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         }
         for (stmts, values, heap) in [(yes_stmts, yes_values, yes_heap.clone()), (no_stmts, no_values, no_heap)] {
             let held = heap.cells.clone();
+            let before_stores = heap.clone();
             self.b.heap = heap;
             self.b.reopen_region(std::mem::take(stmts));
             let mut stores = Stores::default();
@@ -221,6 +233,13 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 let whole = crate::ops::value::Tensor::whole(*id, storage.dtype, &storage.dims);
                 stores.add_tensor(*buffer, whole);
             }
+            // A list that became an object in its place has taken tensors along.
+            Self::check_moved(
+                base.storages
+                    .ids()
+                    .filter(|id| self.b.object_behind(*id).is_some() && self.b.object_in(&before_stores, *id).is_none())
+                    .collect(),
+            )?;
             self.check_nested(&base.cells, &held, |id| cells.iter().any(|(cell, _)| *cell == id))?;
             stores.emit(&mut self.b);
             *stmts = self.b.close_region();
@@ -251,6 +270,39 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             self.b.heap.cells[cell] = contents;
         }
         Ok(places.iter().map(|p| p.value(&mut self.b)).collect())
+    }
+
+    /// Storages from before control flow parted that are in objects on one of its paths.
+    pub(super) fn check_moved(moved: BTreeSet<StorageId>) -> Outcome<()> {
+        if moved.is_empty() { Ok(()) } else { Err(Stop::Shared(moved)) }
+    }
+
+    /// Moves storages into objects; those that cannot be are left.
+    pub(super) fn move_to_objects(&mut self, storages: &BTreeSet<StorageId>) {
+        for id in storages {
+            self.b.move_to_object(*id);
+        }
+    }
+
+    /// Memory that lives on under other names, and that only one path gives: a place can refer to it if it is in an object.
+    fn check_lasting(
+        &mut self,
+        act: usize,
+        node: NodeId,
+        outputs: &[usize],
+        lasting: &[StorageId],
+        cell: Option<CellId>,
+    ) -> Outcome<()> {
+        let apart: BTreeSet<StorageId> =
+            lasting.iter().copied().filter(|id| self.b.object_behind(*id).is_none()).collect();
+        let apart_list: Vec<StorageId> = apart.iter().copied().collect();
+        if apart.is_empty() || !self.may_be_written(act, node, outputs, &apart_list, cell) {
+            return Ok(());
+        }
+        if apart.iter().all(|id| self.b.may_move(*id)) {
+            return Err(Stop::Shared(apart));
+        }
+        Err(Stop::Incompatible("memory that is written to after paths meet".to_owned()))
     }
 
     /// Stores into places may have made objects of lists that others now hold. Those from before control flow parted have a place

@@ -21,6 +21,8 @@ pub(super) enum Place {
     Complex(VarId, VarId),
     /// A buffer; extents that vary are variables of the place's own.
     Tensor(BufferId, Vec<Option<VarId>>),
+    /// A tensor object, so that the tensor stays the one that others know.
+    TensorObject(TensorPlace),
     /// Items.
     Tuple(Vec<Place>, Option<Type>),
     /// Items of a list.
@@ -33,6 +35,18 @@ pub(super) enum Place {
     RunTime(VarId, ItemFacts, bool),
     /// The variable that refers to a future.
     Future(VarId, ResultId),
+}
+
+/// The variable that refers to a tensor object, and what describes it.
+#[derive(Clone, Debug)]
+pub(super) struct TensorPlace {
+    var: VarId,
+    dtype: DType,
+    dims: Vec<Dim>,
+    /// Variables among the extents that are the place's own.
+    extents: Vec<Option<VarId>>,
+    /// Variables for strides, unless elements lie row-major.
+    strides: Option<Vec<VarId>>,
 }
 
 /// Where a place for state keeps a part: called for each number (gives nothing) and each tensor (gives its class).
@@ -59,10 +73,10 @@ impl Place {
             Fact::Fixed(value) => Self::Fixed(value.clone()),
             Fact::Scalar(kind) => Self::Scalar(*kind, b.new_var(kind.var_type(), "")),
             Fact::Complex => Self::Complex(b.new_var(VarType::Float, ""), b.new_var(VarType::Float, "")),
-            Fact::Tensor(dtype, facts) => {
-                let mut vars = Vec::with_capacity(facts.len());
-                let mut dims = Vec::with_capacity(facts.len());
-                for fact in facts {
+            Fact::Tensor(fact) => {
+                let mut vars = Vec::with_capacity(fact.dims.len());
+                let mut dims = Vec::with_capacity(fact.dims.len());
+                for fact in &fact.dims {
                     let (dim, var) = match fact {
                         DimFact::Known(n) => (Dim::Const(*n), None),
                         DimFact::Same(var) => (Dim::Var(*var), None),
@@ -74,8 +88,15 @@ impl Place {
                     dims.push(dim);
                     vars.push(var);
                 }
+                if fact.in_object {
+                    let var = b.new_var(VarType::Object, "tensor");
+                    let mut stride = |_: &Dim| b.new_var(VarType::Int, "stride");
+                    let strides = (!fact.is_row_major).then(|| dims.iter().map(&mut stride).collect());
+                    let dtype = fact.dtype;
+                    return Self::TensorObject(TensorPlace { var, dtype, dims, extents: vars, strides });
+                }
                 let class = class(b, &dims);
-                Self::Tensor(b.add_buffer(*dtype, &dims, class), vars)
+                Self::Tensor(b.add_buffer(fact.dtype, &dims, class), vars)
             }
             Fact::Tuple(items, ty) => {
                 Self::Tuple(items.iter().map(|f| Self::with_class(b, f, class)).collect(), ty.clone())
@@ -107,6 +128,10 @@ impl Place {
             Self::Scalar(kind, var) => kind.value(*var),
             Self::Complex(re, im) => Value::Complex(Operand::Var(*re), Operand::Var(*im)),
             Self::Tensor(buffer, _) => Value::Tensor(b.tensor_of(*buffer)),
+            Self::TensorObject(place) => {
+                let strides = place.strides.as_ref().map(|vars| vars.iter().map(|var| Dim::Var(*var)).collect());
+                Value::Tensor(b.tensor_object(place.var, place.dtype, place.dims.clone(), strides))
+            }
         }
     }
 
@@ -121,7 +146,12 @@ impl Place {
             }
             Self::RunTime(var, facts, is_nested) => run_time_cell(*var, facts, *is_nested),
             Self::Future(var, result) => Cell::Future(Box::new(FutureCell::new(*var, *result))),
-            Self::Fixed(_) | Self::Scalar(..) | Self::Complex(..) | Self::Tensor(..) | Self::Tuple(..) => {
+            Self::Fixed(_)
+            | Self::Scalar(..)
+            | Self::Complex(..)
+            | Self::Tensor(..)
+            | Self::TensorObject(_)
+            | Self::Tuple(..) => {
                 unreachable!("only lists, dicts and objects are cells")
             }
         }
@@ -133,6 +163,11 @@ impl Place {
             Self::Scalar(_, var) | Self::RunTime(var, ..) | Self::Future(var, _) => out.push(*var),
             Self::Complex(re, im) => out.extend([*re, *im]),
             Self::Tensor(_, vars) => out.extend(vars.iter().flatten()),
+            Self::TensorObject(place) => {
+                out.push(place.var);
+                out.extend(place.extents.iter().flatten());
+                out.extend(place.strides.iter().flatten());
+            }
             Self::Tuple(items, _) | Self::List(items) => items.iter().for_each(|p| p.vars(out)),
             Self::Dict(entries) => entries.iter().for_each(|(_, p)| p.vars(out)),
             Self::Object(_, attrs) => attrs.iter().for_each(|(_, p)| p.vars(out)),
@@ -177,6 +212,7 @@ impl Stores {
                 self.scalars.push((*im, y.clone()));
             }
             (Place::Tensor(buffer, vars), Value::Tensor(t)) => self.tensors.push((*buffer, vars.clone(), t.clone())),
+            (Place::TensorObject(place), Value::Tensor(t)) => self.add_tensor_object(b, place, t)?,
             (Place::Tuple(places, _), Value::Tuple(items, _)) => {
                 for (place, item) in places.iter().zip(items) {
                     self.add(b, place, item)?;
@@ -196,6 +232,24 @@ impl Stores {
         Ok(())
     }
 
+    /// Plans to make a place refer to a tensor.
+    fn add_tensor_object(&mut self, b: &mut Builder<'_>, place: &TensorPlace, tensor: &Tensor) -> Outcome<()> {
+        let object = b.object_of(tensor);
+        self.scalars.push((place.var, Operand::Var(object)));
+        for (var, dim) in place.extents.iter().zip(&tensor.dims) {
+            self.scalars.extend(var.map(|var| (var, Operand::from(*dim))));
+        }
+        match &place.strides {
+            Some(vars) => {
+                let strides = b.strides_of(tensor).0;
+                self.scalars.extend(vars.iter().copied().zip(strides));
+            }
+            None if b.is_row_major_object(tensor) => {}
+            None => return Err(Stop::Incompatible("a place for tensors that lie row-major".to_owned())),
+        }
+        Ok(())
+    }
+
     /// Plans to store some value in a place that no one will read before it is stored to again: its variables are set on
     /// every path.
     fn add_anything(&mut self, b: &mut Builder<'_>, place: &Place) {
@@ -211,6 +265,10 @@ impl Stores {
                 if matches!(b.function.buffers[*buffer].class, BufferClass::Slot(_)) {
                     self.empty.push(*buffer);
                 }
+            }
+            Place::TensorObject(place) => {
+                let measures = place.extents.iter().flatten().chain(place.strides.iter().flatten());
+                self.scalars.extend(measures.map(|var| (*var, int(0))));
             }
             Place::Tuple(places, _) | Place::List(places) => {
                 for place in places {
@@ -280,6 +338,8 @@ impl Stores {
         };
         let written: Vec<_> = self.tensors.iter().map(|(buffer, ..)| memory(b, *buffer)).collect();
         let mut scalars = self.scalars;
+        let set: Vec<VarId> = scalars.iter().map(|(var, _)| *var).collect();
+        let is_given_up = |object: Option<VarId>| object.is_some_and(|var| set.contains(&var));
         let mut copies = Vec::new();
         for (buffer, vars, tensor) in self.tensors {
             let mut tensor = tensor;
@@ -287,7 +347,7 @@ impl Stores {
                 if source == buffer && b.shows_all(&tensor) {
                     continue;
                 }
-                if written.contains(&memory(b, source)) {
+                if written.contains(&memory(b, source)) || is_given_up(b.object_behind(tensor.storage)) {
                     tensor = b.copy(&tensor);
                 }
             }

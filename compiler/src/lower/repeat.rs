@@ -179,6 +179,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         before: Before,
         plan: &mut LoopPlan,
     ) -> Outcome<Option<Vec<Value>>> {
+        self.move_to_objects(&plan.shared);
         let base = self.b.heap.clone();
         // Places for what changes, holding the values on entry.
         let mut stores = Stores::default();
@@ -235,7 +236,10 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             if self.widen(plan, before, &values, carried, &results, &inside, &base)? {
                 return Ok(None);
             }
-            self.check_aliases(act, node, plan, carried, &values, &results, &inside, &base)?;
+            let shared = self.aliases(act, node, plan, carried, &values, &results, &inside, &base)?;
+            if plan.share(shared) {
+                return Ok(None);
+            }
             let again = self.truth(&again)?;
             let ended = self.b.heap.cells.clone();
             let mut stores = Stores::default();
@@ -251,6 +255,10 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             for &(id, buffer) in &storage_buffers {
                 let storage = self.b.heap.storages[id].clone();
                 stores.add_tensor(buffer, crate::ops::value::Tensor::whole(id, storage.dtype, &storage.dims));
+            }
+            let moved = base.storages.ids().filter(|id| self.b.object_in(&inside, *id).is_none());
+            if plan.share(moved.filter(|id| self.b.object_behind(*id).is_some()).collect()) {
+                return Ok(None);
             }
             self.check_nested(&base.cells, &ended, |id| plan.cells.contains_key(&id))?;
             let held = self.b.new_var(VarType::Bool, "");
@@ -275,10 +283,10 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         Ok(Some(values))
     }
 
-    /// Whether places can stand for the tensors that move in a loop: a place has memory of its own, so nothing may be written
-    /// through it that others see, nor through others what it shows.
+    /// Whether places can stand for the tensors that move in a loop: one that has memory of its own can if nothing is written
+    /// through it that others see, nor through others what it shows. Gives the storages that places have to refer to instead.
     #[allow(clippy::too_many_arguments, reason = "the loop's own parts")]
-    fn check_aliases(
+    fn aliases(
         &self,
         act: usize,
         node: NodeId,
@@ -288,7 +296,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         results: &[Value],
         inside: &Heap,
         base: &Heap,
-    ) -> Outcome<()> {
+    ) -> Outcome<BTreeSet<StorageId>> {
         // On entry, in the round, at its end.
         let mut moving: Vec<[StorageId; 3]> = Vec::new();
         let mut add = |three: [Vec<StorageId>; 3]| {
@@ -320,20 +328,28 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 of_nodes.chain(of_blocks).filter(|v| **v == name).count() > 1
             })
         };
+        let mut apart = BTreeSet::new();
         for (i, &[entry, place, result]) in moving.iter().enumerate() {
             let others = || moving.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| other);
             let meets_another = || others().any(|other| other[2] == result || other[0] == entry);
             let is_shared = || {
-                base.storages[entry].is_external
+                base.storages[entry].argument.is_some()
                     || meets_another()
                     || carried.iter().flat_map(storages_of).filter(|s| *s == entry).count() > 1
                     || has_other_uses(entry)
             };
-            if is_written(entry) && place != entry || is_written(place) && place != entry && is_shared() {
-                return Err(Stop::Incompatible("a loop writes to memory that several of its tensors share".to_owned()));
+            if place == entry || self.b.object_in(inside, place).is_some() {
+                continue;
+            }
+            if is_written(entry) || is_written(place) && is_shared() {
+                if !self.b.may_move(entry) {
+                    let message = "a loop writes to memory that several of its tensors share";
+                    return Err(Stop::Incompatible(message.to_owned()));
+                }
+                apart.insert(entry);
             }
         }
-        Ok(())
+        Ok(apart)
     }
 
     /// The contents a cell has while a place holds them; an object stays the archive's object it is.
@@ -387,10 +403,14 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 is_wider = true;
             }
         }
-        for id in base.storages.ids() {
-            if self.b.heap.storages[id].contents != inside.storages[id].contents && plan.storages.insert(id) {
-                is_wider = true;
-            }
+        let changed = |id: &StorageId| self.b.heap.storages[*id].contents != inside.storages[*id].contents;
+        let (moved, changed): (BTreeSet<_>, BTreeSet<_>) =
+            base.storages.ids().filter(changed).partition(|id| self.b.object_behind(*id).is_some());
+        if plan.share(moved) {
+            return Ok(true);
+        }
+        for id in changed {
+            is_wider |= plan.storages.insert(id);
         }
         Ok(is_wider)
     }
@@ -434,6 +454,21 @@ struct LoopPlan {
     cells: BTreeMap<CellId, Fact>,
     /// Storages from before the loop whose contents move.
     storages: BTreeSet<StorageId>,
+    /// Storages that are in objects before the loop begins.
+    shared: BTreeSet<StorageId>,
+}
+
+impl LoopPlan {
+    /// Notes that these storages have to be in objects; what was found of values and cells so far then no longer holds.
+    fn share(&mut self, storages: BTreeSet<StorageId>) -> bool {
+        if storages.is_subset(&self.shared) {
+            return false;
+        }
+        self.shared.extend(storages);
+        *self =
+            Self { values: vec![None; self.values.len()], shared: std::mem::take(&mut self.shared), ..Self::default() };
+        true
+    }
 }
 
 /// How an attempt to unroll a loop ended.

@@ -21,7 +21,7 @@ use crate::loops::{
 };
 use crate::ops::builder::Builder;
 use crate::ops::prim::scalar::number_value;
-use crate::ops::value::{Cell, RunTimeDict, RunTimeList, Value};
+use crate::ops::value::{Cell, RunTimeDict, RunTimeList, Tensor, Value};
 use crate::ops::views;
 use crate::types::{DEVICE_TYPES, DType, IValue, Object, Type, is_device};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -225,6 +225,7 @@ impl ProgramLowering<'_> {
         let b = Builder::new(&mut program, &request.method);
         let mut lowerer = Lowerer::new(self.module, b);
         lowerer.is_traced = request.is_traced;
+        lowerer.b.shares_memory = super::aliases::writes_to_tensors(self.module);
         let n_tags = self.tags.len();
         let outcome = self.body(&mut lowerer, request, tag);
         let (first_error, by_tasks) = (lowerer.first_error.take(), std::mem::take(&mut lowerer.written));
@@ -238,6 +239,7 @@ impl ProgramLowering<'_> {
         match outcome {
             Ok(()) => {}
             Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Shared(_)) => return Err(Diagnostic::internal("a branch that does not share memory")),
             Err(Stop::Incompatible(why)) => {
                 let message = "control flow merges values of different kinds";
                 return Err(Diagnostic::unsupported(message).note(why));
@@ -302,6 +304,7 @@ impl ProgramLowering<'_> {
         set_states(lw, &unpickled, &mut |lw| {
             lw.trace_enter(&name, &graph, &args);
             lw.run_graph(&graph, &args, &mut |lw, values| {
+                lw.write_arguments_back();
                 let mut leaves = Vec::new();
                 let result = lw.waited(values.first().unwrap_or(&Value::None))?;
                 let tree = lw.result_tree(&result, &mut leaves)?;
@@ -418,7 +421,7 @@ impl ProgramLowering<'_> {
                     let item = b.cast(dtype, item);
                     return Ok(number_value(b, item));
                 }
-                b.heap.storages[tensor.storage].is_external = true;
+                b.heap.storages[tensor.storage].argument = Some(buffer);
                 Value::Tensor(tensor)
             }
             ArgSpec::Tuple(items) => {
@@ -662,6 +665,16 @@ pub(super) fn mark_mutated(function: &mut Function, by_tasks: &HashSet<BufferId>
 }
 
 impl Lowerer<'_, '_> {
+    /// Arguments that moved into objects go back to the caller's memory.
+    pub(super) fn write_arguments_back(&mut self) {
+        for (id, buffer) in self.b.arguments_in_objects() {
+            let mut stores = Stores::default();
+            let storage = &self.b.heap.storages[id];
+            stores.add_tensor(buffer, Tensor::whole(id, storage.dtype, &storage.dims));
+            stores.emit(&mut self.b);
+        }
+    }
+
     /// A result value as a tree, with its leaves.
     fn result_tree(&mut self, value: &Value, leaves: &mut Vec<Arg>) -> Outcome<OutputTree> {
         let leaf = |leaves: &mut Vec<Arg>, operand: &Operand, tree: OutputTree| {

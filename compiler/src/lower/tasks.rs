@@ -15,7 +15,7 @@
 //!
 //! All are orders that PyTorch allows. What a task raises is raised by the wait, except in plain calls.
 
-use super::facts::{Before, DimFact, Fact, Outcome};
+use super::facts::{Before, DimFact, Fact, Outcome, TensorFact};
 use super::walk::{Lowerer, Next};
 use crate::diag::Diagnostic;
 use crate::ir::Graph;
@@ -25,7 +25,7 @@ use crate::loops::{
 use crate::ops::builder::{Builder, Heap};
 use crate::ops::value::{
     Affine, Cell, CellId, Contents, FutureCell, ObjectCell, Quantizer, Reshape, ResultId, RunTimeDict, RunTimeList,
-    Storage, StorageId, Tensor, Value, View,
+    Storage, StorageId, Tensor, TensorFacts, Value, View,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -125,9 +125,11 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         let span = self.b.span.clone();
         let objects: BTreeMap<CellId, usize> = self.objects.iter().map(|(key, cell)| (*cell, *key)).collect();
         let depth = self.n_calls();
+        let shares_memory = self.b.shares_memory;
         let Builder { program, heap, function, .. } = &mut self.b;
         let mut builder = Builder::new(program, &format!("{}.task", function.name));
         builder.span = span;
+        builder.shares_memory = shares_memory;
         let mut inner = Lowerer::new(self.module, builder);
         inner.outer_calls = depth;
         inner.is_traced = self.is_traced;
@@ -145,8 +147,12 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             inner.run_graph(graph, &args, &mut |lw, values| {
                 let changed = |own: &CellId| lw.b.heap.cells[*own] != start.cells[*own];
                 is_plain |= capture.cells.values().any(changed);
-                let moved = |own: StorageId| lw.b.heap.storages[own].contents != start.storages[own].contents;
+                let arguments = lw.b.arguments_in_objects();
+                let is_back = |own: StorageId| arguments.iter().any(|(id, _)| *id == own);
+                let moved =
+                    |own: StorageId| lw.b.heap.storages[own].contents != start.storages[own].contents && !is_back(own);
                 written.extend(capture.storages.iter().filter(|(_, own)| moved(**own)).map(|(from, _)| *from));
+                lw.write_arguments_back();
                 let value = values.first().cloned().unwrap_or(Value::None);
                 let plain = || Diagnostic::internal("a fork that is a plain call").into();
                 is_plain |= holds_object(&lw.b, &value);
@@ -199,9 +205,15 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         let Ready { function, passed, exact, lasting, has_lists } = ready;
         let mut is_ordered = false;
         loops::walk(&function.body, &mut |stmt| {
-            if let Stmt::Call { routine, .. } = stmt {
-                is_ordered |= ORDERED.contains(routine) || has_lists && CHANGING.contains(routine);
-            }
+            is_ordered |= match stmt {
+                Stmt::Call { routine, .. } => ORDERED.contains(routine) || has_lists && CHANGING.contains(routine),
+                Stmt::Kernel(kernel) => {
+                    let class = |store: &loops::Store| function.buffers[function.memory(store.buffer)].class;
+                    let is_item = |store: &loops::Store| matches!(class(store), BufferClass::Object(_));
+                    has_lists && kernel.stores.iter().any(is_item)
+                }
+                _ => false,
+            };
         });
         let is_mutated = |input: &Input| matches!(input.kind, InputKind::Tensor { is_mutated: true, .. });
         let mutated: Vec<bool> = function.inputs.iter().map(is_mutated).collect();
@@ -218,7 +230,10 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                     if is_mutated {
                         self.b.own(*storage);
                     }
-                    let buffer = self.b.storage_buffer(*storage);
+                    if is_mutated && self.b.strides_behind(*storage).is_some() {
+                        return Err(self.b.unsupported("a task that writes to a view with strides of its own").into());
+                    }
+                    let buffer = self.b.row_major_storage(*storage);
                     if is_mutated {
                         self.written.insert(buffer);
                     }
@@ -365,7 +380,7 @@ fn flatten(b: &mut Builder<'_>, fact: &Fact, value: &Value, leaves: &mut Vec<Arg
             leaves.extend([Arg::Scalar(re.clone()), Arg::Scalar(im.clone())]);
             true
         }
-        (Fact::Tensor(..), Value::Tensor(t)) => {
+        (Fact::Tensor(_), Value::Tensor(t)) => {
             leaves.push(Arg::Buffer(b.row_major(t)));
             true
         }
@@ -402,7 +417,7 @@ fn leaf_types(fact: &Fact, types: &mut Vec<VarType>) {
         Fact::Fixed(_) => {}
         Fact::Scalar(kind) => types.push(kind.var_type()),
         Fact::Complex => types.extend([VarType::Float, VarType::Float]),
-        Fact::Tensor(..) | Fact::RunTime(..) | Fact::Future(_) => types.push(VarType::Object),
+        Fact::Tensor(_) | Fact::RunTime(..) | Fact::Future(_) => types.push(VarType::Object),
         Fact::Tuple(items, _) | Fact::List(items) => items.iter().for_each(|f| leaf_types(f, types)),
         Fact::Dict(entries) => entries.iter().for_each(|(_, f)| leaf_types(f, types)),
         Fact::Object(_, attrs) => attrs.iter().for_each(|(_, f)| leaf_types(f, types)),
@@ -416,17 +431,19 @@ fn value_of(b: &mut Builder<'_>, fact: &Fact, vars: &mut dyn Iterator<Item = Var
         Fact::Fixed(value) => value.clone(),
         Fact::Scalar(kind) => kind.value(var()),
         Fact::Complex => Value::Complex(Operand::Var(var()), Operand::Var(var())),
-        Fact::Tensor(dtype, dims) => {
-            let known = |dim: &DimFact| if let DimFact::Known(n) = dim { Some(*n) } else { None };
-            let known: Vec<_> = dims.iter().map(known).collect();
-            let same = |dim: &DimFact| if let DimFact::Same(var) = dim { Some(Dim::Var(*var)) } else { None };
-            if dims.contains(&DimFact::Unknown) {
-                return Value::Tensor(b.tensor_in(var(), *dtype, &known));
+        Fact::Tensor(fact) => {
+            // What a task gives is a copy, which lies row-major.
+            if fact.dims.contains(&DimFact::Unknown) {
+                let facts = TensorFacts::row_major(fact.dtype, fact.known_dims());
+                return Value::Tensor(b.tensor_in(var(), &facts));
             }
-            let extent = |(dim, n): (&DimFact, &Option<i64>)| n.map(Dim::Const).or_else(|| same(dim));
-            let dims: Vec<Dim> = dims.iter().zip(&known).filter_map(extent).collect();
-            let buffer = b.add_buffer(*dtype, &dims, BufferClass::Object(var()));
-            Value::Tensor(b.tensor_of(buffer))
+            let extent = |dim: &DimFact| match dim {
+                DimFact::Known(n) => Some(Dim::Const(*n)),
+                DimFact::Same(var) => Some(Dim::Var(*var)),
+                DimFact::Unknown => None,
+            };
+            let dims = fact.dims.iter().filter_map(extent).collect();
+            Value::Tensor(b.tensor_object(var(), fact.dtype, dims, None))
         }
         Fact::Tuple(items, ty) => Value::Tuple(items.iter().map(|f| value_of(b, f, vars)).collect(), ty.clone()),
         Fact::List(items) => {
@@ -459,7 +476,7 @@ fn in_vars_of_starter(fact: Fact, back: &HashMap<VarId, Operand>) -> Fact {
         Fact::Fixed(Value::Float(o)) => Fact::Fixed(Value::Float(operand(o))),
         Fact::Fixed(Value::Bool(o)) => Fact::Fixed(Value::Bool(operand(o))),
         Fact::Fixed(Value::Str(o)) => Fact::Fixed(Value::Str(operand(o))),
-        Fact::Tensor(dtype, dims) => {
+        Fact::Tensor(fact) => {
             let dim = |dim| match dim {
                 DimFact::Same(var) => match back.get(&var) {
                     Some(Operand::Var(var)) => DimFact::Same(*var),
@@ -467,7 +484,8 @@ fn in_vars_of_starter(fact: Fact, back: &HashMap<VarId, Operand>) -> Fact {
                 },
                 DimFact::Known(_) | DimFact::Unknown => dim,
             };
-            Fact::Tensor(dtype, dims.into_iter().map(dim).collect())
+            let dims = fact.dims.iter().copied().map(dim).collect();
+            Fact::Tensor(TensorFact { dims, ..fact })
         }
         Fact::Tuple(items, ty) => Fact::Tuple(items.into_iter().map(|f| in_vars_of_starter(f, back)).collect(), ty),
         Fact::List(items) => Fact::List(items.into_iter().map(|f| in_vars_of_starter(f, back)).collect()),
@@ -608,14 +626,15 @@ impl<'a> Capture<'a> {
                 _ => None,
             },
         };
-        let is_external = constant.is_none();
+        let mut argument = None;
         let contents = constant.unwrap_or_else(|| {
             let buffer = b.add_buffer(storage.dtype, &dims, BufferClass::Input(b.function.inputs.len()));
             self.input(b, InputKind::Tensor { buffer, is_mutated: false }, Passed::Storage(id));
+            argument = Some(buffer);
             Contents::Buffer(buffer)
         });
         let region = b.depth();
-        let own = Storage { contents, dims, dtype: storage.dtype, region, is_external, quantizer };
+        let own = Storage { contents, dims, dtype: storage.dtype, region, argument, quantizer };
         let own = b.heap.storages.push(own);
         self.storages.insert(id, own);
         Some(own)

@@ -35,6 +35,8 @@ pub struct Builder<'p> {
     pub function: Function,
     /// What can change.
     pub heap: Heap,
+    /// Whether the program writes to tensors, so that it matters which of them share memory.
+    pub shares_memory: bool,
     /// Statements of the regions that are open, innermost last.
     regions: Vec<Region>,
     /// Weights by the memory they are views of, so that shared ones are stored once.
@@ -73,6 +75,7 @@ impl<'p> Builder<'p> {
             program,
             function: Function { name: name.to_owned(), ..Function::default() },
             heap: Heap::default(),
+            shares_memory: false,
             regions: vec![Region::default()],
             weights: HashMap::new(),
             weight_buffers: HashMap::new(),
@@ -489,7 +492,7 @@ impl<'p> Builder<'p> {
     pub fn new_storage(&mut self, contents: Contents, dtype: DType, dims: &[Dim]) -> StorageId {
         self.note_negative(dims);
         let (dims, region) = (dims.to_vec(), self.depth());
-        self.heap.storages.push(Storage { contents, dims, dtype, region, is_external: false, quantizer: None })
+        self.heap.storages.push(Storage { contents, dims, dtype, region, argument: None, quantizer: None })
     }
 
     /// The future that a value is.

@@ -18,6 +18,7 @@ pub mod primitives;
 pub mod promote;
 pub mod run_time;
 pub mod schema;
+pub mod shared;
 pub mod value;
 pub mod views;
 pub mod vision;

@@ -408,6 +408,13 @@ impl<'p> Builder<'p> {
         }
     }
 
+    /// The buffer that holds a storage's elements, or a copy of it that lies row-major.
+    pub fn row_major_storage(&mut self, id: StorageId) -> BufferId {
+        let storage = &self.heap.storages[id];
+        let whole = Tensor::whole(id, storage.dtype, &storage.dims.clone());
+        self.row_major(&whole)
+    }
+
     /// The number every element of a tensor is, if that is known without looking at memory.
     pub fn splat_of(&self, tensor: &Tensor) -> Option<Operand> {
         match &self.heap.storages[tensor.storage].contents {
@@ -433,17 +440,26 @@ impl<'p> Builder<'p> {
             let storage = self.storage_buffer(tensor.storage);
             return Some(self.alias(storage, offset, &tensor.dims));
         }
-        let (strides, offset) = self.flat_view(tensor)?;
-        let dims = tensor.known_dims()?;
-        let mut expect = 1;
-        for (&size, &stride) in dims.iter().zip(&strides).rev() {
-            if size != 1 && stride != expect {
-                return None;
-            }
-            expect *= size;
+        if !self.lies_row_major(tensor) {
+            return None;
         }
+        let (_, offset) = self.flat_view(tensor)?;
         let base = self.storage_buffer(tensor.storage);
         Some(self.alias(base, offset, &tensor.dims.clone()))
+    }
+
+    /// Whether the tensor's elements lie row-major without gaps, as far as is known.
+    pub fn lies_row_major(&self, tensor: &Tensor) -> bool {
+        if self.is_prefix(tensor) {
+            return true;
+        }
+        let (Some(strides), Some(dims)) = (self.known_strides(tensor), tensor.known_dims()) else { return false };
+        let mut expect = 1;
+        dims.iter().zip(&strides).rev().all(|(&size, &stride)| {
+            let is_next = size == 1 || stride == expect;
+            expect *= size;
+            is_next
+        }) && self.strides_behind(tensor.storage).is_none()
     }
 
     /// The dims under which the storage is seen, and whether the tensor's indices are those of it, in order.
@@ -467,26 +483,40 @@ impl<'p> Builder<'p> {
     /// lie row-major from the start of that.
     pub fn is_prefix(&self, tensor: &Tensor) -> bool {
         let (dims, in_order) = self.base(tensor);
-        in_order && dims.get(1..) == tensor.dims.get(1..)
+        in_order && dims.get(1..) == tensor.dims.get(1..) && self.strides_behind(tensor.storage).is_none()
     }
 
-    /// Strides of a tensor in its storage taken row-major, and the offset of its first element, in elements. `None` where the
-    /// storage's inner extents are not known.
-    pub fn flat_view(&mut self, tensor: &Tensor) -> Option<(Vec<i64>, Dim)> {
-        let (base_dims, base_offset) = match &tensor.view.reshaped {
-            Some(r) => (r.dims.clone(), r.offset),
-            None => (self.heap.storages[tensor.storage].dims.clone(), Dim::Const(0)),
-        };
-        let mut base_strides = vec![1i64; base_dims.len()];
-        for dim in (0..base_dims.len().saturating_sub(1)).rev() {
-            base_strides[dim] = base_strides[dim + 1].checked_mul(base_dims[dim + 1].known()?)?;
+    /// The strides of the dims that a tensor's view indexes, where they are known.
+    fn known_base_strides(&self, tensor: &Tensor) -> Option<Vec<i64>> {
+        if let Some(strides) = self.strides_behind(tensor.storage) {
+            return strides.iter().map(|stride| stride.known()).collect();
         }
+        let (dims, _) = self.base(tensor);
+        let mut strides = vec![1i64; dims.len()];
+        for dim in (0..dims.len().saturating_sub(1)).rev() {
+            strides[dim] = strides[dim + 1].checked_mul(dims[dim + 1].known()?)?;
+        }
+        Some(strides)
+    }
+
+    /// Strides of a tensor in its storage's memory, in elements, where they are known.
+    fn known_strides(&self, tensor: &Tensor) -> Option<Vec<i64>> {
+        let base = self.known_base_strides(tensor)?;
         let mut strides = vec![0i64; tensor.rank()];
-        let mut offset: Operand = base_offset.into();
-        for (affine, &stride) in tensor.view.index.iter().zip(&base_strides) {
+        for (affine, &stride) in tensor.view.index.iter().zip(&base) {
             for &(axis, coefficient) in &affine.terms {
                 strides[axis] += coefficient * stride;
             }
+        }
+        Some(strides)
+    }
+
+    /// Strides of a tensor in its storage's memory, and the offset of its first element, in elements. `None` where the storage's
+    /// inner extents are not known.
+    pub fn flat_view(&mut self, tensor: &Tensor) -> Option<(Vec<i64>, Dim)> {
+        let (base, strides) = (self.known_base_strides(tensor)?, self.known_strides(tensor)?);
+        let mut offset: Operand = tensor.view.reshaped.as_ref().map_or(Dim::Const(0), |r| r.offset).into();
+        for (affine, &stride) in tensor.view.index.iter().zip(&base) {
             let skipped = self.binary(BinaryOp::Mul, affine.offset.clone(), Operand::Const(Const::int(stride)));
             offset = self.binary(BinaryOp::Add, offset, skipped);
         }
@@ -505,7 +535,8 @@ impl<'p> Builder<'p> {
     /// Writes `value(old element, indices)` to every element of a tensor, in place: all views of the storage see it.
     pub fn write(&mut self, tensor: &Tensor, value: impl FnOnce(&mut KernelBuilder<'_, 'p>, &[ExprId]) -> ExprId) {
         let storage = self.heap.storages[tensor.storage].clone();
-        let covers_all = self.shows_all(tensor) && !storage.is_external;
+        let is_own = storage.argument.is_none() && self.object_behind(tensor.storage).is_none();
+        let covers_all = self.shows_all(tensor) && is_own;
         if covers_all {
             // Nothing of the old contents stays: the storage moves to a new buffer, which keeps buffers written once.
             let new = self.map(tensor.dtype, &tensor.dims, value);
@@ -525,17 +556,17 @@ impl<'p> Builder<'p> {
     /// Makes a storage's memory writable in place here: its own, and made in the current region.
     pub fn own(&mut self, id: StorageId) {
         let storage = self.heap.storages[id].clone();
-        let is_ours = storage.region == self.depth() || storage.is_external;
+        let is_ours = storage.region == self.depth() || storage.argument.is_some();
         if let Contents::Buffer(buffer) = storage.contents {
             let class = self.function.buffers[buffer].class;
             let is_writable = match class {
                 crate::loops::BufferClass::Temp { .. } | crate::loops::BufferClass::Slot(_) => is_ours,
-                crate::loops::BufferClass::Input(_) => storage.is_external,
+                crate::loops::BufferClass::Object(_) => true,
+                crate::loops::BufferClass::Input(_) => storage.argument.is_some(),
                 crate::loops::BufferClass::Output(_)
                 | crate::loops::BufferClass::Weight(_)
                 | crate::loops::BufferClass::Prepared(_)
-                | crate::loops::BufferClass::Alias { .. }
-                | crate::loops::BufferClass::Object(_) => false,
+                | crate::loops::BufferClass::Alias { .. } => false,
             };
             if is_writable {
                 return;

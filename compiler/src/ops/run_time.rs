@@ -5,9 +5,11 @@
 //! knows of it is then fixed, except for what its static type says anyway.
 
 use super::builder::Builder;
-use super::value::{Cell, CellId, EntryFacts, FutureCell, ItemFacts, RunTimeDict, RunTimeList, Tensor, Value, int};
+use super::value::{
+    Cell, CellId, EntryFacts, FutureCell, ItemFacts, RunTimeDict, RunTimeList, TensorFacts, Value, int,
+};
 use crate::diag::Result;
-use crate::loops::{Arg, BufferClass, Const, Dim, Operand, VarId, VarType};
+use crate::loops::{Arg, Const, Operand, VarId, VarType};
 use crate::types::{DType, Type};
 
 /// A variable as a routine's argument.
@@ -169,6 +171,7 @@ impl Builder<'_> {
             Value::Float(o) => Arg::Scalar(self.cast(DType::F64, o.clone())),
             Value::Bool(o) => Arg::Scalar(self.cast(DType::Bool, o.clone())),
             Value::Str(o) => Arg::Scalar(o.clone()),
+            Value::Tensor(t) if self.shares_memory => var_arg(self.object_of(t)),
             Value::Tensor(t) => Arg::Buffer(self.row_major(t)),
             Value::Tuple(items, _) => {
                 let items = items.iter().map(|item| self.item_arg(item)).collect::<Result<_>>()?;
@@ -190,7 +193,7 @@ impl Builder<'_> {
             Value::Float(_) => ItemFacts::Float,
             Value::Bool(_) => ItemFacts::Bool,
             Value::Str(_) => ItemFacts::Str,
-            Value::Tensor(t) => ItemFacts::Tensor(t.dtype, t.dims.iter().map(|d| d.known()).collect()),
+            Value::Tensor(t) => ItemFacts::Tensor(self.tensor_facts(t)),
             Value::Tuple(items, ty) => {
                 ItemFacts::Tuple(items.iter().map(|item| self.item_facts(item)).collect::<Result<_>>()?, ty.clone())
             }
@@ -225,9 +228,10 @@ impl Builder<'_> {
     pub fn join_items(&self, a: &ItemFacts, b: &ItemFacts) -> Result<ItemFacts> {
         match (a, b) {
             (ItemFacts::Empty, other) | (other, ItemFacts::Empty) => Ok(other.clone()),
-            (ItemFacts::Tensor(d, m), ItemFacts::Tensor(e, n)) if d == e && m.len() == n.len() => {
-                let dims = m.iter().zip(n).map(|(x, y)| if x == y { *x } else { None }).collect();
-                Ok(ItemFacts::Tensor(*d, dims))
+            (ItemFacts::Tensor(m), ItemFacts::Tensor(n)) if m.dtype == n.dtype && m.dims.len() == n.dims.len() => {
+                let dims = m.dims.iter().zip(&n.dims).map(|(x, y)| if x == y { *x } else { None }).collect();
+                let is_row_major = m.is_row_major && n.is_row_major;
+                Ok(ItemFacts::Tensor(TensorFacts { dtype: m.dtype, dims, is_row_major }))
             }
             (ItemFacts::Tuple(m, ty), ItemFacts::Tuple(n, _)) if m.len() == n.len() => {
                 let items = m.iter().zip(n).map(|(x, y)| self.join_items(x, y)).collect::<Result<_>>()?;
@@ -283,7 +287,7 @@ impl Builder<'_> {
             ItemFacts::Float => Value::Float(operand),
             ItemFacts::Bool => Value::Bool(operand),
             ItemFacts::Str => Value::Str(operand),
-            ItemFacts::Tensor(dtype, dims) => Value::Tensor(self.tensor_in(var, *dtype, dims)),
+            ItemFacts::Tensor(facts) => Value::Tensor(self.tensor_in(var, facts)),
             ItemFacts::Future(result) => {
                 Value::Cell(self.heap.cells.push(Cell::Future(Box::new(FutureCell::new(var, *result)))))
             }
@@ -307,19 +311,5 @@ impl Builder<'_> {
                 Value::Uninitialized
             }
         }
-    }
-
-    /// The tensor in an object variable; extents that vary are asked of the object.
-    pub fn tensor_in(&mut self, var: VarId, dtype: DType, dims: &[Option<i64>]) -> Tensor {
-        let mut extents = Vec::with_capacity(dims.len());
-        for (i, dim) in (0..).zip(dims) {
-            extents.push(if let Some(n) = dim {
-                Dim::Const(*n)
-            } else {
-                Dim::Var(self.call("tensor_dim", vec![var_arg(var), Arg::Scalar(int(i))], &[VarType::Int])[0])
-            });
-        }
-        let buffer = self.add_buffer(dtype, &extents, BufferClass::Object(var));
-        self.tensor_of(buffer)
     }
 }

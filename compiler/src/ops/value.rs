@@ -154,8 +154,8 @@ pub enum ItemFacts {
     Bool,
     /// Strings.
     Str,
-    /// Tensors of this type and shape; `None` is an extent that varies.
-    Tensor(DType, Vec<Option<i64>>),
+    /// Tensors.
+    Tensor(TensorFacts),
     /// Futures of tasks with these results.
     Future(ResultId),
     /// Tuples of these; named ones have their type.
@@ -169,7 +169,7 @@ pub enum ItemFacts {
 impl ItemFacts {
     /// The rank of tensors; 0 for anything else.
     pub fn rank(&self) -> usize {
-        if let Self::Tensor(_, dims) = self { dims.len() } else { 0 }
+        if let Self::Tensor(facts) = self { facts.dims.len() } else { 0 }
     }
 
     /// What a static type alone says of items.
@@ -213,8 +213,26 @@ impl ItemFacts {
             Self::Tuple(items, _) => items.iter().all(Self::is_of_type),
             Self::List(item) => item.is_of_type(),
             Self::Dict(entry) => entry.key.is_of_type() && entry.value.is_of_type(),
-            Self::Empty | Self::Tensor(..) | Self::Future(_) => false,
+            Self::Empty | Self::Tensor(_) | Self::Future(_) => false,
         }
+    }
+}
+
+/// What is known of tensors in objects of the running program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorFacts {
+    /// Element type.
+    pub dtype: DType,
+    /// Extents; `None` is one that varies.
+    pub dims: Vec<Option<i64>>,
+    /// Whether the elements lie row-major without gaps.
+    pub is_row_major: bool,
+}
+
+impl TensorFacts {
+    /// Of tensors that own their memory.
+    pub fn row_major(dtype: DType, dims: Vec<Option<i64>>) -> Self {
+        Self { dtype, dims, is_row_major: true }
     }
 }
 
@@ -283,8 +301,8 @@ pub struct Storage {
     pub dtype: DType,
     /// The nesting of regions (branches, loops) in which it was made; only there may it be written in place.
     pub region: usize,
-    /// Whether the caller sees writes: an argument.
-    pub is_external: bool,
+    /// The buffer of the argument it is, if it is one: the caller sees writes.
+    pub argument: Option<BufferId>,
     /// For the integers of a quantised tensor: the real numbers they stand for.
     pub quantizer: Option<Quantizer>,
 }

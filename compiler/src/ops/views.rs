@@ -282,7 +282,7 @@ pub fn view(b: &mut Builder<'_>, tensor: &Tensor, dims: &[Dim]) -> Option<Tensor
     if tensor.dims == dims {
         return Some(Tensor { is_wrapped_number: false, ..tensor.clone() });
     }
-    if b.splat_of(tensor).is_some() && !b.heap.storages[tensor.storage].is_external {
+    if b.splat_of(tensor).is_some() && b.heap.storages[tensor.storage].argument.is_none() {
         // A splat looks the same under any dims; as memory it is as large as its storage, so this must be all of it.
         if b.is_prefix(tensor) {
             return Some(whole_reshaped(tensor, Dim::Const(0), dims));
@@ -364,6 +364,10 @@ fn split_or_drop_ones(b: &mut Builder<'_>, tensor: &Tensor, dims: &[Dim]) -> Opt
 fn strided_view(b: &mut Builder<'_>, tensor: &Tensor, dims: &[Dim]) -> Option<Tensor> {
     let old: Vec<i64> = tensor.known_dims()?;
     let new: Vec<i64> = dims.iter().map(|d| d.known()).collect::<Option<_>>()?;
+    if b.strides_behind(tensor.storage).is_some() {
+        // Only a buffer that lies row-major has others beside it.
+        return None;
+    }
     let storage_dims = b.heap.storages[tensor.storage].dims.clone();
     let total: i64 = storage_dims.iter().map(|d| d.known()).product::<Option<i64>>()?;
     let (strides, offset) = b.flat_view(tensor)?;

@@ -212,8 +212,8 @@ fn turn_weights(
     for stmt in &mut block.0 {
         match stmt {
             Stmt::Kernel(kernel) => {
-                let found =
-                    find(kernel, function).filter(|found| function.buffers[found.data].layout != Layout::RowMajor);
+                let found = find(kernel, function)
+                    .filter(|found| matches!(function.buffers[found.data].layout, Layout::Blocked { .. }));
                 if let Some(found) = found {
                     **kernel = with_channels_last(kernel, &found, function, weights, turned)?;
                 }

@@ -107,10 +107,7 @@ pub(crate) fn kernel_vars(function: &Function, kernel: &Kernel) -> BTreeSet<VarI
     kernel.axes.iter().for_each(|axis| add_dim(axis.extent));
     let buffers = kernel_reads(kernel).into_iter().chain(kernel.stores.iter().map(|s| s.buffer));
     for buffer in buffers {
-        function.buffers[buffer].dims.iter().for_each(|&dim| add_dim(dim));
-        if let BufferClass::Alias { offset, .. } = function.buffers[buffer].class {
-            add_dim(offset);
-        }
+        function.buffers[buffer].measures().for_each(&mut add_dim);
         if let BufferClass::Object(var) = function.buffers[buffer].class {
             add_dim(crate::loops::Dim::Var(var));
         }

@@ -4,8 +4,7 @@
 use super::linear::{Extent, Forms, Linear};
 use crate::index::Id as _;
 use crate::loops::{
-    AxisKind, BinaryOp, BufferClass, BufferId, Expr, ExprId, Exprs, Function, Kernel, Layout, ReduceOp, Reduction,
-    StoreMode,
+    AxisKind, BinaryOp, BufferId, Expr, ExprId, Exprs, Function, Kernel, Layout, ReduceOp, Reduction, StoreMode,
 };
 use crate::types::DType;
 use std::collections::BTreeMap;
@@ -54,10 +53,7 @@ pub(crate) struct Flat {
 
 /// The memory a buffer is part of.
 pub(crate) fn root(function: &Function, buffer: BufferId) -> BufferId {
-    match function.buffers[buffer].class {
-        BufferClass::Alias { of, .. } => of,
-        _ => buffer,
-    }
+    function.memory(buffer)
 }
 
 /// The index of each physical dimension of a buffer with that dimension's stride.
@@ -65,6 +61,9 @@ fn physical(exprs: &mut Exprs, function: &Function, buffer: BufferId, index: &[E
     let buffer = &function.buffers[buffer];
     let mut dims: Vec<(ExprId, Extent)> =
         index.iter().zip(&buffer.dims).map(|(&i, &dim)| (i, Extent::from(dim))).collect();
+    if let Layout::Strided(strides) = &buffer.layout {
+        return index.iter().zip(strides).map(|(&i, &stride)| (i, Extent::from(stride))).collect();
+    }
     if let Layout::Blocked { dim, block } = buffer.layout {
         let block = i64::try_from(block).expect("blocks are small");
         let (i, extent) = dims[dim].clone();
@@ -91,7 +90,8 @@ pub(crate) fn physical_len(dims: &[i64], layout: &Layout) -> i64 {
             let block = i64::try_from(block).expect("blocks are small");
             (extent + block - 1) / block * block
         }
-        Layout::Blocked { .. } | Layout::RowMajor => extent,
+        // Strided memory belongs to an object, not to the program.
+        Layout::Blocked { .. } | Layout::RowMajor | Layout::Strided(_) => extent,
     };
     dims.iter().enumerate().map(of_dim).product()
 }

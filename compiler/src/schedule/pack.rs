@@ -103,7 +103,7 @@ impl Rewrite for Packer<'_> {
         if n < lanes && !(self.target.has_masks && n * 2 >= lanes) {
             return None;
         }
-        let is_blocked = |b: BufferId| self.function.buffers[b].layout != Layout::RowMajor;
+        let is_blocked = |b: BufferId| matches!(self.function.buffers[b].layout, Layout::Blocked { .. });
         let is_contiguous =
             flat.stores.iter().all(|s| is_blocked(s.buffer) || flat.stride(&s.address, column) == Some(1));
         let reduced = kernel.axes.iter().filter(|axis| axis.kind == AxisKind::Reduce);

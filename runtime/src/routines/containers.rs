@@ -496,6 +496,25 @@ pub(super) fn tensor_dim(call: &mut Call<'_>) -> Result<()> {
     }
 }
 
+/// `tensor_stride(object, i)`: how many elements neighbours along a dimension are apart.
+pub(super) fn tensor_stride(call: &mut Call<'_>) -> Result<()> {
+    let (tensor, dim) = (call.tensor(0)?, call.int(1)?);
+    let stride = usize::try_from(dim).ok().and_then(|dim| tensor.strides.get(dim).copied());
+    match stride {
+        Some(stride) => call.ret_int(stride),
+        None => Err(Error::new(Status::Internal, "a routine got a dimension out of range")),
+    }
+}
+
+/// `tensor_view(object, offset, extents..., strides...)`: a tensor object that shows elements of another one's memory.
+pub(super) fn tensor_view(call: &mut Call<'_>) -> Result<()> {
+    let (tensor, offset) = (call.tensor(0)?, call.int(1)?);
+    let rank = (call.n_args() - 2) / 2;
+    let ints = |from: usize| (from..from + rank).map(|i| call.int(i)).collect::<Result<Vec<_>>>();
+    let view = tensor.view(offset, ints(2)?, ints(2 + rank)?);
+    call.ret_body(Body::Tensor(view))
+}
+
 pub(super) fn tensor_rank(call: &mut Call<'_>) -> Result<()> {
     let rank = call.tensor(0)?.sizes.len();
     call.ret_int(rank as i64)

@@ -3,8 +3,7 @@
 
 use super::containers::wrong;
 use super::{Call, raise};
-use crate::abi::Status;
-
+use crate::abi::{Status, Tag};
 use crate::arena::Allocator;
 use crate::error::{Error, Result};
 use crate::object::{Body, Item};
@@ -174,8 +173,20 @@ fn numbers(item: &Item, dtype: Dtype, bytes: &mut Vec<u8>) -> Result<Option<Vec<
     Ok(Some(sizes))
 }
 
-/// The operand's pieces of these lengths along a dimension, as a list.
+/// The operand's pieces of these lengths along a dimension, as a list: views of an object, copies of a buffer.
 fn scatter(call: &mut Call<'_>, whole: &Tensor, dim: usize, lengths: &[i64]) -> Result<()> {
+    if call.leaf(0)?.kind() == Tag::Object {
+        let mut at = 0;
+        let part = |&length: &i64| {
+            let mut sizes = whole.sizes.clone();
+            sizes[dim] = length;
+            let part = whole.view(at * whole.strides[dim], sizes, whole.strides.clone());
+            at += length;
+            Item::from(Body::Tensor(part))
+        };
+        let parts: Vec<Item> = lengths.iter().map(part).collect();
+        return call.ret_body(Body::List(parts.into()));
+    }
     let n_rows = product(&whole.sizes[..dim]);
     let unit = product(&whole.sizes[dim + 1..]) * whole.item_bytes();
     let whole_row = whole.sizes[dim] as usize * unit;
@@ -254,10 +265,16 @@ pub(super) fn tensor_split_sizes(call: &mut Call<'_>) -> Result<()> {
     scatter(call, &whole, dim, &sizes)
 }
 
-/// `tensor_unbind(tensor, 0, dim)`: the tensor at each index of a dimension.
+/// `tensor_unbind(tensor, 0, dim)`: the tensor at each index of a dimension; views of an object, copies of a buffer.
 pub(super) fn tensor_unbind(call: &mut Call<'_>) -> Result<()> {
     let whole = call.tensor(0)?;
     let dim = dimension(call, 2, whole.sizes.len())?;
+    if call.leaf(0)?.kind() == Tag::Object {
+        let without = |dims: &[i64]| dims.iter().enumerate().filter(|(d, _)| *d != dim).map(|(_, n)| *n).collect();
+        let part = |i| whole.view(i * whole.strides[dim], without(&whole.sizes), without(&whole.strides));
+        let parts: Vec<Item> = (0..whole.sizes[dim]).map(|i| Item::from(Body::Tensor(part(i)))).collect();
+        return call.ret_body(Body::List(parts.into()));
+    }
     let (n_rows, unit) = (product(&whole.sizes[..dim]), product(&whole.sizes[dim + 1..]) * whole.item_bytes());
     let n = whole.sizes[dim] as usize;
     let mut sizes = whole.sizes.clone();

@@ -296,6 +296,8 @@ routines! {
     aot_rt_tensor_unbind "tensor_unbind" = joining::tensor_unbind;
     aot_rt_tensor_new "tensor_new" = containers::tensor_new;
     aot_rt_tensor_dim "tensor_dim" = containers::tensor_dim;
+    aot_rt_tensor_stride "tensor_stride" = containers::tensor_stride;
+    aot_rt_tensor_view "tensor_view" = containers::tensor_view;
     aot_rt_tensor_rank "tensor_rank" = containers::tensor_rank;
     aot_rt_tensor_dtype "tensor_dtype" = containers::tensor_dtype;
     aot_rt_print "print" = text::print;

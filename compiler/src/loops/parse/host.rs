@@ -97,6 +97,14 @@ fn declaration(at: &mut Cursor<'_>, function: &mut Function) -> Result<bool> {
             return start.fail("there is no such dimension, or blocks are empty");
         }
         Layout::Blocked { dim, block }
+    } else if at.take("strided") {
+        let start = *at;
+        at.expect("[")?;
+        let strides = at.items("]", self::dim)?;
+        if strides.len() != dims.len() {
+            return start.fail("there is a stride for each dimension");
+        }
+        Layout::Strided(strides)
     } else {
         Layout::RowMajor
     };

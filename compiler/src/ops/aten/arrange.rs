@@ -10,7 +10,7 @@ use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::result_type;
-use crate::ops::value::{ItemFacts, RunTimeList, Tensor, Value, int, known_int};
+use crate::ops::value::{ItemFacts, RunTimeList, Tensor, TensorFacts, Value, int, known_int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -46,21 +46,20 @@ fn joined(
     list: &RunTimeList,
     dim: impl FnOnce(&mut Builder<'_>, usize) -> Result<usize>,
 ) -> Result<Value> {
-    let ItemFacts::Tensor(dtype, dims) = &list.item else {
+    let ItemFacts::Tensor(TensorFacts { dtype, mut dims, .. }) = list.item.clone() else {
         return Err(b.user(format!("{} expects a non-empty TensorList", b.op_name)));
     };
-    let mut dims = dims.clone();
     if routine == "list_stack" {
         let at = dim(b, dims.len() + 1)?;
         dims.insert(at, None);
-        return Ok(Value::Tensor(joined_at(b, routine, list, at, *dtype, &dims)));
+        return Ok(Value::Tensor(joined_at(b, routine, list, at, dtype, dims)));
     }
     let at = dim(b, dims.len())?;
     match dims.get_mut(at) {
         Some(extent) => *extent = None,
         None => return Err(b.user("zero-dimensional tensor (at position 0) cannot be concatenated")),
     }
-    Ok(Value::Tensor(joined_at(b, routine, list, at, *dtype, &dims)))
+    Ok(Value::Tensor(joined_at(b, routine, list, at, dtype, dims)))
 }
 
 fn joined_at(
@@ -69,12 +68,12 @@ fn joined_at(
     list: &RunTimeList,
     at: usize,
     dtype: DType,
-    dims: &[Option<i64>],
+    dims: Vec<Option<i64>>,
 ) -> Tensor {
     let at = int(i64::try_from(at).unwrap_or(i64::MAX));
     let args = vec![Arg::Scalar(Operand::Var(list.var)), Arg::Scalar(at)];
     let var = b.call(routine, args, &[VarType::Object])[0];
-    b.tensor_in(var, dtype, dims)
+    b.tensor_in(var, &TensorFacts::row_major(dtype, dims))
 }
 
 fn cat_op(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

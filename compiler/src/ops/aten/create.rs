@@ -10,7 +10,7 @@ use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::{as_tensor, compute_type};
 use crate::ops::run_time::var_arg;
-use crate::ops::value::{ItemFacts, RunTimeList, Tensor, Value, int, known, known_int};
+use crate::ops::value::{ItemFacts, RunTimeList, Tensor, TensorFacts, Value, int, known, known_int};
 use crate::ops::views;
 use crate::types::{DType, Type};
 
@@ -220,7 +220,7 @@ fn of_run_time_list(b: &mut Builder<'_>, args: &Args<'_>, list: &RunTimeList) ->
         _ => return Err(b.unsupported(format!("{} of a run-time list of other than numbers", b.op_name))),
     };
     let var = b.call_for_object("list_tensor", vec![var_arg(list.var), Arg::Scalar(int(kind))]);
-    let made = b.tensor_in(var, dtype, &vec![None; rank]);
+    let made = b.tensor_in(var, &TensorFacts::row_major(dtype, vec![None; rank]));
     let made = cast(b, &made, natural);
     let wanted = dtype_or(b, args, natural)?;
     Ok(Value::Tensor(cast(b, &made, wanted)))

@@ -72,7 +72,7 @@ fn slice(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (start, end) = (args.optional_int(b, 2)?, args.optional_int(b, 3)?);
     let step = args.int(b, 4)?;
     let Some(step) = known_int(&step) else {
-        return Ok(Value::Tensor(strided_copy(b, &x, dim, start.as_ref(), end.as_ref(), step)));
+        return Ok(Value::Tensor(stepped(b, &x, dim, start.as_ref(), end.as_ref(), step)));
     };
     if step <= 0 {
         return Err(b.user("slice step must be positive"));
@@ -80,8 +80,8 @@ fn slice(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     Ok(Value::Tensor(slice_dim(b, &x, dim, start.as_ref(), end.as_ref(), step)))
 }
 
-/// A slice whose step only the running program knows. A view cannot say that, so this is a copy: writes to it do not show.
-fn strided_copy(
+/// A slice whose step only the running program knows: a view with strides of its own where memory is shared, else a copy.
+fn stepped(
     b: &mut Builder<'_>,
     x: &Tensor,
     dim: usize,
@@ -91,12 +91,16 @@ fn strided_copy(
 ) -> Tensor {
     let is_fine = b.binary(BinaryOp::Gt, step.clone(), int(0));
     b.check(is_fine, "slice step must be positive");
-    let rest = slice_dim(b, x, dim, start, end, 1);
+    let start = start.map_or_else(|| int(0), |start| slice_bound(b, start, x.dims[dim]));
+    let rest = slice_dim(b, x, dim, Some(&start), end, 1);
     let less = b.binary(BinaryOp::Sub, step.clone(), int(1));
     let up = b.binary(BinaryOp::Add, rest.dims[dim].into(), less);
     let count = b.binary(BinaryOp::FloorDiv, up, step.clone());
     let mut dims = rest.dims.clone();
     dims[dim] = b.dim(count);
+    if let Some(view) = b.stepped(x, dim, start, dims[dim], step.clone()) {
+        return view;
+    }
     b.map(x.dtype, &dims, |k, i| {
         let mut at = i.to_vec();
         let step = k.operand(&step);
@@ -147,6 +151,9 @@ fn as_strided(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         return Err(b.user("mismatch in length of strides and shape"));
     }
     let _ = b.storage_buffer(x.storage);
+    if b.strides_behind(x.storage).is_some() {
+        return Err(b.unsupported("as_strided of a tensor whose strides only the running program knows"));
+    }
     let storage = b.heap.storages[x.storage].dims.clone();
     let total = b.product(&storage);
     let known = b.flat_view(&x);

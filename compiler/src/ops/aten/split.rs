@@ -10,7 +10,8 @@ use crate::loops::{Arg, BinaryOp, Dim, Operand, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{ItemFacts, Tensor, Value, int, known_int};
+use crate::ops::run_time::var_arg;
+use crate::ops::value::{ItemFacts, Tensor, TensorFacts, Value, int, known_int};
 use crate::ops::views;
 
 /// The definitions of this family.
@@ -62,10 +63,10 @@ fn pieces_of(b: &mut Builder<'_>, x: &Tensor, dim: usize, size: i64, n: i64) -> 
 }
 
 /// As many pieces as the running program finds: a run-time list that this routine makes of the tensor, `how` and `dim`.
-/// Pieces differ along the dimension, or lack it.
+/// Pieces differ along the dimension, or lack it; they are views where memory is shared.
 fn listed(b: &mut Builder<'_>, routine: &'static str, x: &Tensor, how: Operand, dim: usize) -> Value {
-    let buffer = b.row_major(x);
-    let args = vec![Arg::Buffer(buffer), Arg::Scalar(how), Arg::Scalar(int(i64::try_from(dim).unwrap_or(i64::MAX)))];
+    let whole = if b.shares_memory { var_arg(b.object_of(x)) } else { Arg::Buffer(b.row_major(x)) };
+    let args = vec![whole, Arg::Scalar(how), Arg::Scalar(int(i64::try_from(dim).unwrap_or(i64::MAX)))];
     let var = b.call(routine, args, &[VarType::Object])[0];
     let mut dims: Vec<_> = x.dims.iter().map(|d| d.known()).collect();
     if routine == "tensor_unbind" {
@@ -73,7 +74,8 @@ fn listed(b: &mut Builder<'_>, routine: &'static str, x: &Tensor, how: Operand, 
     } else {
         dims[dim] = None;
     }
-    b.list_in(var, ItemFacts::Tensor(x.dtype, dims))
+    let is_row_major = !b.shares_memory;
+    b.list_in(var, ItemFacts::Tensor(TensorFacts { dtype: x.dtype, dims, is_row_major }))
 }
 
 fn split(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
