@@ -76,6 +76,14 @@ impl Memory {
         self.data
     }
 
+    /// Another block with the same bytes.
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        let copy = Self::allocate(self.bytes, self.allocator)?;
+        // SAFETY: both blocks hold as many bytes, and the new one is elsewhere.
+        unsafe { copy.data.copy_from_nonoverlapping(self.data, self.bytes) };
+        Ok(copy)
+    }
+
     /// Bytes that can be used.
     pub fn len(&self) -> usize {
         self.bytes

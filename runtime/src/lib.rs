@@ -15,6 +15,7 @@
 pub mod abi;
 pub mod arena;
 pub mod capi;
+mod copies;
 pub mod desc;
 pub mod dict;
 pub mod direct;

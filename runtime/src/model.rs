@@ -3,6 +3,7 @@
 
 use crate::abi::{Entry, Frame, Leaf, MAX_RANK, Status, Tag};
 use crate::arena::{Allocator, Memory, Slots};
+use crate::copies::Copies;
 use crate::desc::{FunctionDesc, MethodDesc, ModelDesc, TensorDesc, Tree};
 use crate::entry::{Bindings, bind, check_leaves, leaf_tensor, rebuild};
 use crate::error::{Error, Result};
@@ -409,26 +410,29 @@ impl Instance {
         Ok((tree, items.collect::<Result<_>>()?))
     }
 
-    /// A copy with the same state. Objects in the state are shared with the original.
+    /// A copy with the same state.
     pub fn try_clone(&self) -> Result<Self> {
         let allocator = self.shared.env.allocator;
         let (slots, generator) = (self.runtime.slots.try_clone()?, self.runtime.generator.clone());
         let mut runtime = Runtime::new(&self.shared, slots, generator);
         runtime.family = Some(Arc::new(Family::new(self.shared.clone())));
-        let copy = Self {
-            state: self.state.clone(),
+        let mut state = self.state.clone();
+        let mut copies = Copies::default();
+        for &i in &self.shared.desc.state_objects {
+            // SAFETY: such a scalar is null or an owned reference.
+            if let Some(object) = unsafe { ObjectRef::from_borrowed(self.state[i as usize] as *mut _) } {
+                state[i as usize] = copies.object(&object)?.into_raw() as u64;
+            }
+        }
+        Ok(Self {
+            state,
             arena: Memory::zeroed(self.shared.arena_bytes, allocator)?,
             runtime: Box::new(runtime),
             outputs: vec![Leaf::NONE; self.shared.n_outputs],
             bindings: Bindings::default(),
             scratch: Default::default(),
             shared: self.shared.clone(),
-        };
-        for &i in &self.shared.desc.state_objects {
-            // SAFETY: such a scalar is null or an owned reference; the copy needs one of its own.
-            std::mem::forget(unsafe { ObjectRef::from_borrowed(self.state[i as usize] as *mut _) });
-        }
-        Ok(copy)
+        })
     }
 
     /// Goes back to the initial state.

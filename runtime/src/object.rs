@@ -229,23 +229,6 @@ impl Item {
         })
     }
 
-    /// The same in objects of its own, for another thread: all that can change in place is copied.
-    pub(crate) fn detached(&self) -> Result<Self> {
-        let Self::Object(object) = self else { return Ok(self.clone()) };
-        let all = |items: &[Self]| items.iter().map(Self::detached).collect::<Result<Vec<_>>>();
-        Ok(Self::from(match object.body() {
-            Body::Str(_) | Body::Future(_) => return Ok(self.clone()),
-            Body::List(items) => Body::List(items.iter().map(|item| item.detached()).collect::<Result<_>>()?),
-            Body::Tuple(items) => Body::Tuple(all(items)?),
-            Body::NamedTuple(names, items) => Body::NamedTuple(names.clone(), all(items)?),
-            Body::Dict(entries) => {
-                let entry = |(k, v): &(Self, Self)| Ok((k.detached()?, v.detached()?));
-                Body::Dict(entries.iter().map(entry).collect::<Result<_>>()?)
-            }
-            Body::Tensor(tensor) => Body::Tensor(tensor.to_owned_tensor()?),
-        }))
-    }
-
     /// The value; tensors are copied, because the model may go on writing to them.
     pub fn to_value(&self) -> Result<Value> {
         Ok(match self {

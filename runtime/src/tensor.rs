@@ -84,7 +84,7 @@ pub struct Tensor {
     pub strides: Vec<i64>,
     data: *mut u8,
     /// Keeps the memory alive; `None` for borrowed memory.
-    _memory: Option<Arc<Memory>>,
+    memory: Option<Arc<Memory>>,
 }
 
 // SAFETY: tensors are handed between threads like the plain memory they describe; writers answer for races.
@@ -114,7 +114,7 @@ impl Tensor {
             sizes: sizes.to_vec(),
             strides: row_major_strides(sizes),
             data: memory.as_ptr(),
-            _memory: Some(Arc::new(memory)),
+            memory: Some(Arc::new(memory)),
         }
     }
 
@@ -148,14 +148,26 @@ impl Tensor {
     /// The memory that sizes and strides reach must stay valid while the tensor and its clones are used.
     pub unsafe fn borrowed(dtype: Dtype, sizes: &[i64], strides: Option<&[i64]>, data: *mut u8) -> Self {
         let strides = strides.map_or_else(|| row_major_strides(sizes), <[i64]>::to_vec);
-        Self { dtype, sizes: sizes.to_vec(), strides, data, _memory: None }
+        Self { dtype, sizes: sizes.to_vec(), strides, data, memory: None }
     }
 
     /// Other elements of the same memory: the first is `offset` elements from the first of this one. The caller answers for it
     /// that all of them are elements of this tensor.
     pub(crate) fn view(&self, offset: i64, sizes: Vec<i64>, strides: Vec<i64>) -> Self {
         let data = self.data.wrapping_offset(offset as isize * self.item_bytes() as isize);
-        Self { dtype: self.dtype, sizes, strides, data, _memory: self._memory.clone() }
+        Self { dtype: self.dtype, sizes, strides, data, memory: self.memory.clone() }
+    }
+
+    /// The memory it is in, unless that is borrowed.
+    pub(crate) fn memory(&self) -> Option<&Memory> {
+        self.memory.as_deref()
+    }
+
+    /// The same elements in a copy of its memory.
+    pub(crate) fn moved_to(&self, copy: &Arc<Memory>) -> Self {
+        let offset = self.memory().map_or(0, |memory| self.data as usize - memory.as_ptr() as usize);
+        let data = copy.as_ptr().wrapping_add(offset);
+        Self { data, memory: Some(Arc::clone(copy)), ..self.clone() }
     }
 
     /// The first element.

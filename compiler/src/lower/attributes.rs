@@ -31,12 +31,15 @@ type Name = (Arc<str>, Arc<str>);
 struct Origins {
     attrs: BTreeSet<Name>,
     params: BTreeSet<usize>,
+    /// Whether it was taken out of a list or dict, so that it may be whatever was put into one.
+    is_item: bool,
 }
 
 impl Origins {
     fn add(&mut self, other: &Self) {
         self.attrs.extend(other.attrs.iter().cloned());
         self.params.extend(&other.params);
+        self.is_item |= other.is_item;
     }
 }
 
@@ -51,6 +54,12 @@ pub(super) struct Changes {
     params: BTreeMap<Arc<str>, BTreeSet<usize>>,
     /// By function, what its results may share memory with.
     results: BTreeMap<Arc<str>, Origins>,
+    /// By function, the parameters that it puts into lists and dicts.
+    kept_params: BTreeMap<Arc<str>, BTreeSet<usize>>,
+    /// Attributes that are put into lists and dicts.
+    kept: BTreeSet<Name>,
+    /// Whether something that was taken out of one is written to.
+    writes_items: bool,
 }
 
 impl Changes {
@@ -62,6 +71,9 @@ impl Changes {
             let n_before = changes.n_found();
             for function in module.functions.values() {
                 changes.look_at(module, function);
+            }
+            if changes.writes_items {
+                changes.written.extend(changes.kept.iter().cloned());
             }
             if changes.n_found() == n_before {
                 return changes;
@@ -88,9 +100,11 @@ impl Changes {
     }
 
     fn n_found(&self) -> usize {
-        let params = self.params.values().map(BTreeSet::len);
+        let params = self.params.values().chain(self.kept_params.values()).map(BTreeSet::len);
+        let n_kept = self.kept.len() + usize::from(self.writes_items);
         let results = self.results.values().map(|origins| origins.attrs.len() + origins.params.len());
-        self.assigned.len() + self.written.len() + self.regrouped.len() + params.sum::<usize>() + results.sum::<usize>()
+        let n_attrs = self.assigned.len() + self.written.len() + self.regrouped.len() + n_kept;
+        n_attrs + params.sum::<usize>() + results.sum::<usize>()
     }
 }
 
@@ -267,6 +281,11 @@ impl Changes {
                         self.write(function, *arg, &origins[*arg]);
                     }
                 }
+                for at in self.kept_params.get(&callee).cloned().unwrap_or_default() {
+                    if let Some(arg) = node.inputs.get(at + skip) {
+                        self.keep(function, &origins[*arg]);
+                    }
+                }
                 let results = self.results.get(&callee).cloned().unwrap_or_default();
                 for out in &node.outputs {
                     origins[*out].attrs.extend(results.attrs.iter().cloned());
@@ -279,12 +298,16 @@ impl Changes {
                     for (arg, input) in schema.args.iter().zip(&node.inputs) {
                         if arg.alias.as_ref().is_some_and(|a| a.is_write) {
                             self.write(function, *input, &origins[*input]);
+                        } else if arg.alias.as_ref().is_some_and(|a| a.becomes_wildcard) {
+                            self.keep(function, &origins[*input]);
                         }
                     }
+                    let holds = |value: &ValueId| matches!(graph.values[*value].ty, Type::List(_) | Type::Dict(..));
                     for (result, out) in schema.returns.iter().zip(&node.outputs) {
                         if result.alias.is_none() {
                             continue;
                         }
+                        origins[*out].is_item |= node.inputs.iter().any(holds) && !holds(out);
                         let marked = schema.args.iter().zip(&node.inputs).filter(|(arg, _)| arg.alias.is_some());
                         let from: Vec<_> = marked.map(|(_, input)| *input).collect();
                         hand(&from, *out, origins);
@@ -299,8 +322,16 @@ impl Changes {
         }
     }
 
+    fn keep(&mut self, function: &Function, origins: &Origins) {
+        self.kept.extend(origins.attrs.iter().cloned());
+        if !origins.params.is_empty() {
+            self.kept_params.entry(Arc::clone(&function.name)).or_default().extend(&origins.params);
+        }
+    }
+
     fn write(&mut self, function: &Function, value: ValueId, origins: &Origins) {
         self.written.extend(origins.attrs.iter().cloned());
+        self.writes_items |= origins.is_item;
         if !matches!(function.graph.values[value].ty, Type::Tensor(_)) {
             self.regrouped.extend(origins.attrs.iter().cloned());
         }

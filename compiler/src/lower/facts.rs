@@ -390,9 +390,8 @@ impl Fact {
                     DimFact::Known(n) if !is_wide => DimFact::Known(n),
                     DimFact::Known(_) | DimFact::Same(_) | DimFact::Unknown => DimFact::Unknown,
                 };
-                // State has memory of its own.
                 let dims = t.dims.into_iter().map(keep).collect();
-                Self::Tensor(TensorFact { dtype: t.dtype, dims, in_object: false, is_row_major: true })
+                Self::Tensor(TensorFact { dims, is_row_major: t.is_row_major || !t.in_object, ..t })
             }
             Self::Tuple(items, ty) => Self::Tuple(items.into_iter().map(|f| f.lasting(is_wide)).collect(), ty),
             Self::List(items) => Self::List(items.into_iter().map(|f| f.lasting(is_wide)).collect()),

@@ -7,6 +7,7 @@
 //! known shapes. An attribute that takes on too many different facts is widened: its numbers and extents become variables.
 
 use super::Request;
+use super::aliases::{held, storages_of, writes_to_tensors};
 use super::attributes::{self, State};
 use super::facts::{Before, Fact, Kind, Outcome, Stop};
 use super::places::{Place, Stores};
@@ -21,7 +22,7 @@ use crate::loops::{
 };
 use crate::ops::builder::Builder;
 use crate::ops::prim::scalar::number_value;
-use crate::ops::value::{Cell, RunTimeDict, RunTimeList, Tensor, Value};
+use crate::ops::value::{Cell, RunTimeDict, RunTimeList, StorageId, Tensor, Value};
 use crate::ops::views;
 use crate::types::{DEVICE_TYPES, DType, IValue, Object, Type, is_device};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -46,7 +47,7 @@ struct StateAttr {
 /// Where the program keeps state: scalars and slots by attribute and position within it.
 #[derive(Default)]
 struct Layout {
-    scalars: HashMap<(usize, usize), usize>,
+    scalars: HashMap<(usize, usize, bool), usize>,
     slots: HashMap<(usize, usize), usize>,
 }
 
@@ -225,7 +226,7 @@ impl ProgramLowering<'_> {
         let b = Builder::new(&mut program, &request.method);
         let mut lowerer = Lowerer::new(self.module, b);
         lowerer.is_traced = request.is_traced;
-        lowerer.b.shares_memory = super::aliases::writes_to_tensors(self.module);
+        lowerer.b.shares_memory = writes_to_tensors(self.module);
         let n_tags = self.tags.len();
         let outcome = self.body(&mut lowerer, request, tag);
         let (first_error, by_tasks) = (lowerer.first_error.take(), std::mem::take(&mut lowerer.written));
@@ -482,7 +483,7 @@ impl ProgramLowering<'_> {
             let mut vars = Vec::new();
             place.vars(&mut vars);
             for (at, var) in vars.into_iter().enumerate() {
-                let scalar = self.scalar(lw, i, at);
+                let scalar = self.scalar(lw, i, at, var);
                 lw.b.push(Stmt::LoadState(var, scalar));
             }
             let value = place.value(&mut lw.b);
@@ -536,6 +537,7 @@ impl ProgramLowering<'_> {
 
     /// Keeps these values as the state, with their tag.
     fn save(&mut self, lw: &mut Lowerer<'_, '_>, values: &[Value]) -> Outcome<()> {
+        move_shared_to_objects(lw, values);
         let facts: Vec<Fact> = values
             .iter()
             .zip(&self.attrs)
@@ -553,7 +555,7 @@ impl ProgramLowering<'_> {
             let mut vars = Vec::new();
             place.vars(&mut vars);
             for (at, var) in vars.into_iter().enumerate() {
-                let scalar = self.scalar(lw, i, at);
+                let scalar = self.scalar(lw, i, at, var);
                 kept.push((scalar, var));
             }
         }
@@ -589,11 +591,30 @@ impl ProgramLowering<'_> {
         })
     }
 
-    fn scalar(&mut self, lw: &mut Lowerer<'_, '_>, attr: usize, at: usize) -> usize {
-        *self.layout.scalars.entry((attr, at)).or_insert_with(|| {
+    /// The scalar of the state that keeps a variable of an attribute's place: one for references, which are counted, and one for
+    /// numbers.
+    fn scalar(&mut self, lw: &mut Lowerer<'_, '_>, attr: usize, at: usize, var: VarId) -> usize {
+        let is_object = lw.b.function.vars[var].ty == VarType::Object;
+        *self.layout.scalars.entry((attr, at, is_object)).or_insert_with(|| {
             lw.b.program.n_state_scalars += 1;
             lw.b.program.n_state_scalars - 1
         })
+    }
+}
+
+/// Moves memory that several of these values show into objects, so that they share it in later calls, too.
+fn move_shared_to_objects(lw: &mut Lowerer<'_, '_>, values: &[Value]) {
+    let mut seen = HashSet::new();
+    for value in values {
+        let mut storages: BTreeSet<StorageId> = storages_of(value).collect();
+        if let Value::Cell(cell) = value {
+            storages.extend(held(&lw.b.heap.cells[*cell]).flat_map(storages_of));
+        }
+        for id in storages {
+            if !seen.insert(id) {
+                lw.b.move_to_object(id);
+            }
+        }
     }
 }
 

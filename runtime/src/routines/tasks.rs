@@ -9,6 +9,7 @@
 
 use super::Call;
 use crate::abi::{Leaf, Status, Tag};
+use crate::copies::Copies;
 use crate::error::{Error, Result};
 use crate::object::{Body, Item, ObjectRef};
 use crate::task::{Family, Job, Outcome, Task};
@@ -34,7 +35,7 @@ fn task(call: &Call<'_>) -> Result<Arc<Task>> {
 pub(super) fn task_start(call: &mut Call<'_>) -> Result<()> {
     let (family, function) = (family(call)?, function(call)?);
     let mut inputs = Vec::with_capacity(call.n_args() - 1);
-    let mut holds = Vec::new();
+    let (mut holds, mut copies) = (Vec::new(), Copies::default());
     for i in 1..call.n_args() {
         let leaf = *call.leaf(i)?;
         inputs.push(match leaf.kind() {
@@ -48,7 +49,7 @@ pub(super) fn task_start(call: &mut Call<'_>) -> Result<()> {
                 holds.push(object);
                 copy
             }
-            Tag::Object => match call.item(i)?.detached()? {
+            Tag::Object => match copies.item(&call.item(i)?)? {
                 Item::Object(object) => {
                     let copy = Leaf::object(&object);
                     holds.push(object);
@@ -90,10 +91,11 @@ pub(super) fn task_wait(call: &mut Call<'_>) -> Result<()> {
 
 pub(super) fn task_get(call: &mut Call<'_>) -> Result<()> {
     let (_, leaves) = task(call)?.outcome()?;
+    let mut copies = Copies::default();
     for (k, item) in leaves.into_iter().enumerate() {
         // Tensors are shared by all that wait; lists and dicts, which change in place, belong to one thread.
         let item = match &item {
-            Item::Object(object) if !matches!(object.body(), Body::Tensor(_)) => item.detached()?,
+            Item::Object(object) if !matches!(object.body(), Body::Tensor(_)) => copies.item(&item)?,
             _ => item,
         };
         call.ret_item(k, item)?;
