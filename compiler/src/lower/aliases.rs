@@ -5,13 +5,24 @@
 //! and what follows is lowered once for each.
 
 use super::attributes::{Changes, called};
+use super::facts::{Outcome, Stop};
 use super::walk::Lowerer;
+use crate::index::Id as _;
 use crate::ir::{Graph, Module, Node, NodeId, ValueId};
+use crate::ops::builder::Heap;
 use crate::ops::effects;
-use crate::ops::value::{Cell, CellId, StorageId, Value};
+use crate::ops::value::{Cell, CellId, Contents, StorageId, Value};
+
 use crate::types::Type;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+
+/// A tensor that moves in a loop: the storages it shows on entry, in a round, and at the end of one.
+pub(super) struct Moving {
+    pub(super) entry: StorageId,
+    pub(super) place: StorageId,
+    pub(super) result: StorageId,
+}
 
 /// The storage that a value shows, or those of a tuple's items.
 pub(super) fn storages_of(value: &Value) -> Box<dyn Iterator<Item = StorageId> + '_> {
@@ -79,6 +90,93 @@ impl Lowerer<'_, '_> {
             returns = graph.blocks[graph.top].returns.iter().any(|value| shown.contains(value));
         }
         false
+    }
+
+    /// Of the tensors that move in a loop, the storages that places have to refer to. A place with memory of its own can stand for
+    /// a tensor if nothing is written through it that other names show, nor through them what it shows.
+    pub(super) fn must_share(
+        &self,
+        act: usize,
+        node: NodeId,
+        moving: &[Moving],
+        inside: &Heap,
+        base: &Heap,
+    ) -> Outcome<BTreeSet<StorageId>> {
+        let is_lasting = |id: &StorageId| id.index() < base.storages.len();
+        let is_written = |id: StorageId| match &inside.storages[id].contents {
+            contents if *contents != self.b.heap.storages[id].contents => true,
+            Contents::Buffer(buffer) => self.b.stores_into(*buffer),
+            Contents::Splat(_) => false,
+        };
+        // What goes from place to place is, in time, in all of them.
+        let mut groups: Vec<usize> = (0..moving.len()).collect();
+        for (i, one) in moving.iter().enumerate() {
+            for (j, other) in moving.iter().enumerate().filter(|(j, _)| *j != i) {
+                let meets = one.entry == other.entry || one.result == other.result;
+                if meets || one.result == other.place || one.result == other.entry {
+                    let (from, to) = (groups[i], groups[j]);
+                    groups.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
+                }
+            }
+        }
+        let mut must = BTreeSet::new();
+        for group in groups.iter().copied().collect::<BTreeSet<_>>() {
+            let members: Vec<&Moving> =
+                moving.iter().zip(&groups).filter(|(_, g)| **g == group).map(|(m, _)| m).collect();
+            let is_own = |m: &&&Moving| m.place != m.entry && self.b.object_in(inside, m.place).is_none();
+            if !members.iter().any(|m| is_own(&m)) {
+                continue;
+            }
+            let places: Vec<StorageId> = members.iter().map(|m| m.place).collect();
+            let lasting: Vec<StorageId> = members
+                .iter()
+                .flat_map(|m| [m.entry, m.result])
+                .filter(|id| is_lasting(id) && !places.contains(id))
+                .collect();
+            let mut distinct = lasting.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            let has_twins = || {
+                let twice = |of: fn(&Moving) -> StorageId| {
+                    members.iter().map(|m| of(m)).collect::<HashSet<_>>().len() < members.len()
+                };
+                twice(|m| m.entry) || twice(|m| m.result)
+            };
+            let is_named = || distinct.iter().any(|id| self.has_other_names(act, node, *id, base));
+            let has_conflict = distinct.iter().any(|id| is_written(*id))
+                || places.iter().any(|id| is_written(*id)) && (has_twins() || is_named());
+            if !has_conflict {
+                continue;
+            }
+            let apart = distinct.into_iter().filter(|id| self.b.object_behind(*id).is_none());
+            let (movable, fixed): (Vec<_>, Vec<_>) = apart.partition(|id| self.b.may_move(*id));
+            if !fixed.is_empty() {
+                return Err(Stop::Incompatible("a loop writes to memory that several of its tensors share".to_owned()));
+            }
+            must.extend(movable);
+        }
+        Ok(must)
+    }
+
+    /// Whether something besides what a loop carries may show this memory in the loop or after it.
+    fn has_other_names(&self, act: usize, node: NodeId, id: StorageId, base: &Heap) -> bool {
+        let shows = |value: &Value| storages_of(value).any(|storage| storage == id);
+        if base.storages[id].argument.is_some() || base.cells.iter().any(|cell| held(cell).any(shows)) {
+            return true;
+        }
+        (0..self.n_activations()).any(|at| {
+            let graph = self.graph(at);
+            let nodes = graph.nodes_in_order();
+            // Where in its graph a caller is does not matter.
+            let from = if at == act { first_after(&graph, &nodes, node) } else { 0 };
+            let uses = nodes[from..].iter().flat_map(|(_, id)| {
+                let is_loop = at == act && *id == node;
+                graph.nodes[*id].inputs.iter().filter(move |_| !is_loop)
+            });
+            let returns = graph.blocks.iter().flat_map(|block| &block.returns);
+            let named = uses.chain(returns).copied().collect::<HashSet<ValueId>>();
+            named.into_iter().any(|name| self.known(at, name).is_some_and(shows))
+        })
     }
 
     /// What functions write to.

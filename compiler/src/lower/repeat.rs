@@ -1,6 +1,6 @@
 //! Loops: unrolled where their course is known and short, else loops of the program.
 
-use super::aliases::{held, storages_of};
+use super::aliases::{Moving, held, storages_of};
 use super::facts::{Before, Fact, Outcome, Stop};
 use super::places::{Place, Stores};
 use super::walk::{Lowerer, Next, Snapshot};
@@ -236,8 +236,8 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             if self.widen(plan, before, &values, carried, &results, &inside, &base)? {
                 return Ok(None);
             }
-            let shared = self.aliases(act, node, plan, carried, &values, &results, &inside, &base)?;
-            if plan.share(shared) {
+            let moving = self.moving(plan, carried, &values, &results, &inside, &base);
+            if plan.share(self.must_share(act, node, &moving, &inside, &base)?) {
                 return Ok(None);
             }
             let again = self.truth(&again)?;
@@ -283,73 +283,30 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         Ok(Some(values))
     }
 
-    /// Whether places can stand for the tensors that move in a loop: one that has memory of its own can if nothing is written
-    /// through it that others see, nor through others what it shows. Gives the storages that places have to refer to instead.
-    #[allow(clippy::too_many_arguments, reason = "the loop's own parts")]
-    fn aliases(
+    /// The storages of tensors that move in a loop.
+    fn moving(
         &self,
-        act: usize,
-        node: NodeId,
         plan: &LoopPlan,
         carried: &[Value],
         values: &[Value],
         results: &[Value],
         inside: &Heap,
         base: &Heap,
-    ) -> Outcome<BTreeSet<StorageId>> {
-        // On entry, in the round, at its end.
-        let mut moving: Vec<[StorageId; 3]> = Vec::new();
-        let mut add = |three: [Vec<StorageId>; 3]| {
-            let [entry, place, result] = three;
-            moving.extend(
-                entry.into_iter().zip(place).zip(result).map(|((entry, place), result)| [entry, place, result]),
-            );
+    ) -> Vec<Moving> {
+        let mut moving = Vec::new();
+        let mut add = |entries: Vec<StorageId>, places: Vec<StorageId>, results: Vec<StorageId>| {
+            let three = entries.into_iter().zip(places).zip(results);
+            moving.extend(three.map(|((entry, place), result)| Moving { entry, place, result }));
         };
         let of = |value: &Value| storages_of(value).collect::<Vec<_>>();
         let of_cell = |heap: &Heap, cell: CellId| held(&heap.cells[cell]).flat_map(storages_of).collect();
         for i in (0..carried.len()).filter(|i| plan.values[*i].is_some()) {
-            add([of(&carried[i]), of(&values[i]), of(&results[i])]);
+            add(of(&carried[i]), of(&values[i]), of(&results[i]));
         }
         for &cell in plan.cells.keys() {
-            add([of_cell(base, cell), of_cell(inside, cell), of_cell(&self.b.heap, cell)]);
+            add(of_cell(base, cell), of_cell(inside, cell), of_cell(&self.b.heap, cell));
         }
-        let is_written = |id: StorageId| match &inside.storages[id].contents {
-            contents if *contents != self.b.heap.storages[id].contents => true,
-            Contents::Buffer(buffer) => self.b.stores_into(*buffer),
-            Contents::Splat(_) => false,
-        };
-        let graph = self.graph(act);
-        let has_other_uses = |entry: StorageId| {
-            let inputs = graph.nodes[node].inputs[2..].iter().zip(carried);
-            let mut names = inputs.filter(|(_, value)| storages_of(value).any(|s| s == entry)).map(|(name, _)| *name);
-            names.any(|name| {
-                let of_nodes = graph.nodes.iter().flat_map(|n| &n.inputs);
-                let of_blocks = graph.blocks.iter().flat_map(|block| &block.returns);
-                of_nodes.chain(of_blocks).filter(|v| **v == name).count() > 1
-            })
-        };
-        let mut apart = BTreeSet::new();
-        for (i, &[entry, place, result]) in moving.iter().enumerate() {
-            let others = || moving.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| other);
-            let meets_another = || others().any(|other| other[2] == result || other[0] == entry);
-            let is_shared = || {
-                base.storages[entry].argument.is_some()
-                    || meets_another()
-                    || carried.iter().flat_map(storages_of).filter(|s| *s == entry).count() > 1
-                    || has_other_uses(entry)
-            };
-            if place == entry || self.b.object_in(inside, place).is_some() {
-                continue;
-            }
-            if is_written(entry) || is_written(place) && is_shared() {
-                if !self.b.may_move(entry) {
-                    let message = "a loop writes to memory that several of its tensors share";
-                    return Err(Stop::Incompatible(message.to_owned()));
-                }
-                apart.insert(entry);
-            }
-        }
-        Ok(apart)
+        moving
     }
 
     /// The contents a cell has while a place holds them; an object stays the archive's object it is.

@@ -136,9 +136,13 @@ impl<'m, 'p> Lowerer<'m, 'p> {
 
     // ---- values of SSA names
 
+    /// What an SSA name stands for, if it does yet.
+    pub(super) fn known(&self, act: usize, value: ValueId) -> Option<&Value> {
+        self.activations[act].values.get(value.0 as usize).and_then(Option::as_ref)
+    }
+
     pub(super) fn get(&self, act: usize, value: ValueId) -> Outcome<Value> {
-        let slot = self.activations[act].values.get(value.0 as usize);
-        let known = slot.and_then(Option::as_ref).cloned();
+        let known = self.known(act, value).cloned();
         known.ok_or_else(|| Diagnostic::internal(format!("{value} is used before it is lowered")).into())
     }
 
