@@ -1,7 +1,7 @@
 //! A tensor in pieces along one dimension.
 //!
-//! Where the number of pieces is known they are views. Where only the running program knows it, a routine copies them into a
-//! run-time list, so writes to such pieces do not reach the tensor.
+//! Where the number of pieces is known they are views. Where only the running program knows it, a routine makes a run-time list:
+//! of views if memory is shared, else of copies.
 
 use super::part::slice_dim;
 use super::view::{dim_arg, tensor_list};
