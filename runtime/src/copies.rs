@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::object::{Body, Item, ObjectRef};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 /// Copies made so far, by the address of the original.
@@ -50,11 +51,11 @@ impl Copies {
 
     fn tensor(&mut self, tensor: &Tensor) -> Result<Tensor> {
         let Some(memory) = tensor.memory() else { return tensor.to_owned_tensor() };
-        let key = memory.as_ptr() as usize;
-        if !self.memories.contains_key(&key) {
-            self.memories.insert(key, Arc::new(memory.try_clone()?));
-        }
-        Ok(tensor.moved_to(&self.memories[&key]))
+        let copy = match self.memories.entry(memory.as_ptr() as usize) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Arc::new(memory.try_clone()?)),
+        };
+        Ok(tensor.moved_to(copy))
     }
 }
 

@@ -234,12 +234,8 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 stores.add_tensor(*buffer, whole);
             }
             // A list that became an object in its place has taken tensors along.
-            Self::check_moved(
-                base.storages
-                    .ids()
-                    .filter(|id| self.b.object_behind(*id).is_some() && self.b.object_in(&before_stores, *id).is_none())
-                    .collect(),
-            )?;
+            let apart = base.storages.ids().filter(|id| self.b.object_in(&before_stores, *id).is_none());
+            Self::check_moved(apart.filter(|id| self.b.object_behind(*id).is_some()).collect())?;
             self.check_nested(&base.cells, &held, |id| cells.iter().any(|(cell, _)| *cell == id))?;
             stores.emit(&mut self.b);
             *stmts = self.b.close_region();
