@@ -44,6 +44,7 @@ impl Copies {
                 Body::Dict(entries.collect::<Result<_>>()?)
             }
             Body::Tensor(tensor) => Body::Tensor(self.tensor(tensor)?),
+            Body::Boxed(item) => Body::Boxed(self.item(item)?),
         });
         self.objects.insert(key, copy.clone());
         Ok(copy)

@@ -74,7 +74,7 @@ fn hash_item(item: &Item) -> u64 {
             }
             // Lists and dicts compare by contents, which may change; tensors and futures by identity.
             Body::List(_) | Body::Dict(_) => 1,
-            Body::Tensor(_) | Body::Future(_) => mix(MIX, object.as_raw() as u64),
+            Body::Tensor(_) | Body::Future(_) | Body::Boxed(_) => mix(MIX, object.as_raw() as u64),
         },
     }
 }

@@ -81,6 +81,8 @@ pub enum Body {
     Tensor(Tensor),
     /// What a task gives when it ends.
     Future(Arc<Task>),
+    /// An item of any kind, where compiled code has one variable for all. As an operand it is the item.
+    Boxed(Item),
 }
 
 /// An element of a list, dict or tuple. The variant is a 64-bit number, counted from 0, and its fields follow it.
@@ -258,6 +260,7 @@ impl ObjectRef {
             ),
             Body::Tensor(tensor) => Value::Tensor(tensor.to_owned_tensor()?),
             Body::Future(_) => return Err(Error::new(Status::Unsupported, "a Future as a value of the host's")),
+            Body::Boxed(item) => item.to_value()?,
         })
     }
 }

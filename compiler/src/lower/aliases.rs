@@ -8,7 +8,7 @@ use super::attributes::{Changes, called};
 use super::facts::{Outcome, Stop};
 use super::walk::Lowerer;
 use crate::index::Id as _;
-use crate::ir::{Graph, Module, Node, NodeId, ValueId};
+use crate::ir::{BlockId, Graph, Module, Node, NodeId, ValueId};
 use crate::ops::builder::Heap;
 use crate::ops::effects;
 use crate::ops::value::{Cell, CellId, Contents, StorageId, Value};
@@ -158,8 +158,8 @@ impl Lowerer<'_, '_> {
         Ok(must)
     }
 
-    /// Whether something besides what a loop carries may show this memory in the loop or after it.
-    fn has_other_names(&self, act: usize, node: NodeId, id: StorageId, base: &Heap) -> bool {
+    /// Whether something besides what this node gives may show this memory after it; of a loop, in its rounds, too.
+    pub(super) fn has_other_names(&self, act: usize, node: NodeId, id: StorageId, base: &Heap) -> bool {
         let shows = |value: &Value| storages_of(value).any(|storage| storage == id);
         if base.storages[id].argument.is_some() || base.cells.iter().any(|cell| held(cell).any(shows)) {
             return true;
@@ -169,11 +169,20 @@ impl Lowerer<'_, '_> {
             let nodes = graph.nodes_in_order();
             // Where in its graph a caller is does not matter.
             let from = if at == act { first_after(&graph, &nodes, node) } else { 0 };
-            let uses = nodes[from..].iter().flat_map(|(_, id)| {
-                let is_loop = at == act && *id == node;
-                graph.nodes[*id].inputs.iter().filter(move |_| !is_loop)
-            });
-            let returns = graph.blocks.iter().flat_map(|block| &block.returns);
+            // A branch is over when paths meet; it runs again only as part of a loop.
+            let is_over = at == act && nodes[from].1 == node && !graph.nodes[node].is("prim::Loop");
+            let within: Vec<(BlockId, NodeId)> = match is_over {
+                true => graph.nodes[node].blocks.iter().flat_map(|block| graph.nodes_within(*block)).collect(),
+                false => Vec::new(),
+            };
+            let is_within = |id: NodeId| at == act && id == node || within.iter().any(|(_, inner)| *inner == id);
+            let uses = nodes[from..].iter().filter(|(_, id)| !is_within(*id));
+            let uses = uses.flat_map(|(_, id)| &graph.nodes[*id].inputs);
+            let own = |block: BlockId| {
+                is_over && graph.nodes[node].blocks.contains(&block) || within.iter().any(|(inner, _)| *inner == block)
+            };
+            let returns =
+                graph.blocks.iter_ids().filter(|(block, _)| !own(*block)).flat_map(|(_, block)| &block.returns);
             let named = uses.chain(returns).copied().collect::<HashSet<ValueId>>();
             named.into_iter().any(|name| self.known(at, name).is_some_and(shows))
         })
@@ -186,7 +195,7 @@ impl Lowerer<'_, '_> {
 }
 
 /// The position of the first node that may run after this one: in a loop, that of the loop.
-fn first_after(graph: &Graph, nodes: &[(crate::ir::BlockId, NodeId)], node: NodeId) -> usize {
+fn first_after(graph: &Graph, nodes: &[(BlockId, NodeId)], node: NodeId) -> usize {
     let holds = |id: NodeId| {
         let outer = &graph.nodes[id];
         let mut blocks = outer.blocks.iter();

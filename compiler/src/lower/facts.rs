@@ -88,6 +88,8 @@ pub(super) enum Fact {
     RunTime(ItemFacts, bool),
     /// A task with this result.
     Future(ResultId),
+    /// A value of any of these kinds.
+    OneOf(Arc<[ItemFacts]>),
 }
 
 /// A kind of scalar.
@@ -150,6 +152,7 @@ impl Kind {
             | Value::Tensor(_)
             | Value::Tuple(..)
             | Value::Cell(_)
+            | Value::OneOf(_)
             | Value::Enum(..)
             | Value::Function(_)
             | Value::Uninitialized => None,
@@ -171,6 +174,7 @@ impl Fact {
             Self::Object(class, _) => class.to_string(),
             Self::RunTime(..) => "a run-time list or dict".to_owned(),
             Self::Future(_) => "a Future".to_owned(),
+            Self::OneOf(_) => "a value of several kinds".to_owned(),
         }
     }
 
@@ -206,6 +210,8 @@ impl Fact {
                 })
             }
             Value::Tuple(items, ty) => Self::Tuple(items.iter().map(|v| Self::of(b, v, before)).collect(), ty.clone()),
+            Value::OneOf(one) if one.item.0.max(one.kind.0) < before.n_vars => Self::Fixed(value.clone()),
+            Value::OneOf(one) => Self::OneOf(Arc::clone(&one.options)),
             Value::Cell(cell) if cell.0 < before.n_cells => Self::Fixed(value.clone()),
             Value::Cell(cell) => Self::of_cell(b, &b.heap.cells[*cell], before),
         }
@@ -277,8 +283,15 @@ impl Fact {
             (Self::RunTime(m, p), Self::RunTime(n, q)) => return Self::run_time(b, (m, *p), (n, *q)),
             _ => {}
         }
+        let is_boxed = |fact: &Self| matches!(fact, Self::OneOf(_) | Self::Fixed(Value::OneOf(_)));
         match (x.scalar_kind(), y.scalar_kind()) {
             (Some(k), Some(l)) if k == l => Ok(Self::Scalar(k)),
+            _ if (b.boxes || is_boxed(x) || is_boxed(y))
+                && let (Ok(p), Ok(q)) = (x.item(b), y.item(b))
+                && let Ok(joined) = b.join_items(&p, &q) =>
+            {
+                Ok(Self::OneOf(joined.options().into()))
+            }
             _ => Err(Stop::Incompatible(format!("{} and {}", x.describe(), y.describe()))),
         }
     }
@@ -294,7 +307,8 @@ impl Fact {
             | Self::Dict(_)
             | Self::Object(..)
             | Self::RunTime(..)
-            | Self::Future(_) => None,
+            | Self::Future(_)
+            | Self::OneOf(_) => None,
         }
     }
 
@@ -362,7 +376,9 @@ impl Fact {
                 ItemFacts::Dict(Box::new(EntryFacts { key: all(&keys)?, value: all(&values)? }))
             }
             Self::RunTime(facts, _) => facts.clone(),
-            Self::Complex | Self::Object(..) => {
+            Self::Complex => ItemFacts::Complex,
+            Self::OneOf(options) => ItemFacts::OneOf(Arc::clone(options)),
+            Self::Object(..) => {
                 return Err(Stop::Incompatible(format!("a run-time list of {}", self.describe())));
             }
         })
@@ -399,7 +415,7 @@ impl Fact {
             Self::Object(class, attrs) => {
                 Self::Object(class, attrs.into_iter().map(|(k, f)| (k, f.lasting(is_wide))).collect())
             }
-            Self::Scalar(_) | Self::Complex | Self::RunTime(..) | Self::Future(_) => self,
+            Self::Scalar(_) | Self::Complex | Self::RunTime(..) | Self::Future(_) | Self::OneOf(_) => self,
         }
     }
 }

@@ -77,9 +77,9 @@ impl<'m, 'p> Lowerer<'m, 'p> {
     ) -> Outcome<Option<Vec<Value>>> {
         let before = Before::now(&self.b);
         let base = self.b.heap.clone();
-        let mut yes = self.way(on_true)?;
+        let mut yes = self.way((cond, true), on_true)?;
         self.b.heap = base.clone();
-        let mut no = self.way(on_false)?;
+        let mut no = self.way((cond, false), on_false)?;
         self.b.heap = base.clone();
         match (yes.end.take(), no.end.take()) {
             (None, None) => {
@@ -102,9 +102,13 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         }
     }
 
-    fn way(&mut self, part: &mut Part<'_, 'm, 'p>) -> Outcome<Way> {
+    fn way(&mut self, (cond, value): (&Operand, bool), part: &mut Part<'_, 'm, 'p>) -> Outcome<Way> {
         self.b.open_region();
-        let values = self.straight(part)?;
+        let n_decided = self.b.decided.len();
+        self.b.assume(cond, value);
+        let values = self.straight(part);
+        self.b.decided.truncate(n_decided);
+        let values = values?;
         let stmts = self.b.close_region();
         let heap = self.b.heap.clone();
         Ok(Way { stmts, end: values.map(|values| (values, heap)) })
@@ -160,7 +164,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 let lasting = ends.into_iter().flat_map(storages_of).filter(|storage| storage.index() < n_storages);
                 let lasting: Vec<StorageId> = lasting.collect();
                 if let Some((act, node)) = of {
-                    self.check_lasting(act, node, &[i], &lasting, None)?;
+                    self.check_lasting(act, node, &[i], &lasting, None, base)?;
                 }
                 self.join(x, y)?
             };
@@ -194,7 +198,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 }
             }
             if let Some((act, node)) = of {
-                self.check_lasting(act, node, &[], &lasting, Some(cell))?;
+                self.check_lasting(act, node, &[], &lasting, Some(cell), base)?;
             }
             let joined = self.join(&x, &y)?;
             cells.push((cell, Place::new(&mut self.b, &joined)));
@@ -288,15 +292,17 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         outputs: &[usize],
         lasting: &[StorageId],
         cell: Option<CellId>,
+        base: &Heap,
     ) -> Outcome<()> {
-        let apart: BTreeSet<StorageId> =
-            lasting.iter().copied().filter(|id| self.b.object_behind(*id).is_none()).collect();
-        let apart_list: Vec<StorageId> = apart.iter().copied().collect();
-        if apart.is_empty() || !self.may_be_written(act, node, outputs, &apart_list, cell) {
+        let is_apart = |id: &StorageId| {
+            self.b.object_in(base, *id).is_none() && (cell.is_some() || self.has_other_names(act, node, *id, base))
+        };
+        let apart: Vec<StorageId> = lasting.iter().copied().filter(is_apart).collect();
+        if apart.is_empty() || !self.may_be_written(act, node, outputs, &apart, cell) {
             return Ok(());
         }
         if apart.iter().all(|id| self.b.may_move(*id)) {
-            return Err(Stop::Shared(apart));
+            return Err(Stop::Shared(apart.into_iter().collect()));
         }
         Err(Stop::Incompatible("memory that is written to after paths meet".to_owned()))
     }

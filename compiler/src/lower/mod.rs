@@ -13,6 +13,7 @@ mod aliases;
 mod attributes;
 mod facts;
 mod flow;
+mod kinds;
 mod lookup;
 mod members;
 mod nodes;

@@ -161,10 +161,19 @@ impl Lowerer<'_, '_> {
                 let pairs: Vec<_> = inputs.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
                 crate::ops::prim::dict::new_dict(&mut self.b, pairs)?
             }
+            "prim::unchecked_cast" if let Value::OneOf(one) = &inputs[0] => self.cast_to(one, &result_type()),
             "prim::unchecked_cast" | "aten::wait" | "prim::awaitable_wait" | "prim::awaitable_nowait" => {
                 inputs[0].clone()
             }
+            "aten::__is__" | "aten::__isnot__"
+                if let [Value::OneOf(one), Value::None] | [Value::None, Value::OneOf(one)] = &inputs[..] =>
+            {
+                self.is_none(one, node.is("aten::__isnot__"))
+            }
             "aten::_unwrap_optional" | "prim::unchecked_unwrap_optional" => {
+                if let Value::OneOf(one) = &inputs[0] {
+                    return Ok(vec![self.unwrapped(one)]);
+                }
                 if inputs[0] == Value::None {
                     self.b.check(Operand::Const(Const::bool(false)), "Unwrapping null optional");
                     Value::Uninitialized
@@ -175,6 +184,7 @@ impl Lowerer<'_, '_> {
             "prim::Uninitialized" => Value::Uninitialized,
             "prim::PythonOp" => return Err(crate::ir::not_exportable(node).into()),
             "prim::isinstance" => match node.attr("types") {
+                Some(Attr::Types(types)) if let Value::OneOf(one) = &inputs[0] => self.is_one_of_types(one, types),
                 Some(Attr::Types(types)) => Value::bool(types.iter().any(|ty| self.is_instance(&inputs[0], ty))),
                 _ => return Err(Diagnostic::internal("isinstance without types").into()),
             },

@@ -5,7 +5,7 @@ use crate::loops::{BufferClass, BufferId, Const, Dim, Operand, Stmt, VarId, VarT
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::value::{
-    Cell, Contents, FutureCell, ItemFacts, ObjectCell, ResultId, RunTimeDict, RunTimeList, Tensor, Value, int,
+    Cell, Contents, FutureCell, ItemFacts, ObjectCell, OneOf, ResultId, RunTimeDict, RunTimeList, Tensor, Value, int,
 };
 use crate::types::{DType, Type};
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub(super) enum Place {
     RunTime(VarId, ItemFacts, bool),
     /// The variable that refers to a future.
     Future(VarId, ResultId),
+    /// A box, and the number of the kind of what is in it.
+    OneOf(OneOf),
 }
 
 /// The variable that refers to a tensor object, and what describes it.
@@ -113,6 +115,10 @@ impl Place {
                 Self::RunTime(b.new_var(VarType::Object, "container"), facts.clone(), *is_nested)
             }
             Fact::Future(result) => Self::Future(b.new_var(VarType::Object, "future"), *result),
+            Fact::OneOf(options) => {
+                let (item, kind) = (b.new_var(VarType::Object, "box"), b.new_var(VarType::Int, "kind"));
+                Self::OneOf(OneOf { item, kind, options: Arc::clone(options) })
+            }
         }
     }
 
@@ -127,6 +133,7 @@ impl Place {
             Self::Fixed(value) => value.clone(),
             Self::Scalar(kind, var) => kind.value(*var),
             Self::Complex(re, im) => Value::Complex(Operand::Var(*re), Operand::Var(*im)),
+            Self::OneOf(one) => Value::OneOf(one.clone()),
             Self::Tensor(buffer, _) => Value::Tensor(b.tensor_of(*buffer)),
             Self::TensorObject(place) => {
                 let strides = place.strides.as_ref().map(|vars| vars.iter().map(|var| Dim::Var(*var)).collect());
@@ -151,6 +158,7 @@ impl Place {
             | Self::Complex(..)
             | Self::Tensor(..)
             | Self::TensorObject(_)
+            | Self::OneOf(_)
             | Self::Tuple(..) => {
                 unreachable!("only lists, dicts and objects are cells")
             }
@@ -162,6 +170,7 @@ impl Place {
         match self {
             Self::Scalar(_, var) | Self::RunTime(var, ..) | Self::Future(var, _) => out.push(*var),
             Self::Complex(re, im) => out.extend([*re, *im]),
+            Self::OneOf(one) => out.extend([one.item, one.kind]),
             Self::Tensor(_, vars) => out.extend(vars.iter().flatten()),
             Self::TensorObject(place) => {
                 out.push(place.var);
@@ -204,6 +213,10 @@ impl Stores {
         match (place, value) {
             (Place::Fixed(_), _) => {}
             (place, Value::Uninitialized) => self.add_anything(b, place),
+            (Place::OneOf(one), value) => {
+                let (item, kind) = b.boxed(value)?;
+                self.scalars.extend([(one.item, item), (one.kind, kind)]);
+            }
             (Place::Scalar(_, var), Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o)) => {
                 self.scalars.push((*var, o.clone()));
             }
@@ -256,6 +269,7 @@ impl Stores {
         match place {
             Place::Fixed(_) => {}
             Place::Scalar(Kind::Int, var) => self.scalars.push((*var, int(0))),
+            Place::OneOf(one) => self.scalars.push((one.kind, int(-1))),
             Place::Scalar(Kind::Bool, var) => self.scalars.push((*var, Operand::Const(Const::bool(false)))),
             Place::Scalar(Kind::Float, var) => self.scalars.push((*var, zero())),
             Place::Scalar(Kind::Str, var) => self.scalars.push((*var, Operand::Str("".into()))),

@@ -38,7 +38,15 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         match self.rolled_somehow(act, node, 0, &trip, &cond, &carried, &snapshot) {
             Err(Stop::Incompatible(_)) => {
                 self.restore(&snapshot);
-                self.peeled(act, node, &trip, &cond, &carried, next)
+                match self.peeled(act, node, &trip, &cond, &carried, next) {
+                    Err(Stop::Incompatible(_)) if !self.b.boxes => self.restore(&snapshot),
+                    result => return result,
+                }
+                // Its rounds leave values of several kinds.
+                self.b.boxes = true;
+                let result = self.rolled_somehow(act, node, 0, &trip, &cond, &carried, &snapshot);
+                self.b.boxes = false;
+                next(self, result?)
             }
             Err(error) => Err(error),
             Ok(values) => next(self, values),

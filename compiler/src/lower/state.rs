@@ -61,6 +61,8 @@ pub(super) fn lower_program(module: &Module, requests: &[Request]) -> Result<Pro
             program: Program::default(),
             tags: Vec::new(),
             layout: Layout::default(),
+            returning: BTreeSet::new(),
+            raising: Vec::new(),
         };
         match lowering.run(requests)? {
             Ended::Done => {
@@ -95,6 +97,10 @@ struct ProgramLowering<'m> {
     /// For each tag, what is known of each state attribute.
     tags: Vec<Vec<Fact>>,
     layout: Layout,
+    /// Methods that return in some state.
+    returning: BTreeSet<String>,
+    /// Methods that no path returns from in some state, with what they end with.
+    raising: Vec<(String, Box<Diagnostic>)>,
 }
 
 /// What lowering a function found of the state at its end.
@@ -121,6 +127,10 @@ impl ProgramLowering<'_> {
                 }
             }
             tag += 1;
+        }
+        // What a method ends with in every state is an error of the program's.
+        if let Some(at) = self.raising.iter().position(|(method, _)| !self.returning.contains(method)) {
+            return Err(self.raising.swap_remove(at).1);
         }
         Ok(Ended::Done)
     }
@@ -233,9 +243,11 @@ impl ProgramLowering<'_> {
         compared.append(&mut lowerer.compared);
         let mut function = lowerer.b.finish();
         self.program = program;
-        if let (true, Some(error)) = (function.results.is_empty(), first_error) {
+        match first_error {
             // No path returns, so this is what every call would end with.
-            return Err(error);
+            Some(error) if function.results.is_empty() && tag.is_none() => return Err(error),
+            Some(error) if function.results.is_empty() => self.raising.push((request.method.clone(), error)),
+            _ => _ = self.returning.insert(request.method.clone()),
         }
         match outcome {
             Ok(()) => {}
@@ -713,6 +725,7 @@ impl Lowerer<'_, '_> {
             }
             Value::Str(Operand::Str(text)) | Value::Device(text) => OutputTree::Str(Arc::clone(text)),
             Value::Str(o) => leaf(leaves, o, OutputTree::Object),
+            Value::OneOf(one) => leaf(leaves, &Operand::Var(one.item), OutputTree::Object),
             Value::Tensor(t) if t.dtype.is_quantised() => {
                 return Err(self.b.unsupported("a quantised tensor as a result").into());
             }

@@ -24,8 +24,8 @@ use crate::loops::{
 };
 use crate::ops::builder::{Builder, Heap};
 use crate::ops::value::{
-    Affine, Cell, CellId, Contents, FutureCell, ObjectCell, Quantizer, Reshape, ResultId, RunTimeDict, RunTimeList,
-    Storage, StorageId, Tensor, TensorFacts, Value, View,
+    Affine, Cell, CellId, Contents, FutureCell, ObjectCell, OneOf, Quantizer, Reshape, ResultId, RunTimeDict,
+    RunTimeList, Storage, StorageId, Tensor, TensorFacts, Value, View,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -380,6 +380,10 @@ fn flatten(b: &mut Builder<'_>, fact: &Fact, value: &Value, leaves: &mut Vec<Arg
             leaves.extend([Arg::Scalar(re.clone()), Arg::Scalar(im.clone())]);
             true
         }
+        (Fact::OneOf(_), Value::OneOf(one)) => {
+            leaves.extend([Arg::Scalar(Operand::Var(one.item)), Arg::Scalar(Operand::Var(one.kind))]);
+            true
+        }
         (Fact::Tensor(_), Value::Tensor(t)) => {
             leaves.push(Arg::Buffer(b.row_major(t)));
             true
@@ -417,6 +421,7 @@ fn leaf_types(fact: &Fact, types: &mut Vec<VarType>) {
         Fact::Fixed(_) => {}
         Fact::Scalar(kind) => types.push(kind.var_type()),
         Fact::Complex => types.extend([VarType::Float, VarType::Float]),
+        Fact::OneOf(_) => types.extend([VarType::Object, VarType::Int]),
         Fact::Tensor(_) | Fact::RunTime(..) | Fact::Future(_) => types.push(VarType::Object),
         Fact::Tuple(items, _) | Fact::List(items) => items.iter().for_each(|f| leaf_types(f, types)),
         Fact::Dict(entries) => entries.iter().for_each(|(_, f)| leaf_types(f, types)),
@@ -431,6 +436,7 @@ fn value_of(b: &mut Builder<'_>, fact: &Fact, vars: &mut dyn Iterator<Item = Var
         Fact::Fixed(value) => value.clone(),
         Fact::Scalar(kind) => kind.value(var()),
         Fact::Complex => Value::Complex(Operand::Var(var()), Operand::Var(var())),
+        Fact::OneOf(options) => Value::OneOf(OneOf { item: var(), kind: var(), options: Arc::clone(options) }),
         Fact::Tensor(fact) => {
             // What a task gives is a copy, which lies row-major.
             if fact.dims.contains(&DimFact::Unknown) {
@@ -490,9 +496,13 @@ fn in_vars_of_starter(fact: Fact, back: &HashMap<VarId, Operand>) -> Fact {
         Fact::Tuple(items, ty) => Fact::Tuple(items.into_iter().map(|f| in_vars_of_starter(f, back)).collect(), ty),
         Fact::List(items) => Fact::List(items.into_iter().map(|f| in_vars_of_starter(f, back)).collect()),
         Fact::Dict(entries) => Fact::Dict(entries.into_iter().map(|(k, f)| (k, in_vars_of_starter(f, back))).collect()),
-        Fact::Fixed(_) | Fact::Scalar(_) | Fact::Complex | Fact::Object(..) | Fact::RunTime(..) | Fact::Future(_) => {
-            fact
-        }
+        Fact::Fixed(_)
+        | Fact::Scalar(_)
+        | Fact::Complex
+        | Fact::Object(..)
+        | Fact::RunTime(..)
+        | Fact::Future(_)
+        | Fact::OneOf(_) => fact,
     }
 }
 
@@ -582,6 +592,9 @@ impl<'a> Capture<'a> {
             Value::Bool(o) => Value::Bool(self.operand(b, o)),
             Value::Str(o) => Value::Str(self.operand(b, o)),
             Value::Complex(re, im) => Value::Complex(self.operand(b, re), self.operand(b, im)),
+            Value::OneOf(one) => {
+                Value::OneOf(OneOf { item: self.var(b, one.item), kind: self.var(b, one.kind), ..one.clone() })
+            }
             Value::Tensor(t) => Value::Tensor(self.tensor(b, t)?),
             Value::Tuple(items, ty) => Value::Tuple(self.values(b, items)?, ty.clone()),
             Value::Cell(cell) => Value::Cell(self.cell(b, *cell)?),

@@ -48,7 +48,7 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) n_nodes: usize,
     pub(super) n_copies: usize,
     /// Nested parts that did not have one end: graph, node, the number of assumptions and whether lists grew.
-    forks: HashSet<(usize, NodeId, usize, bool)>,
+    forks: HashSet<(usize, NodeId, usize, bool, bool)>,
     /// Whether lists become run-time lists where paths of different lengths meet. Else such paths stay apart.
     pub(super) grows_lists: bool,
     /// Integer arguments by their variable.
@@ -229,6 +229,14 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             let node = &graph.nodes[id];
             self.b.span.clone_from(&node.span);
             self.trace_statement(&graph, block, at);
+            if let Some(input) = self.of_open_kind(act, node) {
+                let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.of_each_kind(act, id, input, next);
+                if self.nested(act, block, at, id, &mut part, next)? {
+                    return Ok(());
+                }
+                self.trace(act, id)?;
+                continue;
+            }
             match &*node.op.name {
                 "prim::RaiseException" => return self.raise(act, node),
                 "prim::If" => {
@@ -331,23 +339,31 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         next(self, values)
     }
 
+    /// A node by itself.
+    pub(super) fn lower_node(&mut self, act: usize, node: NodeId, next: &mut Next<'_, 'm, 'p>) -> Outcome<()> {
+        let graph = self.graph(act);
+        if let Some(input) = self.of_open_kind(act, &graph.nodes[node]) {
+            return self.of_each_kind(act, node, input, next);
+        }
+        self.b.span.clone_from(&graph.nodes[node].span);
+        match self.simple(act, &graph.nodes[node]) {
+            Ok(values) => next(self, values),
+            Err(Stop::Error(error)) => match self.b.undecided.take() {
+                Some(another) => self.decided(act, node, another, next),
+                None if error.blame == Blame::User => self.fails(error),
+                None => Err(Stop::Error(error)),
+            },
+            Err(stop) => Err(stop),
+        }
+    }
+
     /// A node whose result depends on an extent, once for each answer.
     fn decided(&mut self, act: usize, node: NodeId, question: (Dim, i64), next: &mut Next<'_, 'm, 'p>) -> Outcome<()> {
         let (dim, value) = question;
         let arm = |answer: bool| {
             move |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| {
                 lw.b.decided.push((dim, value, answer));
-                let graph = lw.graph(act);
-                lw.b.span.clone_from(&graph.nodes[node].span);
-                let result = match lw.simple(act, &graph.nodes[node]) {
-                    Ok(values) => next(lw, values),
-                    Err(Stop::Error(error)) => match lw.b.undecided.take() {
-                        Some(another) => lw.decided(act, node, another, next),
-                        None if error.blame == Blame::User => lw.fails(error),
-                        None => Err(Stop::Error(error)),
-                    },
-                    Err(stop) => Err(stop),
-                };
+                let result = lw.lower_node(act, node, next);
                 lw.b.decided.pop();
                 result
             }
@@ -377,7 +393,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         next: &mut Next<'_, 'm, 'p>,
     ) -> Outcome<bool> {
         // What was seen not to have one end is not tried again under the same assumptions: a try walks all of it.
-        let key = (Arc::as_ptr(&self.graph(act)) as usize, node, self.b.decided.len(), self.grows_lists);
+        let key = (Arc::as_ptr(&self.graph(act)) as usize, node, self.b.decided.len(), self.grows_lists, self.b.boxes);
         if self.forks.contains(&key) {
             return self.forked(act, block, at, node, part, next);
         }

@@ -37,6 +37,8 @@ pub struct Builder<'p> {
     pub heap: Heap,
     /// Whether the program writes to tensors, so that it matters which of them share memory.
     pub shares_memory: bool,
+    /// Whether places may hold values of several kinds.
+    pub boxes: bool,
     /// Statements of the regions that are open, innermost last.
     regions: Vec<Region>,
     /// Weights by the memory they are views of, so that shared ones are stored once.
@@ -76,6 +78,7 @@ impl<'p> Builder<'p> {
             function: Function { name: name.to_owned(), ..Function::default() },
             heap: Heap::default(),
             shares_memory: false,
+            boxes: false,
             regions: vec![Region::default()],
             weights: HashMap::new(),
             weight_buffers: HashMap::new(),
@@ -383,9 +386,16 @@ impl<'p> Builder<'p> {
 
     /// Notes the value that a condition has in the code that follows.
     pub fn assume(&mut self, cond: &Operand, value: bool) {
-        if let Operand::Var(var) = cond {
-            self.decided.push((Dim::Var(*var), 1, value));
-        }
+        let Operand::Var(var) = cond else { return };
+        self.decided.push((Dim::Var(*var), 1, value));
+        let computed = self.regions.iter().flat_map(|region| &region.scalars).find(|(_, (known, _))| known == var);
+        let implied = match computed.map(|(expr, _)| expr.clone()) {
+            Some(HostExpr::Unary(UnaryOp::Not, inner)) => vec![(inner, !value)],
+            Some(HostExpr::Binary(BinaryOp::And, x, y)) if value => vec![(x, true), (y, true)],
+            Some(HostExpr::Binary(BinaryOp::Or, x, y)) if !value => vec![(x, false), (y, false)],
+            _ => Vec::new(),
+        };
+        implied.iter().for_each(|(cond, value)| self.assume(cond, *value));
     }
 
     /// The value that a condition has in this code.

@@ -6,11 +6,12 @@
 
 use super::builder::Builder;
 use super::value::{
-    Cell, CellId, EntryFacts, FutureCell, ItemFacts, RunTimeDict, RunTimeList, TensorFacts, Value, int,
+    Cell, CellId, EntryFacts, FutureCell, ItemFacts, OneOf, RunTimeDict, RunTimeList, TensorFacts, Value, int,
 };
 use crate::diag::Result;
 use crate::loops::{Arg, Const, Operand, VarId, VarType};
 use crate::types::{DType, Type};
+use std::sync::Arc;
 
 /// A variable as a routine's argument.
 pub fn var_arg(var: VarId) -> Arg {
@@ -52,7 +53,9 @@ impl Builder<'_> {
     pub fn run_time_push(&mut self, list: VarId, facts: &ItemFacts, item: &Value) -> Result<ItemFacts> {
         let arg = self.item_arg(item)?;
         let joined = self.join_item(facts, item)?;
-        self.call("list_push", vec![var_arg(list), arg], &[]);
+        // Compiled code appends objects as they are, boxes too.
+        let is_boxed = matches!(item, Value::OneOf(_) | Value::Complex(..) | Value::None);
+        self.call(if is_boxed { "list_push_boxed" } else { "list_push" }, vec![var_arg(list), arg], &[]);
         Ok(joined)
     }
 
@@ -178,6 +181,10 @@ impl Builder<'_> {
                 var_arg(self.call_for_object("tuple_new", items))
             }
             Value::Cell(id) => var_arg(self.nest(*id)?),
+            Value::OneOf(one) => var_arg(one.item),
+            Value::Complex(re, im) => var_arg(self.boxed_complex(re, im)),
+            // An object variable that nothing sets is null.
+            Value::None => var_arg(self.new_var(VarType::Object, "none")),
             other => return Err(self.no_item(other)),
         })
     }
@@ -215,6 +222,9 @@ impl Builder<'_> {
                 Cell::Future(future) => ItemFacts::Future(future.result),
                 Cell::Object(_) => return Err(self.no_item(item)),
             },
+            Value::OneOf(one) => ItemFacts::OneOf(Arc::clone(&one.options)),
+            Value::Complex(..) => ItemFacts::Complex,
+            Value::None => ItemFacts::None,
             other => return Err(self.no_item(other)),
         })
     }
@@ -240,7 +250,7 @@ impl Builder<'_> {
             (ItemFacts::List(m), ItemFacts::List(n)) => Ok(ItemFacts::List(Box::new(self.join_items(m, n)?))),
             (ItemFacts::Dict(m), ItemFacts::Dict(n)) => Ok(ItemFacts::Dict(Box::new(self.join_entries(m, n)?))),
             (a, b) if a == b => Ok(a.clone()),
-            _ => Err(self.unsupported("a run-time list or dict whose items differ in type or rank")),
+            (a, b) => self.join_kinds(a, b),
         }
     }
 
@@ -269,7 +279,14 @@ impl Builder<'_> {
 
     /// The item that a routine gives; where there can be none, the program ends with an exception of this class.
     pub fn fetched(&mut self, routine: &'static str, args: Vec<Arg>, facts: &ItemFacts) -> Value {
+        if let ItemFacts::OneOf(options) = facts {
+            return self.fetched_box(routine, args, options);
+        }
         let ty = match facts {
+            ItemFacts::Complex => {
+                let Value::OneOf(one) = self.fetched_box(routine, args, &Arc::default()) else { return Value::None };
+                return self.complex_in(one.item);
+            }
             ItemFacts::Int => VarType::Int,
             ItemFacts::Float => VarType::Float,
             ItemFacts::Bool => VarType::Bool,
@@ -304,6 +321,12 @@ impl Builder<'_> {
             ItemFacts::Dict(entry) => {
                 let dict = RunTimeDict { var, entry: (**entry).clone(), is_nested: true };
                 Value::Cell(self.heap.cells.push(Cell::RunTimeDict(dict)))
+            }
+            ItemFacts::None => Value::None,
+            ItemFacts::Complex => self.complex_in(var),
+            ItemFacts::OneOf(options) => {
+                let kind = self.call("box_kind", vec![var_arg(var)], &[VarType::Int])[0];
+                Value::OneOf(OneOf { item: var, kind, options: Arc::clone(options) })
             }
             // The container is empty, so the routine has raised.
             ItemFacts::Empty => {

@@ -42,12 +42,25 @@ pub enum Value {
     Tuple(Vec<Value>, Option<Type>),
     /// A list, dict, object, run-time list or future.
     Cell(CellId),
+    /// A value of which only the running program knows what kind it is.
+    OneOf(OneOf),
     /// A member of an enumeration: class and value.
     Enum(Arc<str>, Box<Value>),
     /// A function or method value.
     Function(Arc<str>),
     /// A value that control flow never lets anyone read.
     Uninitialized,
+}
+
+/// A value of which only the running program knows what kind it is: `None` or a tensor, an int or a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OneOf {
+    /// The variable of the box that it is in; set once.
+    pub item: VarId,
+    /// The variable with the number of its kind (`aot_runtime::routines::kinds::kind`); set once.
+    pub kind: VarId,
+    /// What it may be, each of another kind.
+    pub options: Arc<[ItemFacts]>,
 }
 
 /// The contents of a [`CellId`].
@@ -164,6 +177,12 @@ pub enum ItemFacts {
     List(Box<ItemFacts>),
     /// Run-time dicts of these.
     Dict(Box<EntryFacts>),
+    /// `None`.
+    None,
+    /// Complex numbers.
+    Complex,
+    /// Some of these, each of another kind.
+    OneOf(Arc<[ItemFacts]>),
 }
 
 impl ItemFacts {
@@ -179,6 +198,8 @@ impl ItemFacts {
             Type::Float => Self::Float,
             Type::Bool => Self::Bool,
             Type::Str => Self::Str,
+            Type::None => Self::None,
+            Type::Complex => Self::Complex,
             Type::Tuple(types) => Self::Tuple(types.iter().map(Self::of_type).collect(), None),
             Type::List(item) => Self::List(Box::new(Self::of_type(item))),
             Type::Dict(key, value) => {
@@ -209,7 +230,8 @@ impl ItemFacts {
     /// Whether a static type says as much, so that it holds whatever is put in.
     pub fn is_of_type(&self) -> bool {
         match self {
-            Self::Int | Self::Float | Self::Bool | Self::Str => true,
+            Self::Int | Self::Float | Self::Bool | Self::Str | Self::None | Self::Complex => true,
+            Self::OneOf(options) => options.iter().all(Self::is_of_type),
             Self::Tuple(items, _) => items.iter().all(Self::is_of_type),
             Self::List(item) => item.is_of_type(),
             Self::Dict(entry) => entry.key.is_of_type() && entry.value.is_of_type(),
@@ -378,6 +400,7 @@ impl Value {
             Self::Tensor(_) => "Tensor",
             Self::Tuple(..) => "Tuple",
             Self::Cell(_) => "List, Dict or object",
+            Self::OneOf(_) => "value of a kind known only when running",
             Self::Enum(..) => "Enum",
             Self::Function(_) => "Function",
             Self::Uninitialized => "uninitialized",

@@ -9,6 +9,7 @@ mod containers;
 mod ctc;
 mod fft;
 mod joining;
+pub mod kinds;
 mod linalg;
 mod numbers;
 mod numeric;
@@ -42,6 +43,8 @@ pub(crate) struct Call<'a> {
     pub(crate) runtime: &'a mut Runtime,
     args: &'a [Leaf],
     results: *mut u64,
+    /// Whether items are to be given in boxes.
+    boxes: bool,
 }
 
 /// Runs a routine's body between the contract with compiled code and checked access.
@@ -59,7 +62,7 @@ unsafe fn enter(
     // SAFETY: by the caller's promise; an empty slice needs no memory.
     let args = if n_args == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(args, n_args) } };
     // SAFETY: by the caller's promise; one routine runs at a time on a frame.
-    let mut call = Call { runtime: unsafe { runtime(frame) }, args, results };
+    let mut call = Call { runtime: unsafe { runtime(frame) }, args, results, boxes: false };
     match body(&mut call) {
         Ok(()) => 0,
         // SAFETY: by the caller's promise; `call` is not used again.
@@ -149,7 +152,13 @@ impl<'a> Call<'a> {
             Tag::Int => Item::Int(leaf.bits as i64),
             Tag::Float => Item::Float(f64::from_bits(leaf.bits)),
             // SAFETY: object operands are null or borrowed from a variable, alive during the call.
-            Tag::Object => unsafe { ObjectRef::from_borrowed(leaf.bits as *mut _) }.map_or(Item::None, Item::Object),
+            Tag::Object => match unsafe { ObjectRef::from_borrowed(leaf.bits as *mut _) } {
+                None => Item::None,
+                Some(object) => match object.body() {
+                    Body::Boxed(item) => item.clone(),
+                    _ => Item::Object(object),
+                },
+            },
             // SAFETY: text operands are constant text of the model.
             Tag::Text => Item::from(Body::Str(unsafe { leaf.text_bytes() }.into())),
             Tag::Tensor => Item::from(Body::Tensor(leaf_tensor(leaf, self.runtime.env.allocator)?)),
@@ -186,6 +195,12 @@ impl<'a> Call<'a> {
         self.text(i).map(<[u8]>::to_vec)
     }
 
+    /// Runs a routine on the operands from this one on, whose result comes in a box.
+    pub(crate) fn boxed(&mut self, from: usize, routine: fn(&mut Call<'_>) -> Result<()>) -> Result<()> {
+        let args = self.args.get(from..).unwrap_or_default();
+        routine(&mut Call { runtime: self.runtime, args, results: self.results, boxes: true })
+    }
+
     fn bits(&mut self, k: usize, bits: u64) {
         // SAFETY: the caller gave room for the routine's results.
         unsafe { self.results.add(k).write(bits) };
@@ -217,6 +232,7 @@ impl<'a> Call<'a> {
     /// Result number `k`; a complex number has no 64-bit form and becomes its real part.
     pub(crate) fn ret_item(&mut self, k: usize, item: Item) -> Result<()> {
         let bits = match item {
+            item if self.boxes => ObjectRef::new(Body::Boxed(item)).into_raw() as u64,
             Item::Object(object) => object.into_raw() as u64,
             plain => bits_of(&plain),
         };
@@ -247,6 +263,7 @@ macro_rules! routines {
 routines! {
     aot_rt_list_new "list_new" = containers::list_new;
     aot_rt_list_push "list_push" = containers::list_push;
+    aot_rt_list_push_boxed "list_push_boxed" = containers::list_push;
     aot_rt_list_get "list_get" = containers::list_get;
     aot_rt_list_set "list_set" = containers::list_set;
     aot_rt_list_len "list_len" = containers::list_len;
@@ -296,6 +313,12 @@ routines! {
     aot_rt_tensor_unbind "tensor_unbind" = joining::tensor_unbind;
     aot_rt_tensor_new "tensor_new" = containers::tensor_new;
     aot_rt_tensor_dim "tensor_dim" = containers::tensor_dim;
+    aot_rt_box "box" = kinds::boxed;
+    aot_rt_box_complex "box_complex" = kinds::box_complex;
+    aot_rt_box_part "box_part" = kinds::box_part;
+    aot_rt_box_kind "box_kind" = kinds::box_kind;
+    aot_rt_unbox "unbox" = kinds::unbox;
+    aot_rt_boxed "boxed" = kinds::boxed_result;
     aot_rt_tensor_stride "tensor_stride" = containers::tensor_stride;
     aot_rt_tensor_view "tensor_view" = containers::tensor_view;
     aot_rt_tensor_rank "tensor_rank" = containers::tensor_rank;
