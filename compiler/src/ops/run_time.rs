@@ -51,20 +51,19 @@ impl Builder<'_> {
 
     /// Appends an item to a run-time list; gives what is then known of its items.
     pub fn run_time_push(&mut self, list: VarId, facts: &ItemFacts, item: &Value) -> Result<ItemFacts> {
-        let arg = self.item_arg(item)?;
-        let joined = self.join_item(facts, item)?;
-        // Compiled code appends objects as they are, boxes too.
-        let is_boxed = matches!(item, Value::OneOf(_) | Value::Complex(..) | Value::None);
-        self.call(if is_boxed { "list_push_boxed" } else { "list_push" }, vec![var_arg(list), arg], &[]);
+        let (arg, joined) = self.kept_arg(facts, item)?;
+        // Compiled code appends objects as they are, boxes and null too.
+        let is_plain = !matches!(joined, ItemFacts::OneOf(_) | ItemFacts::Complex | ItemFacts::None);
+        self.call(if is_plain { "list_push" } else { "list_push_boxed" }, vec![var_arg(list), arg], &[]);
         Ok(joined)
     }
 
     /// Sets a key of a run-time dict; gives what is then known of its entries.
     pub fn run_time_set(&mut self, dict: VarId, facts: &EntryFacts, key: &Value, value: &Value) -> Result<EntryFacts> {
-        let args = vec![var_arg(dict), self.item_arg(key)?, self.item_arg(value)?];
-        let joined = EntryFacts { key: self.join_item(&facts.key, key)?, value: self.join_item(&facts.value, value)? };
-        self.call("dict_set", args, &[]);
-        Ok(joined)
+        let key_arg = self.item_arg(key)?;
+        let (value_arg, value) = self.kept_arg(&facts.value, value)?;
+        self.call("dict_set", vec![var_arg(dict), key_arg, value_arg], &[]);
+        Ok(EntryFacts { key: self.join_item(&facts.key, key)?, value })
     }
 
     /// Notes what is now known of the items of a list.
@@ -187,6 +186,18 @@ impl Builder<'_> {
             Value::None => var_arg(self.new_var(VarType::Object, "none")),
             other => return Err(self.no_item(other)),
         })
+    }
+
+    /// An item as the argument of a routine that puts it among items of which this is known, and what is then known of all. Where
+    /// they are of several kinds it is in a box, since compiled code takes a number for one of a list of such numbers.
+    pub fn kept_arg(&mut self, facts: &ItemFacts, item: &Value) -> Result<(Arg, ItemFacts)> {
+        let joined = self.join_item(facts, item)?;
+        let arg = match (&joined, item) {
+            (_, Value::Uninitialized) => return Err(self.no_item(item)),
+            (ItemFacts::OneOf(_), item) => Arg::Scalar(self.boxed(item)?.0),
+            _ => self.item_arg(item)?,
+        };
+        Ok((arg, joined))
     }
 
     fn no_item(&self, value: &Value) -> Box<crate::diag::Diagnostic> {

@@ -198,6 +198,7 @@ impl ItemFacts {
             Type::Float => Self::Float,
             Type::Bool => Self::Bool,
             Type::Str => Self::Str,
+            Type::Optional(_) | Type::Union(_) => Self::Empty.completed(ty),
             Type::None => Self::None,
             Type::Complex => Self::Complex,
             Type::Tuple(types) => Self::Tuple(types.iter().map(Self::of_type).collect(), None),
@@ -213,6 +214,21 @@ impl ItemFacts {
     #[must_use]
     pub fn completed(&self, ty: &Type) -> Self {
         match (self, ty) {
+            // A list of optional numbers is one whatever is in it so far: compiled code must not take it for one of numbers.
+            (_, Type::Optional(_) | Type::Union(_)) => {
+                let inner: Vec<&Type> = match ty {
+                    Type::Optional(inner) => vec![&**inner, &Type::None],
+                    Type::Union(members) => members.iter().collect(),
+                    _ => Vec::new(),
+                };
+                let mut options: Vec<Self> = self.options();
+                for option in inner.into_iter().flat_map(|ty| Self::of_type(ty).options()) {
+                    if options.iter().all(|known| known.kind() != option.kind()) {
+                        options.push(option);
+                    }
+                }
+                Self::OneOf(options.into())
+            }
             (Self::Empty, ty) => Self::of_type(ty),
             (Self::Tuple(items, named), Type::Tuple(types)) if items.len() == types.len() => {
                 let items = items.iter().zip(types.iter()).map(|(item, ty)| item.completed(ty)).collect();

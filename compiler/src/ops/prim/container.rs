@@ -127,7 +127,7 @@ fn inside(b: &mut Builder<'_>, index: Operand, len: usize) -> Operand {
 fn pick(b: &mut Builder<'_>, items: &[Value], index: Operand) -> Result<Value> {
     let index = inside(b, index, items.len());
     let Some(first) = items.first() else { return Ok(Value::Uninitialized) };
-    if let Value::Tensor(tensor) = first {
+    if let (Value::Tensor(tensor), false) = (first, b.shares_memory) {
         let same = |v: &Value| matches!(v, Value::Tensor(t) if t.dims == tensor.dims && t.dtype == tensor.dtype);
         if items.iter().all(same) {
             let mut rows = Vec::with_capacity(items.len());
@@ -140,8 +140,9 @@ fn pick(b: &mut Builder<'_>, items: &[Value], index: Operand) -> Result<Value> {
             return Ok(Value::Tensor(views::select(b, &all, 0, index)));
         }
     }
-    // What is not a number has no selection of its own: the running program takes it from a list object.
-    if matches!(first, Value::Tensor(_) | Value::Str(_) | Value::Tuple(..)) {
+    // Only numbers of one kind have a selection: anything else the running program takes from a list object.
+    let is_number = |v: &Value| matches!(v, Value::Int(_) | Value::Float(_) | Value::Bool(_)) && v.kind() == first.kind();
+    if !items.iter().all(is_number) {
         let (var, facts) = b.run_time_list(items)?;
         return Ok(b.fetched("list_get", vec![var_arg(var), Arg::Scalar(index)], &facts));
     }
@@ -200,8 +201,7 @@ fn set_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         Cell::Dict(_) | Cell::RunTimeDict(_) => super::dict::set(b, id, args.value(1)?, &value)?,
         Cell::RunTimeList(list) => {
             let at = Arg::Scalar(args.int(b, 1)?);
-            let item = b.item_arg(&value)?;
-            let facts = b.join_item(&list.item, &value)?;
+            let (item, facts) = b.kept_arg(&b.items_at(0, &list.item), &value)?;
             b.call("list_set", vec![var_arg(list.var), at, item], &[]);
             b.widen_list(id, list, facts)?;
         }

@@ -139,7 +139,8 @@ pub(super) fn set(b: &mut Builder<'_>, id: CellId, key: &Value, value: &Value) -
         }
         _ => {
             let dict = b.to_run_time_dict(id)?;
-            let entry = b.run_time_set(dict.var, &dict.entry, key, value)?;
+            let known = b.entries_at(0, &dict.entry);
+            let entry = b.run_time_set(dict.var, &known, key, value)?;
             b.widen_dict(id, dict, entry)
         }
     }

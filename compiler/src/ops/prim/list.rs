@@ -75,7 +75,8 @@ fn push(b: &mut Builder<'_>, id: CellId, item: Value) -> Result<()> {
             Ok(())
         }
         Cell::RunTimeList(list) => {
-            let facts = b.run_time_push(list.var, &list.item, &item)?;
+            let known = b.items_at(0, &list.item);
+            let facts = b.run_time_push(list.var, &known, &item)?;
             b.widen_list(id, list, facts)
         }
         Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => Err(b.user("append needs a list")),
@@ -122,8 +123,7 @@ fn insert(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         }
         _ => {
             let list = b.to_run_time_list(id)?;
-            let item = b.item_arg(&value)?;
-            let facts = b.join_item(&list.item, &value)?;
+            let (item, facts) = b.kept_arg(&b.items_at(0, &list.item), &value)?;
             b.call("list_insert", vec![var_arg(list.var), Arg::Scalar(at), item], &[]);
             b.widen_list(id, list, facts)?;
         }
