@@ -369,13 +369,14 @@ impl Fact {
             Self::Tuple(items, ty) => {
                 ItemFacts::Tuple(items.iter().map(|item| item.item(b)).collect::<Outcome<_>>()?, ty.clone())
             }
-            Self::List(items) => ItemFacts::List(Box::new(all(items)?)),
+            Self::List(items) => ItemFacts::List(Box::new(b.as_nested(&all(items)?))),
             Self::Dict(entries) => {
                 let (keys, values): (Vec<_>, Vec<_>) =
                     entries.iter().map(|(key, value)| (Self::Fixed(key.clone()), value.clone())).unzip();
-                ItemFacts::Dict(Box::new(EntryFacts { key: all(&keys)?, value: all(&values)? }))
+                let entry = EntryFacts { key: all(&keys)?, value: all(&values)? };
+                ItemFacts::Dict(Box::new(b.as_nested_entry(&entry)))
             }
-            Self::RunTime(facts, _) => facts.clone(),
+            Self::RunTime(facts, _) => b.as_nested(facts),
             Self::Complex => ItemFacts::Complex,
             Self::OneOf(options) => ItemFacts::OneOf(Arc::clone(options)),
             Self::Object(..) => {

@@ -22,7 +22,7 @@ use crate::loops::{
 };
 use crate::ops::builder::Builder;
 use crate::ops::prim::scalar::number_value;
-use crate::ops::value::{Cell, RunTimeDict, RunTimeList, StorageId, Tensor, Value};
+use crate::ops::value::{Cell, ItemFacts, RunTimeDict, RunTimeList, StorageId, Tensor, Value};
 use crate::ops::views;
 use crate::types::{DEVICE_TYPES, DType, IValue, Object, Type, is_device};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -54,6 +54,7 @@ struct Layout {
 pub(super) fn lower_program(module: &Module, requests: &[Request]) -> Result<Program> {
     let mut attrs: Vec<_> =
         attributes::state(module).into_iter().map(|what| StateAttr { what, is_wide: false }).collect();
+    let mut nested = ItemFacts::Empty;
     for _ in 0..MAX_WIDENINGS {
         let mut lowering = ProgramLowering {
             module,
@@ -63,8 +64,15 @@ pub(super) fn lower_program(module: &Module, requests: &[Request]) -> Result<Pro
             layout: Layout::default(),
             returning: BTreeSet::new(),
             raising: Vec::new(),
+            nested: nested.clone(),
+            wider_nested: None,
         };
-        match lowering.run(requests)? {
+        let ended = lowering.run(requests);
+        if let Some(wider) = lowering.wider_nested.take() {
+            nested = wider;
+            continue;
+        }
+        match ended? {
             Ended::Done => {
                 loops::drop_unreached(&mut lowering.program);
                 return Ok(lowering.program);
@@ -101,6 +109,10 @@ struct ProgramLowering<'m> {
     returning: BTreeSet<String>,
     /// Methods that no path returns from in some state, with what they end with.
     raising: Vec<(String, Box<Diagnostic>)>,
+    /// What is known of tensors in lists and dicts that others hold.
+    nested: ItemFacts,
+    /// What has to be known of them instead.
+    wider_nested: Option<ItemFacts>,
 }
 
 /// What lowering a function found of the state at its end.
@@ -237,10 +249,12 @@ impl ProgramLowering<'_> {
         let mut lowerer = Lowerer::new(self.module, b);
         lowerer.is_traced = request.is_traced;
         lowerer.b.shares_memory = writes_to_tensors(self.module);
+        lowerer.b.nested = self.nested.clone();
         let n_tags = self.tags.len();
         let outcome = self.body(&mut lowerer, request, tag);
         let (first_error, by_tasks) = (lowerer.first_error.take(), std::mem::take(&mut lowerer.written));
         compared.append(&mut lowerer.compared);
+        self.wider_nested = lowerer.b.wider_nested.take().or_else(|| self.wider_nested.take());
         let mut function = lowerer.b.finish();
         self.program = program;
         match first_error {

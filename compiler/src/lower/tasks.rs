@@ -125,11 +125,12 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         let span = self.b.span.clone();
         let objects: BTreeMap<CellId, usize> = self.objects.iter().map(|(key, cell)| (*cell, *key)).collect();
         let depth = self.n_calls();
-        let shares_memory = self.b.shares_memory;
+        let (shares_memory, nested) = (self.b.shares_memory, self.b.nested.clone());
         let Builder { program, heap, function, .. } = &mut self.b;
         let mut builder = Builder::new(program, &format!("{}.task", function.name));
         builder.span = span;
         builder.shares_memory = shares_memory;
+        builder.nested = nested;
         let mut inner = Lowerer::new(self.module, builder);
         inner.outer_calls = depth;
         inner.is_traced = self.is_traced;
@@ -179,8 +180,12 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         self.results = std::mem::take(&mut inner.results);
         self.plain_forks = std::mem::take(&mut inner.plain_forks);
         let (error, by_tasks) = (inner.first_error.take(), std::mem::take(&mut inner.written));
+        let wider_nested = inner.b.wider_nested.take();
         let Capture { vars, passed, has_lists, .. } = capture;
         let mut function = inner.b.finish();
+        if wider_nested.is_some() {
+            self.b.wider_nested = wider_nested;
+        }
         if is_plain {
             return Ok(Tried::Inline);
         }

@@ -1,6 +1,6 @@
 //! The function under construction: host scalars, statements, cells and storages.
 
-use super::value::{Cell, CellId, Contents, FutureCell, Storage, StorageId, Value, known};
+use super::value::{Cell, CellId, Contents, FutureCell, ItemFacts, Storage, StorageId, Value, known};
 use crate::diag::{Diagnostic, Result};
 use crate::index::IndexVec;
 use crate::ir::{Graph, ValueId};
@@ -39,6 +39,10 @@ pub struct Builder<'p> {
     pub shares_memory: bool,
     /// Whether places may hold values of several kinds.
     pub boxes: bool,
+    /// What is known of tensors in lists and dicts that others hold: the same of all.
+    pub nested: ItemFacts,
+    /// What has to be known of them instead, for lowering to begin again.
+    pub wider_nested: Option<ItemFacts>,
     /// Statements of the regions that are open, innermost last.
     regions: Vec<Region>,
     /// Weights by the memory they are views of, so that shared ones are stored once.
@@ -79,6 +83,8 @@ impl<'p> Builder<'p> {
             heap: Heap::default(),
             shares_memory: false,
             boxes: false,
+            nested: ItemFacts::Empty,
+            wider_nested: None,
             regions: vec![Region::default()],
             weights: HashMap::new(),
             weight_buffers: HashMap::new(),

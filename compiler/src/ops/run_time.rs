@@ -68,10 +68,8 @@ impl Builder<'_> {
 
     /// Notes what is now known of the items of a list.
     pub fn widen_list(&mut self, id: CellId, list: RunTimeList, item: ItemFacts) -> Result<()> {
-        if list.is_nested && list.item != item && !item.is_of_type() {
-            return Err(
-                self.unsupported("tensors of another type or shape in a list that a run-time list or dict holds")
-            );
+        if list.is_nested && list.item != item {
+            self.check_nested(&item)?;
         }
         self.heap.cells[id] = Cell::RunTimeList(RunTimeList { item, ..list });
         Ok(())
@@ -79,14 +77,46 @@ impl Builder<'_> {
 
     /// Notes what is now known of the entries of a dict.
     pub fn widen_dict(&mut self, id: CellId, dict: RunTimeDict, entry: EntryFacts) -> Result<()> {
-        let holds_anything = entry.key.is_of_type() && entry.value.is_of_type();
-        if dict.is_nested && dict.entry != entry && !holds_anything {
-            return Err(
-                self.unsupported("tensors of another type or shape in a dict that a run-time list or dict holds")
-            );
+        if dict.is_nested && dict.entry != entry {
+            self.check_nested(&entry.key)?;
+            self.check_nested(&entry.value)?;
         }
         self.heap.cells[id] = Cell::RunTimeDict(RunTimeDict { entry, ..dict });
         Ok(())
+    }
+
+    /// Whether this is known of all items of their type in lists and dicts that others hold, which therefore know it, too. If not,
+    /// lowering has to begin again with more general facts of such tensors.
+    fn check_nested(&mut self, item: &ItemFacts) -> Result<()> {
+        if item.is_of_type() || *item == self.nested {
+            return Ok(());
+        }
+        let tensors = item.options().into_iter().filter(|option| matches!(option, ItemFacts::Tensor(_)));
+        let wider = tensors.fold(Ok(self.nested.clone()), |known, tensor| self.join_items(&known?, &tensor));
+        let message = "tensors of another type or shape in a list or dict that a run-time list or dict holds";
+        let error = self.unsupported(message);
+        self.wider_nested = wider.ok().filter(|wider| *wider != self.nested);
+        Err(error)
+    }
+
+    /// What is known of items of a list or dict that another one holds.
+    pub fn as_nested(&self, item: &ItemFacts) -> ItemFacts {
+        match item {
+            ItemFacts::Tensor(_) | ItemFacts::OneOf(_) if self.nested != ItemFacts::Empty && !item.is_of_type() => {
+                self.join_items(item, &self.nested).unwrap_or_else(|_| item.clone())
+            }
+            ItemFacts::List(inner) => ItemFacts::List(Box::new(self.as_nested(inner))),
+            ItemFacts::Dict(entry) => ItemFacts::Dict(Box::new(self.as_nested_entry(entry))),
+            ItemFacts::Tuple(items, ty) => {
+                ItemFacts::Tuple(items.iter().map(|item| self.as_nested(item)).collect(), ty.clone())
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// The same of entries.
+    pub fn as_nested_entry(&self, entry: &EntryFacts) -> EntryFacts {
+        EntryFacts { key: self.as_nested(&entry.key), value: self.as_nested(&entry.value) }
     }
 
     /// Makes a list an object of the running program, if it is none yet.
@@ -147,14 +177,14 @@ impl Builder<'_> {
         match &self.heap.cells[id] {
             Cell::List(_) | Cell::RunTimeList(_) => {
                 let list = self.to_run_time_list(id)?;
-                let var = list.var;
-                self.heap.cells[id] = Cell::RunTimeList(RunTimeList { is_nested: true, ..list });
+                let (var, item) = (list.var, self.as_nested(&list.item));
+                self.heap.cells[id] = Cell::RunTimeList(RunTimeList { is_nested: true, item, ..list });
                 Ok(var)
             }
             Cell::Dict(_) | Cell::RunTimeDict(_) => {
                 let dict = self.to_run_time_dict(id)?;
-                let var = dict.var;
-                self.heap.cells[id] = Cell::RunTimeDict(RunTimeDict { is_nested: true, ..dict });
+                let (var, entry) = (dict.var, self.as_nested_entry(&dict.entry));
+                self.heap.cells[id] = Cell::RunTimeDict(RunTimeDict { is_nested: true, entry, ..dict });
                 Ok(var)
             }
             Cell::Future(future) => Ok(future.var),
@@ -218,7 +248,7 @@ impl Builder<'_> {
             Value::Cell(id) => match &self.heap.cells[*id] {
                 Cell::List(items) => {
                     let items = items.iter().try_fold(ItemFacts::Empty, |facts, item| self.join_item(&facts, item))?;
-                    ItemFacts::List(Box::new(items))
+                    ItemFacts::List(Box::new(self.as_nested(&items)))
                 }
                 Cell::Dict(entries) => {
                     let mut facts = EntryFacts { key: ItemFacts::Empty, value: ItemFacts::Empty };
@@ -226,10 +256,10 @@ impl Builder<'_> {
                         facts.key = self.join_item(&facts.key, key)?;
                         facts.value = self.join_item(&facts.value, value)?;
                     }
-                    ItemFacts::Dict(Box::new(facts))
+                    ItemFacts::Dict(Box::new(self.as_nested_entry(&facts)))
                 }
-                Cell::RunTimeList(list) => ItemFacts::List(Box::new(list.item.clone())),
-                Cell::RunTimeDict(dict) => ItemFacts::Dict(Box::new(dict.entry.clone())),
+                Cell::RunTimeList(list) => ItemFacts::List(Box::new(self.as_nested(&list.item))),
+                Cell::RunTimeDict(dict) => ItemFacts::Dict(Box::new(self.as_nested_entry(&dict.entry))),
                 Cell::Future(future) => ItemFacts::Future(future.result),
                 Cell::Object(_) => return Err(self.no_item(item)),
             },
@@ -273,7 +303,7 @@ impl Builder<'_> {
     /// What is known of the items of the list that is argument `at` of the current operator.
     pub fn items_at(&self, at: usize, facts: &ItemFacts) -> ItemFacts {
         match self.argument_type(at) {
-            Some(Type::List(item)) => facts.completed(item),
+            Some(Type::List(item)) => self.with_tensors(facts.completed(item), item),
             _ => facts.clone(),
         }
     }
@@ -282,9 +312,27 @@ impl Builder<'_> {
     pub fn entries_at(&self, at: usize, facts: &EntryFacts) -> EntryFacts {
         match self.argument_type(at) {
             Some(Type::Dict(key, value)) => {
-                EntryFacts { key: facts.key.completed(key), value: facts.value.completed(value) }
+                let value = self.with_tensors(facts.value.completed(value), value);
+                EntryFacts { key: facts.key.completed(key), value }
             }
             _ => facts.clone(),
+        }
+    }
+
+    /// Where nothing is known of tensors, what is known of those in lists and dicts that others hold.
+    fn with_tensors(&self, facts: ItemFacts, ty: &Type) -> ItemFacts {
+        match (facts, ty) {
+            (ItemFacts::Empty, Type::Tensor(_)) => self.nested.clone(),
+            (ItemFacts::List(item), Type::List(ty)) => ItemFacts::List(Box::new(self.with_tensors(*item, ty))),
+            (ItemFacts::Dict(entry), Type::Dict(_, ty)) => {
+                let EntryFacts { key, value } = *entry;
+                ItemFacts::Dict(Box::new(EntryFacts { key, value: self.with_tensors(value, ty) }))
+            }
+            (ItemFacts::Tuple(items, named), Type::Tuple(types)) if items.len() == types.len() => {
+                let items = items.into_iter().zip(types.iter()).map(|(item, ty)| self.with_tensors(item, ty));
+                ItemFacts::Tuple(items.collect(), named)
+            }
+            (facts, _) => facts,
         }
     }
 

@@ -141,7 +141,8 @@ fn pick(b: &mut Builder<'_>, items: &[Value], index: Operand) -> Result<Value> {
         }
     }
     // Only numbers of one kind have a selection: anything else the running program takes from a list object.
-    let is_number = |v: &Value| matches!(v, Value::Int(_) | Value::Float(_) | Value::Bool(_)) && v.kind() == first.kind();
+    let is_number =
+        |v: &Value| matches!(v, Value::Int(_) | Value::Float(_) | Value::Bool(_)) && v.kind() == first.kind();
     if !items.iter().all(is_number) {
         let (var, facts) = b.run_time_list(items)?;
         return Ok(b.fetched("list_get", vec![var_arg(var), Arg::Scalar(index)], &facts));
