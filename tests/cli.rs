@@ -149,6 +149,8 @@ net.py:6: if n > 1:
     aten::gt = True
 net.py:7: y = y + 1.0
     y = float32[2] min 1 max 1 mean 1 nan 0
+net.py:12: y = scaled(x, n)
+    y = float32[2] min 1 max 1 mean 1 nan 0
 net.py:13: y.add_(x)
     aten::add_ = float32[2] min 1 max 1 mean 1 nan 0
 float32[2] [1.0, 1.0]

@@ -95,6 +95,7 @@ fn to_value(json: &Json) -> Value {
 
 fn from_value(value: &Value) -> Json {
     match value {
+        Value::None => Json::Null,
         Value::Int(x) => json!(x),
         Value::Bool(x) => json!(x),
         Value::Float(x) => json!(x),

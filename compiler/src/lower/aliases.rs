@@ -171,16 +171,12 @@ impl Lowerer<'_, '_> {
             let from = if at == act { first_after(&graph, &nodes, node) } else { 0 };
             // A branch is over when paths meet; it runs again only as part of a loop.
             let is_over = at == act && nodes[from].1 == node && !graph.nodes[node].is("prim::Loop");
-            let within: Vec<(BlockId, NodeId)> = match is_over {
-                true => graph.nodes[node].blocks.iter().flat_map(|block| graph.nodes_within(*block)).collect(),
-                false => Vec::new(),
-            };
+            let blocks = if is_over { &graph.nodes[node].blocks[..] } else { &[] };
+            let within: Vec<(BlockId, NodeId)> = blocks.iter().flat_map(|block| graph.nodes_within(*block)).collect();
             let is_within = |id: NodeId| at == act && id == node || within.iter().any(|(_, inner)| *inner == id);
             let uses = nodes[from..].iter().filter(|(_, id)| !is_within(*id));
             let uses = uses.flat_map(|(_, id)| &graph.nodes[*id].inputs);
-            let own = |block: BlockId| {
-                is_over && graph.nodes[node].blocks.contains(&block) || within.iter().any(|(inner, _)| *inner == block)
-            };
+            let own = |block: BlockId| blocks.contains(&block) || within.iter().any(|(inner, _)| *inner == block);
             let returns =
                 graph.blocks.iter_ids().filter(|(block, _)| !own(*block)).flat_map(|(_, block)| &block.returns);
             let named = uses.chain(returns).copied().collect::<HashSet<ValueId>>();

@@ -401,7 +401,9 @@ impl<'p> Builder<'p> {
             Some(HostExpr::Binary(BinaryOp::Or, x, y)) if !value => vec![(x, false), (y, false)],
             _ => Vec::new(),
         };
-        implied.iter().for_each(|(cond, value)| self.assume(cond, *value));
+        for (cond, value) in implied {
+            self.assume(&cond, value);
+        }
     }
 
     /// The value that a condition has in this code.

@@ -91,8 +91,9 @@ impl Builder<'_> {
         if item.is_of_type() || *item == self.nested {
             return Ok(());
         }
-        let tensors = item.options().into_iter().filter(|option| matches!(option, ItemFacts::Tensor(_)));
-        let wider = tensors.fold(Ok(self.nested.clone()), |known, tensor| self.join_items(&known?, &tensor));
+        let mut tensors = item.options();
+        tensors.retain(|option| matches!(option, ItemFacts::Tensor(_)));
+        let wider = tensors.into_iter().try_fold(self.nested.clone(), |known, tensor| self.join_items(&known, &tensor));
         let message = "tensors of another type or shape in a list or dict that a run-time list or dict holds";
         let error = self.unsupported(message);
         self.wider_nested = wider.ok().filter(|wider| *wider != self.nested);
