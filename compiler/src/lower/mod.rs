@@ -10,6 +10,7 @@
 //! ```
 
 mod aliases;
+mod arguments;
 mod attributes;
 mod facts;
 mod flow;

@@ -39,7 +39,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             Err(Stop::Incompatible(_)) => {
                 self.restore(&snapshot);
                 match self.peeled(act, node, &trip, &cond, &carried, next) {
-                    Err(Stop::Incompatible(_)) if !self.b.boxes => self.restore(&snapshot),
+                    Err(Stop::Incompatible(_)) if self.may_box && !self.b.boxes => self.restore(&snapshot),
                     result => return result,
                 }
                 // Its rounds leave values of several kinds.

@@ -134,6 +134,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         let mut inner = Lowerer::new(self.module, builder);
         inner.outer_calls = depth;
         inner.is_traced = self.is_traced;
+        inner.may_box = self.may_box;
         inner.paths.clone_from(&self.paths);
         inner.graphs = std::mem::take(&mut self.graphs);
         inner.results = std::mem::take(&mut self.results);
@@ -196,7 +197,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         if let (true, Some(error)) = (ends.is_empty(), error) {
             self.first_error.get_or_insert(error);
         }
-        super::state::mark_mutated(&mut function, &by_tasks);
+        super::arguments::mark_mutated(&mut function, &by_tasks);
         let kept = loops::keep_used_inputs(&mut function);
         let passed = kept.into_iter().map(|number| passed[number].clone()).collect();
         let back: HashMap<VarId, Operand> = vars.into_iter().map(|(from, own)| (own, Operand::Var(from))).collect();

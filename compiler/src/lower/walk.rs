@@ -51,6 +51,8 @@ pub(super) struct Lowerer<'m, 'p> {
     forks: HashSet<(usize, NodeId, usize, bool, bool)>,
     /// Whether lists become run-time lists where paths of different lengths meet. Else such paths stay apart.
     pub(super) grows_lists: bool,
+    /// Whether loops may leave values of several kinds, which is the last resort.
+    pub(super) may_box: bool,
     /// Integer arguments by their variable.
     pub(super) int_args: HashMap<VarId, usize>,
     /// Values that integer arguments are compared with: worth code of their own.
@@ -82,6 +84,7 @@ pub(super) struct Snapshot {
     depth: usize,
     n_stmts: usize,
     n_activations: usize,
+    first_error: Option<Box<Diagnostic>>,
 }
 
 impl Snapshot {
@@ -109,6 +112,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             n_copies: 0,
             forks: HashSet::new(),
             grows_lists: false,
+            may_box: false,
             int_args,
             compared,
             results: IndexVec::new(),
@@ -165,6 +169,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             depth: self.b.depth(),
             n_stmts: self.b.n_stmts(),
             n_activations: self.activations.len(),
+            first_error: self.first_error.clone(),
         }
     }
 
@@ -172,6 +177,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         self.b.heap = snapshot.heap.clone();
         self.b.abandon_to(snapshot.depth, snapshot.n_stmts);
         self.activations.truncate(snapshot.n_activations);
+        self.first_error.clone_from(&snapshot.first_error);
     }
 
     /// Walks a part whose end must be reached at most once and at this place in the program; gives its results, or `None`

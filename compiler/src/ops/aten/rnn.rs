@@ -184,6 +184,10 @@ fn one_step(b: &mut Builder<'_>, args: &Args<'_>, cell: Cell) -> Result<Value> {
     let widen = |b: &mut Builder<'_>, t: &Tensor| if is_unbatched { views::unsqueeze(b, t, 0) } else { t.clone() };
     let (x, hidden) = (widen(b, &x), widen(b, &hidden));
     let cell_state = states.get(1).map(|c| widen(b, c));
+    if let Some(t) = [&x, &hidden].into_iter().chain(&cell_state).find(|t| t.rank() != 2) {
+        let (name, shape) = (&b.op_name, shape_text(&t.dims));
+        return Err(b.user(format!("{name}: expected input and states to be 1D or 2D, like one another, got {shape}")));
+    }
     let products = linear_of(b, &x, &w.input, w.input_bias.as_ref())?;
     let new = advance(b, cell, &products, &w, &State { hidden, cell: cell_state })?;
     let narrow = |b: &mut Builder<'_>, t: Tensor| if is_unbatched { views::squeeze(b, &t, |d| d == 0) } else { t };

@@ -176,8 +176,10 @@ fn looked_up(
     let mut operands = vec![var_arg(dict.var), b.item_arg(key)?];
     let mut facts = b.entries_at(0, &dict.entry).value;
     if let Some(default) = default {
-        operands.push(b.item_arg(default)?);
-        facts = b.join_item(&facts, default)?;
+        // `setdefault` keeps it.
+        let (default, joined) = b.kept_arg(&facts, default)?;
+        operands.push(default);
+        facts = joined;
     }
     Ok(b.fetched(routine, operands, &facts))
 }
