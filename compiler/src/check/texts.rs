@@ -127,8 +127,11 @@ const FUNCTION_SELF: &str = ": __torch__.PlaceholderModule";
 /// The function that a text was compiled for, if it is not a module's method.
 pub(super) fn function_of_text(module: &Module) -> Option<&Function> {
     let is_function = *module.root.class == *script::FUNCTION_MODULE;
-    // The last function that is not the module's own is the entry: it was compiled after all it calls.
-    let mut functions = module.functions.values().rev().filter(|_| is_function);
+    let is_method = |function: &&Function| {
+        function.name.rsplit_once('.').is_some_and(|(class, _)| module.classes.contains_key(class))
+    };
+    // The last function that is no method is the entry: it was compiled after all it calls.
+    let mut functions = module.functions.values().rev().filter(|function| is_function && !is_method(function));
     functions.find(|function| !function.name.starts_with(script::FUNCTION_MODULE))
 }
 
