@@ -89,6 +89,12 @@ pub fn is_kept(node: &Node) -> bool {
     KEPT.contains(&&*node.op.name) || is_unknown || !written(node).is_empty()
 }
 
+/// The inputs that a node writes through, if that is all there is to it besides its outputs.
+pub fn only_written(node: &Node) -> Option<Vec<ValueId>> {
+    let has_more = KEPT.contains(&&*node.op.name) || schema::overloads(&node.op.name).is_empty();
+    (!has_more).then(|| written(node))
+}
+
 /// Whether a node gives the same for the same inputs.
 pub fn is_deterministic(node: &Node) -> bool {
     !RANDOM.contains(&&*node.op.name) && !node.is("prim::CreateObject") && !node.is("prim::Uninitialized")

@@ -1,4 +1,5 @@
-//! Removes what nobody uses: nodes without effects, outputs of `prim::If` and values that `prim::Loop` carries in vain.
+//! Removes what nobody uses: nodes without effects, outputs of `prim::If` and values that `prim::Loop` carries in vain. A list or dict
+//! that is only written to is not used.
 //!
 //! Works on any graph. Unused random operators go, too, as in PyTorch. Costs one walk of the graph.
 
@@ -6,7 +7,7 @@ use super::{Changed, edit};
 use crate::index::IndexVec;
 use crate::ir::{BlockId, Graph, NodeId, ValueDef, ValueId};
 use crate::ops::effects;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Removes dead nodes and dead outputs.
 pub fn run(graph: &mut Graph) -> Changed {
@@ -27,7 +28,9 @@ fn eliminate(graph: &mut Graph, keeps_carried: bool) -> Changed {
         block_of: all.iter().map(|&(block, node)| (node, block)).collect(),
         owner: all.iter().flat_map(|&(_, node)| graph.nodes[node].blocks.iter().map(move |&b| (b, node))).collect(),
         pending: Vec::new(),
+        writers: HashMap::new(),
     };
+    let private = private_containers(graph, &all);
     if keeps_carried {
         let read = edit::use_counts(graph);
         for &(_, id) in all.iter().filter(|&&(_, id)| graph.nodes[id].is("prim::Loop")) {
@@ -40,8 +43,13 @@ fn eliminate(graph: &mut Graph, keeps_carried: bool) -> Changed {
     }
     live.pending.extend(graph.blocks[graph.top].returns.iter().copied());
     for &(_, id) in &all {
-        if effects::is_kept(&graph.nodes[id]) {
-            live.node(id);
+        let node = &graph.nodes[id];
+        match effects::only_written(node) {
+            Some(written) if !written.is_empty() && written.iter().all(|value| private.contains(value)) => {
+                written.into_iter().for_each(|value| live.writers.entry(value).or_default().push(id));
+            }
+            _ if effects::is_kept(node) => live.node(id),
+            _ => {}
         }
     }
     while let Some(value) = live.pending.pop() {
@@ -63,6 +71,34 @@ struct Live<'g> {
     block_of: HashMap<NodeId, BlockId>,
     owner: HashMap<BlockId, NodeId>,
     pending: Vec<ValueId>,
+    /// Nodes that only write to a list or dict, which matter if it is used.
+    writers: HashMap<ValueId, Vec<NodeId>>,
+}
+
+/// Lists and dicts of which this graph sees all names: made in it, and neither handed on nor part of anything.
+fn private_containers(graph: &Graph, all: &[(BlockId, NodeId)]) -> HashSet<ValueId> {
+    let made = all.iter().map(|&(_, id)| &graph.nodes[id]);
+    let made = made.filter(|node| node.is("prim::ListConstruct") || node.is("prim::DictConstruct"));
+    let mut private: HashSet<ValueId> = made.filter_map(|node| node.outputs.first().copied()).collect();
+    let uses = edit::use_counts(graph);
+    for block in graph.blocks.iter() {
+        block.returns.iter().for_each(|value| _ = private.remove(value));
+    }
+    for &(_, id) in all {
+        let node = &graph.nodes[id];
+        let is_handed_on = !node.blocks.is_empty() || node.outputs.iter().any(|output| uses[*output] > 0);
+        let is_called =
+            matches!(&*node.op.name, "prim::CallMethod" | "prim::CallFunction" | "prim::fork" | "prim::SetAttr");
+        if is_handed_on || is_called {
+            effects::shared(node).iter().for_each(|value| _ = private.remove(value));
+        }
+        // Part of another one.
+        let written = effects::written(node);
+        for value in node.inputs.iter().filter(|value| !written.is_empty() && !written.contains(value)) {
+            private.remove(value);
+        }
+    }
+    private
 }
 
 impl Live<'_> {
@@ -90,6 +126,9 @@ impl Live<'_> {
     fn value(&mut self, value: ValueId) {
         if std::mem::replace(&mut self.values[value], true) {
             return;
+        }
+        for writer in self.writers.remove(&value).unwrap_or_default() {
+            self.node(writer);
         }
         match self.graph.values[value].def {
             ValueDef::Output(id, at) => {
