@@ -106,6 +106,21 @@ pub(crate) fn symbols() -> [(&'static str, usize); 3] {
     ]
 }
 
+/// The greatest common divisor, which has no sign; that of 0 and 0 is 0.
+pub fn gcd(a: i64, b: i64) -> i64 {
+    let (mut x, mut y) = (a.unsigned_abs(), b.unsigned_abs());
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    x.cast_signed()
+}
+
+/// The product of the numbers up to `n`, as it wraps around.
+pub fn factorial(n: i64) -> i64 {
+    // Beyond 66 it is 0 and stays so.
+    (1..=n.min(66)).fold(1, i64::wrapping_mul)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

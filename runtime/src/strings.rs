@@ -221,7 +221,7 @@ fn strip(args: Args<'_>, left: bool, right: bool) -> Result<Answer> {
 fn pad(args: Args<'_>, left_of: fn(usize, usize) -> usize) -> Result<Answer> {
     let (text, width, fill) = (args.text(0)?, args.int(1)?, args.text(2)?);
     let &[fill] = fill else {
-        return Err(Error::raised("TypeError", "The fill character must be exactly one character long", ""));
+        return Err(Error::raised("RuntimeError", "TypeError: The fill character must be exactly one character long", ""));
     };
     let width = usize::try_from(width).unwrap_or(0);
     let n = width.saturating_sub(text.len());
@@ -309,7 +309,7 @@ fn has_at_end(args: Args<'_>, has: fn(&[u8], &[u8]) -> bool) -> Result<Answer> {
 }
 
 fn not_found() -> Error {
-    Error::raised("ValueError", "substring not found", "")
+    Error::raised("RuntimeError", "ValueError: substring not found", "")
 }
 
 /// Occurrences that start between the bounds.
@@ -328,7 +328,7 @@ fn count(args: Args<'_>) -> Result<Answer> {
 fn separator(args: Args<'_>) -> Result<Option<&[u8]>> {
     match args.0.get(1) {
         Some(Arg::None) | None => Ok(None),
-        _ if args.text(1)?.is_empty() => Err(Error::raised("ValueError", "empty separator", "")),
+        _ if args.text(1)?.is_empty() => Err(Error::raised("RuntimeError", "ValueError: empty separator", "")),
         _ => args.text(1).map(Some),
     }
 }

@@ -446,10 +446,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
     pub(super) fn truth(&mut self, value: &Value) -> Outcome<Operand> {
         Ok(match value {
             Value::Bool(o) | Value::Int(o) | Value::Float(o) => self.b.cast(crate::types::DType::Bool, o.clone()),
-            Value::Tensor(t) => {
-                let item = self.b.item(t);
-                self.b.cast(crate::types::DType::Bool, item)
-            }
+            Value::Tensor(t) => crate::ops::prim::scalar::truth_of(&mut self.b, t)?,
             other => return Err(self.b.user(format!("expected a bool, found {}", other.kind())).into()),
         })
     }

@@ -363,6 +363,20 @@ impl<'p> Builder<'p> {
         self.push(Stmt::Check { cond, class, message, place });
     }
 
+    /// [`Self::check`] with a message of which each `{}` is one of `parts`, written when it fails.
+    pub fn check_format(&mut self, cond: Operand, message: &str, parts: Vec<Operand>) {
+        if known(&cond).is_some_and(|c| c.bits != 0) {
+            return;
+        }
+        self.open_region();
+        let args = std::iter::once(Operand::Str(message.into())).chain(parts).map(Arg::Scalar).collect();
+        let text = self.call("str_format", args, &[VarType::Object]);
+        let place = self.place();
+        self.push(Stmt::Raise { class: "RuntimeError".into(), message: Operand::Var(text[0]), place });
+        let raise = self.close_region();
+        self.push(Stmt::If(cond, crate::loops::Block::default(), raise));
+    }
+
     /// Whether an extent has this value, where the kind of the result depends on it (`squeeze`). If that is known only when
     /// running, this fails, and the operator is lowered once for each answer.
     pub fn decide_extent(&mut self, dim: Dim, value: i64) -> Result<bool> {

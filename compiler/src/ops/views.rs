@@ -107,13 +107,16 @@ pub fn slice(b: &mut Builder<'_>, tensor: &Tensor, dim: usize, start: Operand, e
     remap(b, tensor, &axes, dims)
 }
 
-/// A dimension's index wrapped (negative counts from the end) and checked against its extent.
-pub fn wrap_index(b: &mut Builder<'_>, index: Operand, extent: Dim, dim: usize) -> Result<Operand> {
+/// A dimension's index for `select`, wrapped (negative counts from the end) and checked against its extent.
+pub fn wrap_index(b: &mut Builder<'_>, index: Operand, dims: &[Dim], dim: usize) -> Result<Operand> {
+    let extent = dims[dim];
+    let message = |index: &str| {
+        format!("select(): index{index} out of range for tensor of size {} at dimension {dim}", shape_text(dims))
+    };
     if let (Some(i), Some(n)) = (known_int(&index), extent.known()) {
         if i < -n || i >= n {
             // The program may still never get here (a dead branch), so the error is raised when it runs.
-            let message = format!("index {i} is out of bounds for dimension {dim} with size {n}");
-            b.check_class(Operand::Const(Const::bool(false)), "IndexError", &message);
+            b.check(Operand::Const(Const::bool(false)), &message(&format!(" {i}")));
             return Ok(int(0));
         }
         return Ok(int(if i < 0 { i + n } else { i }));
@@ -125,7 +128,8 @@ pub fn wrap_index(b: &mut Builder<'_>, index: Operand, extent: Dim, dim: usize) 
     let low = b.binary(BinaryOp::Ge, wrapped.clone(), int(0));
     let high = b.binary(BinaryOp::Lt, wrapped.clone(), n);
     let inside = b.binary(BinaryOp::And, low, high);
-    b.check_class(inside, "IndexError", &format!("index is out of bounds for dimension {dim}"));
+    // The index is not told: this check may stand in a loop, between kernels that become one.
+    b.check(inside, &message(""));
     Ok(wrapped)
 }
 

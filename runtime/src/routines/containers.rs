@@ -54,7 +54,7 @@ fn position(index: i64, len: usize) -> Result<usize> {
     let at = if index < 0 { index.wrapping_add(len as i64) } else { index };
     match usize::try_from(at) {
         Ok(at) if at < len => Ok(at),
-        _ => Err(Error::raised("IndexError", "list index out of range", "")),
+        _ => Err(Error::raised("RuntimeError", "list index out of range", "")),
     }
 }
 
@@ -139,9 +139,9 @@ pub(super) fn list_len(call: &mut Call<'_>) -> Result<()> {
 pub(super) fn list_pop(call: &mut Call<'_>) -> Result<()> {
     let n = list(call, 0)?.len();
     if n == 0 {
-        return raise("IndexError", "pop from empty list");
+        return raise("RuntimeError", "pop from empty list");
     }
-    let Ok(at) = position(call.int_or(1, -1)?, n) else { return raise("IndexError", "list index out of range") };
+    let Ok(at) = position(call.int_or(1, -1)?, n) else { return raise("RuntimeError", "list index out of range") };
     let item = with_list(call, 0, |items| items.remove(at))?;
     call.ret_item(0, item)
 }
@@ -175,12 +175,15 @@ pub(super) fn list_slice(call: &mut Call<'_>) -> Result<()> {
     if step == 0 {
         return raise("RuntimeError", "List slice should have non-zero step");
     }
-    if step < 0 {
-        return raise("RuntimeError", "slice step must be positive");
-    }
-    let clamp = |at: i64| if at < 0 { at.saturating_add(n).max(0) } else { at.min(n) };
-    let (start, end) = (clamp(call.int_or(1, 0)?), clamp(call.int_or(2, i64::MAX)?));
-    let slice = items.pick((start as usize..end.max(start) as usize).step_by(step as usize));
+    // The greatest number stands for a bound that is not given.
+    let (start, end) = (call.int_or(1, i64::MAX)?, call.int_or(2, i64::MAX)?);
+    let (least, most) = if step < 0 { (-1, n - 1) } else { (0, n) };
+    let clamp = |at: i64| if at < 0 { at.saturating_add(n).max(least) } else { at.min(most) };
+    let start = if start == i64::MAX && step > 0 { 0 } else { clamp(start) };
+    let end = if end == i64::MAX && step < 0 { -1 } else { clamp(end) };
+    let length = if step < 0 { start - end } else { end - start };
+    let count = if length > 0 { (length - 1) / step.saturating_abs() + 1 } else { 0 };
+    let slice = items.pick((0..count).map(|i| (start + i * step) as usize));
     call.ret_body(Body::List(slice))
 }
 
@@ -230,7 +233,7 @@ fn find(call: &Call<'_>) -> Result<Option<usize>> {
 }
 
 pub(super) fn list_remove(call: &mut Call<'_>) -> Result<()> {
-    let Some(at) = find(call)? else { return raise("ValueError", "list.remove(x): x not in list") };
+    let Some(at) = find(call)? else { return raise("RuntimeError", "list.remove(x): x not in list") };
     let old = with_list(call, 0, |items| items.remove(at))?;
     drop(old);
     Ok(())
@@ -247,7 +250,7 @@ pub(super) fn list_delete(call: &mut Call<'_>) -> Result<()> {
 pub(super) fn list_index(call: &mut Call<'_>) -> Result<()> {
     match find(call)? {
         Some(at) => call.ret_int(at as i64),
-        None => raise("ValueError", format!("'{}' is not in list", super::text::print_item(&call.item(1)?))),
+        None => raise("RuntimeError", format!("'{}' is not in list", super::text::print_item(&call.item(1)?))),
     }
 }
 
@@ -297,7 +300,7 @@ fn extreme(call: &mut Call<'_>, name: &str, before: std::cmp::Ordering) -> Resul
     let first = list(call, 0)?.iter().reduce(|best, item| if order(&item, &best) == before { item } else { best });
     match first {
         Some(item) => call.ret_item(0, item),
-        None => raise("ValueError", format!("{name}() arg is an empty sequence")),
+        None => raise("RuntimeError", format!("{name}() arg is an empty sequence")),
     }
 }
 
@@ -346,7 +349,7 @@ fn with_key<T>(call: &Call<'_>, run: impl FnOnce(Key<'_>) -> Result<T>) -> Resul
 }
 
 fn missing<T>(call: &Call<'_>) -> Result<T> {
-    raise("KeyError", super::text::print_item(&call.item(1)?))
+    raise("RuntimeError", format!("KeyError: {}", super::text::print_item(&call.item(1)?)))
 }
 
 pub(super) fn dict_set(call: &mut Call<'_>) -> Result<()> {
@@ -415,7 +418,7 @@ pub(super) fn dict_setdefault(call: &mut Call<'_>) -> Result<()> {
 /// `dict_popitem(dict)`: takes the first entry, unlike Python, as a tuple.
 pub(super) fn dict_popitem(call: &mut Call<'_>) -> Result<()> {
     let Some((key, _)) = dict(call, 0)?.iter().next().cloned() else {
-        return raise("KeyError", "popitem(): dictionary is empty");
+        return raise("RuntimeError", "popitem(): dictionary is empty");
     };
     let taken = with_dict(call, 0, |entries| entries.remove(Key::Item(&key)))?;
     let (key, value) = taken.ok_or_else(wrong)?;
@@ -491,7 +494,7 @@ pub(super) fn tensor_dim(call: &mut Call<'_>) -> Result<()> {
     match usize::try_from(at).ok().and_then(|at| sizes.get(at)) {
         Some(&size) => call.ret_int(size),
         None => {
-            raise("IndexError", format!("Dimension out of range for a tensor of {} dimensions, got {dim}", sizes.len()))
+            raise("RuntimeError", format!("Dimension out of range for a tensor of {} dimensions, got {dim}", sizes.len()))
         }
     }
 }

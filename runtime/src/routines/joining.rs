@@ -142,7 +142,7 @@ pub(super) fn list_tensor(call: &mut Call<'_>) -> Result<()> {
     let list = Item::Object(call.object(0)?);
     let mut bytes = Vec::new();
     let Some(sizes) = numbers(&list, dtype, &mut bytes)? else {
-        return raise("ValueError", "Expected sequences of equal length in tensor()");
+        return raise("RuntimeError", "Expected sequences of equal length in tensor()");
     };
     call.ret_body(Body::Tensor(Tensor::from_bytes(dtype, &sizes, &bytes)?))
 }

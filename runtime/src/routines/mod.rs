@@ -342,6 +342,8 @@ routines! {
     aot_rt_number_text "number_text" = numbers::number_text;
     aot_rt_time_point "time_point" = numbers::time_point;
     aot_rt_gamma "gamma" = numbers::gamma;
+    aot_rt_gcd "gcd" = numbers::gcd;
+    aot_rt_factorial "factorial" = numbers::factorial;
     aot_rt_ldexp "ldexp" = numbers::ldexp;
     aot_rt_frexp "frexp" = numbers::frexp;
     aot_rt_hash "hash" = numbers::hash;

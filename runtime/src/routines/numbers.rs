@@ -48,6 +48,18 @@ pub(super) fn gamma(call: &mut Call<'_>) -> Result<()> {
     call.ret_float(value)
 }
 
+/// `gcd(a, b)`
+pub(super) fn gcd(call: &mut Call<'_>) -> Result<()> {
+    let value = math::gcd(call.int(0)?, call.int(1)?);
+    call.ret_int(value)
+}
+
+/// `factorial(n)`
+pub(super) fn factorial(call: &mut Call<'_>) -> Result<()> {
+    let value = math::factorial(call.int(0)?);
+    call.ret_int(value)
+}
+
 /// `ldexp(x, exponent)`
 pub(super) fn ldexp(call: &mut Call<'_>) -> Result<()> {
     let value = math::ldexp(call.float(0)?, call.int(1)?);

@@ -364,7 +364,7 @@ fn multilabel_margin_loss(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value>
         (x, y) = (views::unsqueeze(b, &x, 0), views::unsqueeze(b, &y, 0));
     }
     let (rows, n) = (x.dims[0], x.dims[1]);
-    super::index::check_all(b, &y, "RuntimeError", "target out of range", |k, t| {
+    super::index::check_all(b, &y, "target out of range", |k, t| {
         let minus_one = k.int(-1);
         let (low, n) = (k.binary(BinaryOp::Ge, t, minus_one), k.dim(n));
         let high = k.binary(BinaryOp::Lt, t, n);

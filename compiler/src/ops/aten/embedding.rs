@@ -61,7 +61,7 @@ fn embedding_bag(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         if has_last { b.binary(BinaryOp::Sub, offsets.dims[0].into(), int(1)) } else { offsets.dims[0].into() };
     let n_bags = b.dim(n_bags);
     let n = index.dims[0];
-    check_all(b, &offsets, "RuntimeError", "offsets must lie within the input", |k, i| {
+    check_all(b, &offsets, "offsets must lie within the input", |k, i| {
         let (zero, end) = (k.int(0), k.dim(n));
         let low = k.binary(BinaryOp::Ge, i, zero);
         let high = k.binary(BinaryOp::Le, i, end);
@@ -172,7 +172,7 @@ fn one_hot(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if x.dtype != DType::I64 {
         return Err(b.user("one_hot is only applicable to index tensor of type LongTensor."));
     }
-    check_all(b, &x, "RuntimeError", "Class values must be non-negative.", |k, i| {
+    check_all(b, &x, "Class values must be non-negative.", |k, i| {
         let zero = k.int(0);
         k.binary(BinaryOp::Ge, i, zero)
     });
@@ -183,7 +183,7 @@ fn one_hot(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         b.dim(extent)
     } else {
         let extent = Dim::Const(classes);
-        check_all(b, &x, "RuntimeError", "Class values must be smaller than num_classes.", |k, i| {
+        check_all(b, &x, "Class values must be smaller than num_classes.", |k, i| {
             let n = k.dim(extent);
             k.binary(BinaryOp::Lt, i, n)
         });

@@ -6,12 +6,12 @@
 use super::nonzero::positions;
 use super::view::{dim_arg, flat};
 use crate::diag::Result;
-use crate::loops::{Arg, BinaryOp, BufferClass, Dim, ExprId, Operand, ReduceOp, Stmt, VarType};
+use crate::loops::{BinaryOp, BufferClass, Dim, ExprId, Operand, ReduceOp, Stmt, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
-use crate::ops::value::{Contents, Tensor, Value, int, known, known_int};
+use crate::ops::value::{Contents, Tensor, Value, int, known_int};
 use crate::ops::views;
 use crate::types::DType;
 
@@ -30,11 +30,11 @@ pub const DEFS: &[OpDef] = &[
 /// What a negative position means, and what is raised for one out of range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Bounds {
-    /// Counts from the end; `IndexError` beyond.
+    /// Counts from the end.
     Wrap,
-    /// A `RuntimeError`, with the dimension in the message: `gather`, `scatter`.
+    /// Is out of range: `gather`, `scatter`.
     Strict,
-    /// An `IndexError` that says "index out of range in self": `index_select`, `index_add`.
+    /// The same, and the message is "index out of range in self": `index_select`, `index_add`.
     InSelf,
 }
 
@@ -57,29 +57,19 @@ pub fn check_positions(b: &mut Builder<'_>, index: &Tensor, extent: Dim, dim: us
     let not_low = b.binary(BinaryOp::Ge, least.clone(), low);
     let not_high = b.binary(BinaryOp::Lt, greatest.clone(), n.clone());
     let inside = b.binary(BinaryOp::And, not_low.clone(), not_high);
-    let class = if bounds == Bounds::Strict { "RuntimeError" } else { "IndexError" };
     if bounds == Bounds::InSelf {
-        b.check_class(inside, class, "index out of range in self");
+        b.check(inside, "index out of range in self");
         return;
     }
     let message = format!("index {{}} is out of bounds for dimension {dim} with size {{}}");
-    b.open_region();
     let wrong = b.select(not_low, greatest, least);
-    let parts = [Operand::Str(message.into()), wrong, n];
-    let text = b.call("str_format", parts.map(Arg::Scalar).to_vec(), &[VarType::Object]);
-    let place = b.place();
-    b.push(Stmt::Raise { class: class.into(), message: Operand::Var(text[0]), place });
-    let raise = b.close_region();
-    if known(&inside).is_none_or(|c| c.bits == 0) {
-        b.push(Stmt::If(inside, crate::loops::Block::default(), raise));
-    }
+    b.check_format(inside, &message, vec![wrong, n]);
 }
 
 /// Ends the program unless `holds` is true of every element of an integer tensor.
 pub fn check_all(
     b: &mut Builder<'_>,
     index: &Tensor,
-    class: &str,
     message: &str,
     holds: impl FnOnce(&mut KernelBuilder<'_, '_>, ExprId) -> ExprId,
 ) {
@@ -96,7 +86,7 @@ pub fn check_all(
         |_, _, v| v,
     );
     let all = b.item(&all);
-    b.check_class(all, class, message);
+    b.check(all, message);
 }
 
 /// The least and the greatest element of an index tensor, as host numbers.
@@ -183,9 +173,8 @@ impl Indexing {
                             (Some(Dim::Const(p)), Dim::Const(q)) => p == q,
                             (Some(own), _) => {
                                 let equal = b.binary(BinaryOp::Eq, own.into(), extent.into());
-                                b.check_class(
+                                b.check(
                                     equal,
-                                    "IndexError",
                                     "The shape of the mask does not match the shape of the indexed tensor",
                                 );
                                 true

@@ -51,7 +51,7 @@ impl Labelled {
             let message = "Expected input batch_size to match target batch_size";
             super::contraction::require_equal(b, *wanted, *found, message)?;
         }
-        super::index::check_all(b, &labels, "IndexError", "Target is out of bounds.", |k, t| {
+        super::index::check_all(b, &labels, "Target is out of bounds.", |k, t| {
             let (inside, ignored) = (k.in_bounds(t, classes), k.int(ignored));
             let is_ignored = k.binary(BinaryOp::Eq, t, ignored);
             k.binary(BinaryOp::Or, inside, is_ignored)

@@ -116,7 +116,7 @@ fn select(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     }
     let dim = dim_arg(b, args, 1, x.rank())?;
     let index = args.int(b, 2)?;
-    let index = views::wrap_index(b, index, x.dims[dim], dim)?;
+    let index = views::wrap_index(b, index, &x.dims, dim)?;
     Ok(Value::Tensor(views::select(b, &x, dim, index)))
 }
 

@@ -304,7 +304,7 @@ fn bincount(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if x.rank() != 1 || x.dtype.is_floating_point() {
         return Err(b.user("bincount only supports 1-d non-negative integral inputs."));
     }
-    check_all(b, &x, "RuntimeError", "bincount only supports 1-d non-negative integral inputs.", |k, i| {
+    check_all(b, &x, "bincount only supports 1-d non-negative integral inputs.", |k, i| {
         let zero = k.int(0);
         k.binary(BinaryOp::Ge, i, zero)
     });

@@ -197,7 +197,7 @@ fn expect_elements(b: &mut Builder<'_>, x: &Tensor, dim: usize) -> Result<()> {
         return Err(b.user(message));
     }
     let some = b.binary(BinaryOp::Gt, extent.into(), int(0));
-    b.check_class(some, "IndexError", &message);
+    b.check(some, &message);
     Ok(())
 }
 
@@ -247,7 +247,6 @@ fn searchsorted(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         super::index::check_all(
             b,
             &sorter,
-            "RuntimeError",
             "torch.searchsorted(): sorter index out of range",
             |k, i| k.in_bounds(i, original.dims[last]),
         );

@@ -1,7 +1,7 @@
 //! Views with other dimensions: reshaped, permuted, expanded. Nothing here computes or copies, unless memory demands it.
 
 use crate::diag::Result;
-use crate::loops::{Dim, Operand};
+use crate::loops::{Const, Dim, Operand};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
@@ -69,7 +69,9 @@ pub fn decided_dim(b: &mut Builder<'_>, dim: &Operand, rank: usize) -> Result<us
             return wrap(b, candidate, rank);
         }
     }
-    Err(b.user(format!("Dimension out of range (expected to be in range of [{}, {}])", -n, n - 1)))
+    let message = format!("Dimension out of range (expected to be in range of [{}, {}]", -n, n - 1);
+    b.check_format(Operand::Const(Const::bool(false)), &format!("{message}, but got {{}})"), vec![dim.clone()]);
+    Err(b.user(format!("{message})")))
 }
 
 /// [`dim_arg`] of a number.

@@ -56,8 +56,8 @@ pub(super) fn list(b: &Builder<'_>, args: &Args<'_>, at: usize) -> Result<(CellI
 }
 
 /// Ends the running program with an exception of this class; gives what nothing will read.
-pub(super) fn raise(b: &mut Builder<'_>, class: &str, message: &str) -> Value {
-    b.check_class(Operand::Const(Const::bool(false)), class, message);
+pub(super) fn raise(b: &mut Builder<'_>, message: &str) -> Value {
+    b.check(Operand::Const(Const::bool(false)), message);
     Value::Uninitialized
 }
 
@@ -105,7 +105,7 @@ fn get_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     match known_int(&index) {
         Some(i) => Ok(match position(i, items.len()) {
             Some(at) => items[at].clone(),
-            None => raise(b, "IndexError", "list index out of range"),
+            None => raise(b, "list index out of range"),
         }),
         None => pick(b, &items, index),
     }
@@ -119,7 +119,7 @@ fn inside(b: &mut Builder<'_>, index: Operand, len: usize) -> Operand {
     let index = b.select(is_negative, moved, index);
     let (low, high) = (b.binary(BinaryOp::Ge, index.clone(), int(0)), b.binary(BinaryOp::Lt, index.clone(), int(n)));
     let inside = b.binary(BinaryOp::And, low, high);
-    b.check_class(inside, "IndexError", "list index out of range");
+    b.check(inside, "list index out of range");
     index
 }
 
@@ -180,7 +180,7 @@ fn set_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             let index = args.int(b, 1)?;
             if let Some(index) = known_int(&index) {
                 let at = position(index, items.len());
-                let Some(at) = at else { return Ok(raise(b, "IndexError", "list index out of range")) };
+                let Some(at) = at else { return Ok(raise(b, "list index out of range")) };
                 items[at] = value;
                 store(b, id, Cell::List(items));
             } else if let (Some(chosen), true) = (number(&value), items.len() <= MAX_CHOSEN)
@@ -231,14 +231,14 @@ fn pop(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         Cell::List(mut items) => {
             let at = if args.values.len() > 1 { args.int(b, 1)? } else { int(-1) };
             if items.is_empty() {
-                return Ok(raise(b, "IndexError", "pop from empty list"));
+                return Ok(raise(b, "pop from empty list"));
             }
             let Some(at) = known_int(&at) else {
                 b.to_run_time_list(id)?;
                 return pop(b, args);
             };
             let Some(at) = position(at, items.len()) else {
-                return Ok(raise(b, "IndexError", "list index out of range"));
+                return Ok(raise(b, "list index out of range"));
             };
             let item = items.remove(at);
             store(b, id, Cell::List(items));

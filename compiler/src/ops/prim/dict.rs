@@ -102,7 +102,7 @@ fn entry(b: &mut Builder<'_>, entries: &[(Value, Value)], key: &Value) -> Result
 /// Ends the running program for a key that is not there.
 fn missing(b: &mut Builder<'_>, key: &Value) -> Value {
     let text = super::text::constant_text(key).unwrap_or_default();
-    raise(b, "KeyError", &text)
+    raise(b, &format!("KeyError: {text}"))
 }
 
 /// Sets a key's value; a new key goes to the end.
@@ -289,7 +289,7 @@ fn add_all(b: &mut Builder<'_>, id: CellId, dict: RunTimeDict, more: &Value) -> 
 
 fn pop_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     match dict_cell(b, args, 0)? {
-        Found::Known(_, entries) if entries.is_empty() => Ok(raise(b, "KeyError", "popitem(): dictionary is empty")),
+        Found::Known(_, entries) if entries.is_empty() => Ok(raise(b, "popitem(): dictionary is empty")),
         Found::Known(id, mut entries) => {
             // PyTorch takes the first entry, unlike Python.
             let (key, value) = entries.remove(0);

@@ -162,7 +162,7 @@ fn is_run_time(b: &Builder<'_>, args: &Args<'_>, at: usize) -> Result<bool> {
 
 fn slice(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let mut bounds = Vec::with_capacity(3);
-    for (at, default) in [(1, 0), (2, i64::MAX), (3, 1)] {
+    for (at, default) in [(1, i64::MAX), (2, i64::MAX), (3, 1)] {
         bounds.push(args.optional_int(b, at)?.unwrap_or_else(|| int(default)));
     }
     let known: Option<Vec<i64>> = bounds.iter().map(known_int).collect();
@@ -262,14 +262,14 @@ fn index(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if known(&position).is_none() {
         let is_there = b.binary(BinaryOp::Ge, position.clone(), int(0));
         let text = super::text::constant_text(&wanted).unwrap_or_default();
-        b.check_class(is_there, "ValueError", &format!("'{text}' is not in list"));
+        b.check(is_there, &format!("'{text}' is not in list"));
         return Ok(Value::Int(position));
     }
     if let Some(at) = find(b, args, &items)? {
         Ok(Value::int(i64::try_from(at).unwrap_or(i64::MAX)))
     } else {
         let text = super::text::constant_text(args.value(1)?).unwrap_or_default();
-        Ok(raise(b, "ValueError", &format!("'{text}' is not in list")))
+        Ok(raise(b, &format!("'{text}' is not in list")))
     }
 }
 
@@ -296,7 +296,7 @@ fn remove(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     }
     let (id, mut items) = list(b, args, 0)?;
     let Some(at) = find(b, args, &items)? else {
-        return Ok(raise(b, "ValueError", "list.remove(x): x not in list"));
+        return Ok(raise(b, "list.remove(x): x not in list"));
     };
     items.remove(at);
     store(b, id, Cell::List(items));
@@ -352,7 +352,7 @@ fn fold(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
         None if op == BinaryOp::Add => Value::int(0),
         None => {
             let message = format!("{}() arg is an empty sequence", b.op_name);
-            raise(b, "ValueError", &message)
+            raise(b, &message)
         }
     })
 }

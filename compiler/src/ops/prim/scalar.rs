@@ -4,7 +4,7 @@ use crate::diag::Result;
 use crate::loops::{Arg, BinaryOp, Const, Operand, UnaryOp, VarType};
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Value, int, known, known_int};
+use crate::ops::value::{Tensor, Value, int, known, known_int};
 use crate::ops::{Lowering, OpDef};
 use crate::types::DType;
 
@@ -92,12 +92,12 @@ pub const UNARY_DEFS: &[OpDef] = unary_defs! {
 pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::eq.bool", lower: |b, a| compare(b, a, BinaryOp::Eq) },
     OpDef { name: "aten::ne.bool", lower: |b, a| compare(b, a, BinaryOp::Ne) },
-    OpDef { name: "aten::pow.int", lower: |b, a| floats(b, a, BinaryOp::Pow) },
-    OpDef { name: "aten::pow.float", lower: |b, a| floats(b, a, BinaryOp::Pow) },
-    OpDef { name: "aten::pow.int_float", lower: |b, a| floats(b, a, BinaryOp::Pow) },
-    OpDef { name: "aten::pow.float_int", lower: |b, a| floats(b, a, BinaryOp::Pow) },
-    OpDef { name: "aten::pow.Scalar_Scalar", lower: |b, a| floats(b, a, BinaryOp::Pow) },
-    OpDef { name: "aten::pow.int_to_int", lower: |b, a| arithmetic(b, a, BinaryOp::Pow) },
+    OpDef { name: "aten::pow.int", lower: power },
+    OpDef { name: "aten::pow.float", lower: power },
+    OpDef { name: "aten::pow.int_float", lower: power },
+    OpDef { name: "aten::pow.float_int", lower: power },
+    OpDef { name: "aten::pow.Scalar_Scalar", lower: power },
+    OpDef { name: "aten::pow.int_to_int", lower: power_of_ints },
     OpDef { name: "aten::atan2.int", lower: |b, a| floats(b, a, BinaryOp::Atan2) },
     OpDef { name: "aten::atan2.float", lower: |b, a| floats(b, a, BinaryOp::Atan2) },
     OpDef { name: "aten::atan2.int_float", lower: |b, a| floats(b, a, BinaryOp::Atan2) },
@@ -184,6 +184,36 @@ fn floats(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
     Ok(Value::Float(b.binary(op, x, y)))
 }
 
+/// Ends the program where 0 is raised to a negative power.
+fn check_power(b: &mut Builder<'_>, args: &Args<'_>) -> Result<()> {
+    if args.values.iter().any(|v| matches!(v, Value::Complex(..))) {
+        return Ok(());
+    }
+    let (x, y) = float_pair(b, args)?;
+    let is_positive = |c: Const| f64::from_bits(c.bits) >= 0.0;
+    if known(&y).is_some_and(is_positive) || known(&x).is_some_and(|c| f64::from_bits(c.bits) != 0.0) {
+        return Ok(());
+    }
+    let is_fine = b.binary(BinaryOp::Ne, x, real(0.0));
+    let is_not_negative = b.binary(BinaryOp::Ge, y.clone(), real(0.0));
+    // Not a number is not less than 0.
+    let is_nan = b.binary(BinaryOp::Ne, y.clone(), y);
+    let is_not_negative = b.binary(BinaryOp::Or, is_not_negative, is_nan);
+    let is_fine = b.binary(BinaryOp::Or, is_fine, is_not_negative);
+    b.check(is_fine, "0.0 cannot be raised to a negative power");
+    Ok(())
+}
+
+fn power(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    check_power(b, args)?;
+    floats(b, args, BinaryOp::Pow)
+}
+
+fn power_of_ints(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    check_power(b, args)?;
+    arithmetic(b, args, BinaryOp::Pow)
+}
+
 fn compare(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
     if args.values.iter().any(|v| matches!(v, Value::Complex(..))) {
         return super::complex::binary(b, args, op);
@@ -268,8 +298,26 @@ fn to_int(b: &mut Builder<'_>, args: &Args<'_>, op: UnaryOp) -> Result<Value> {
     if b.operand_type(&x).dtype() != Some(DType::F64) {
         return Ok(Value::Int(b.cast(DType::I64, x)));
     }
-    let rounded = b.unary(op, x);
+    let rounded = b.unary(op, x.clone());
+    if known(&x).is_none_or(|c| !is_int64(f64::from_bits(c.bits))) {
+        let is_fine = within_int64(b, &rounded);
+        b.check_format(is_fine, "Cannot convert float {} to integer", vec![x]);
+    }
     Ok(Value::Int(b.cast(DType::I64, rounded)))
+}
+
+/// Whether an int can hold the number.
+fn is_int64(x: f64) -> bool {
+    (-INT64_END..INT64_END).contains(&x)
+}
+
+/// 2^63, the first integer that an int cannot hold.
+const INT64_END: f64 = 9_223_372_036_854_775_808.0;
+
+fn within_int64(b: &mut Builder<'_>, x: &Operand) -> Operand {
+    let low = b.binary(BinaryOp::Ge, x.clone(), real(-INT64_END));
+    let high = b.binary(BinaryOp::Lt, x.clone(), real(INT64_END));
+    b.binary(BinaryOp::And, low, high)
 }
 
 fn scaled(b: &mut Builder<'_>, args: &Args<'_>, factor: f64) -> Result<Value> {
@@ -299,20 +347,21 @@ fn not(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 fn gcd(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (mut x, mut y) = (args.known_int(b, 0)?.unsigned_abs(), args.known_int(b, 1)?.unsigned_abs());
-    while y != 0 {
-        (x, y) = (y, x % y);
+    let (x, y) = (args.int(b, 0)?, args.int(b, 1)?);
+    if let (Some(x), Some(y)) = (known_int(&x), known_int(&y)) {
+        return Ok(Value::int(aot_runtime::math::gcd(x, y)));
     }
-    Ok(Value::int(x.cast_signed()))
+    Ok(Value::Int(Operand::Var(b.call("gcd", vec![Arg::Scalar(x), Arg::Scalar(y)], &[VarType::Int])[0])))
 }
 
 fn factorial(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let n = args.known_int(b, 0)?;
-    if n < 0 {
-        return Err(b.user("factorial() not defined for negative values"));
+    let n = args.int(b, 0)?;
+    let is_fine = b.binary(BinaryOp::Ge, n.clone(), int(0));
+    b.check(is_fine, "factorial() not defined for negative values");
+    if let Some(n) = known_int(&n) {
+        return Ok(Value::int(aot_runtime::math::factorial(n)));
     }
-    // Beyond 66 the wrapped product is 0 and stays so.
-    Ok(Value::int((1..=n.min(66)).fold(1i64, i64::wrapping_mul)))
+    Ok(Value::Int(Operand::Var(b.call("factorial", vec![Arg::Scalar(n)], &[VarType::Int])[0])))
 }
 
 fn gamma(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
@@ -361,6 +410,26 @@ fn isfinite(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     Ok(Value::Bool(b.binary(BinaryOp::Lt, size, real(f64::INFINITY))))
 }
 
+/// Whether the one element of a tensor is not 0.
+pub fn truth_of(b: &mut Builder<'_>, t: &Tensor) -> Result<Operand> {
+    const MANY: &str = "Boolean value of Tensor with more than one value is ambiguous";
+    const NONE: &str = "Boolean value of Tensor with no values is ambiguous";
+    let count = b.product(&t.dims);
+    match known_int(&count) {
+        Some(1) => {}
+        Some(0) => return Err(b.user(NONE)),
+        Some(_) => return Err(b.user(MANY)),
+        None => {
+            let (some, few) =
+                (b.binary(BinaryOp::Gt, count.clone(), int(0)), b.binary(BinaryOp::Lt, count, int(2)));
+            b.check(some, NONE);
+            b.check(few, MANY);
+        }
+    }
+    let item = b.item(t);
+    Ok(b.cast(DType::Bool, item))
+}
+
 /// The number a tensor of one element holds, or the number itself.
 fn number_of(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Operand> {
     let Value::Tensor(t) = args.value(0)? else { return args.number(b, 0) };
@@ -391,6 +460,10 @@ fn int_of(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         return super::text::to_int(b, text);
     }
     let x = number_of(b, args)?;
+    if matches!(args.value(0)?, Value::Tensor(_)) && b.operand_type(&x).dtype() == Some(DType::F64) {
+        let is_fine = within_int64(b, &x);
+        b.check(is_fine, "value cannot be converted to type int64_t without overflow");
+    }
     Ok(Value::Int(b.cast(DType::I64, x)))
 }
 
@@ -403,6 +476,9 @@ fn float_of(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 fn bool_of(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    if let Value::Tensor(t) = args.value(0)? {
+        return Ok(Value::Bool(truth_of(b, &t.clone())?));
+    }
     let x = number_of(b, args)?;
     Ok(Value::Bool(b.cast(DType::Bool, x)))
 }
@@ -423,7 +499,7 @@ fn range_length(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (low, high, step) = (args.int(b, 0)?, args.int(b, 1)?, args.int(b, 2)?);
     if let Some(step) = known_int(&step) {
         if step == 0 {
-            b.check_class(Operand::Const(Const::bool(false)), "ValueError", "range() arg 3 must not be zero");
+            b.check(Operand::Const(Const::bool(false)), "range() arg 3 must not be zero");
             return Ok(Value::int(0));
         }
         let (from, to) = if step > 0 { (low, high) } else { (high, low) };
@@ -434,7 +510,7 @@ fn range_length(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         return Ok(Value::Int(b.binary(BinaryOp::FloorDiv, up, int(size))));
     }
     let is_fine = b.binary(BinaryOp::Ne, step.clone(), int(0));
-    b.check_class(is_fine, "ValueError", "range() arg 3 must not be zero");
+    b.check(is_fine, "range() arg 3 must not be zero");
     let is_up = b.binary(BinaryOp::Gt, step.clone(), int(0));
     let forth = b.binary(BinaryOp::Sub, high.clone(), low.clone());
     let back = b.binary(BinaryOp::Sub, low, high);

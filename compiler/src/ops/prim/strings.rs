@@ -80,7 +80,7 @@ fn method(b: &mut Builder<'_>, args: &Args<'_>, name: &str) -> Result<Value> {
     if let Some(known) = operands.iter().map(|o| constant(o.as_ref())).collect::<Option<Vec<_>>>() {
         return Ok(match (METHODS[number].run)(strings::Args(&known)) {
             Ok(answer) => value(b, answer),
-            Err(error) => raise(b, &error.class, &error.message),
+            Err(error) => raise(b, &error.message),
         });
     }
     let nones = (0..).zip(&operands).filter(|(_, o)| o.is_none()).fold(0, |mask, (at, _)| mask | 1 << at);

@@ -313,7 +313,7 @@ fn chr_of(b: &mut Builder<'_>, code: Operand) -> Result<Value> {
             Ok(text) => Value::text(text),
             Err(_) => return Err(b.unsupported(format!("chr({code}): text that is not UTF-8"))),
         },
-        Err(error) => raise(b, &error.class, &error.message),
+        Err(error) => raise(b, &error.message),
     })
 }
 
@@ -322,7 +322,7 @@ pub fn to_int(b: &mut Builder<'_>, text: &Operand) -> Result<Value> {
     if let Operand::Str(text) = text {
         return Ok(match strings::to_int(text.as_bytes()) {
             Ok(value) => Value::int(value),
-            Err(error) => raise(b, &error.class, &error.message),
+            Err(error) => raise(b, &error.message),
         });
     }
     let var = b.call("str_to_int", vec![Arg::Scalar(text.clone())], &[VarType::Int]);
@@ -334,7 +334,7 @@ pub fn to_float(b: &mut Builder<'_>, text: &Operand) -> Result<Value> {
     if let Operand::Str(text) = text {
         return Ok(match strings::to_float(text.as_bytes()) {
             Ok(value) => Value::float(value),
-            Err(error) => raise(b, &error.class, &error.message),
+            Err(error) => raise(b, &error.message),
         });
     }
     let var = b.call("str_to_float", vec![Arg::Scalar(text.clone())], &[VarType::Float]);
