@@ -221,7 +221,11 @@ fn strip(args: Args<'_>, left: bool, right: bool) -> Result<Answer> {
 fn pad(args: Args<'_>, left_of: fn(usize, usize) -> usize) -> Result<Answer> {
     let (text, width, fill) = (args.text(0)?, args.int(1)?, args.text(2)?);
     let &[fill] = fill else {
-        return Err(Error::raised("RuntimeError", "TypeError: The fill character must be exactly one character long", ""));
+        return Err(Error::raised(
+            "RuntimeError",
+            "TypeError: The fill character must be exactly one character long",
+            "",
+        ));
     };
     let width = usize::try_from(width).unwrap_or(0);
     let n = width.saturating_sub(text.len());

@@ -175,11 +175,9 @@ impl Lowerer<'_, '_> {
                     return Ok(vec![self.unwrapped(one)]);
                 }
                 if inputs[0] == Value::None {
-                    self.b.check(Operand::Const(Const::bool(false)), "Unwrapping null optional");
-                    Value::Uninitialized
-                } else {
-                    inputs[0].clone()
+                    return Err(self.b.user("Unwrapping null optional").into());
                 }
+                inputs[0].clone()
             }
             "prim::Uninitialized" => Value::Uninitialized,
             "prim::PythonOp" => return Err(crate::ir::not_exportable(node).into()),

@@ -493,9 +493,10 @@ pub(super) fn tensor_dim(call: &mut Call<'_>) -> Result<()> {
     let at = if dim < 0 { dim + sizes.len() as i64 } else { dim };
     match usize::try_from(at).ok().and_then(|at| sizes.get(at)) {
         Some(&size) => call.ret_int(size),
-        None => {
-            raise("RuntimeError", format!("Dimension out of range for a tensor of {} dimensions, got {dim}", sizes.len()))
-        }
+        None => raise(
+            "RuntimeError",
+            format!("Dimension out of range for a tensor of {} dimensions, got {dim}", sizes.len()),
+        ),
     }
 }
 

@@ -391,6 +391,20 @@ impl Builder for Cranelift {
             Conv::FTrunc => b.ins().fdemote(ty, v[0]),
             Conv::SToF => b.ins().fcvt_from_sint(ty, v[0]),
             Conv::UToF => b.ins().fcvt_from_uint(ty, v[0]),
+            Conv::FToS if ty == types::I64 || ty == types::I32 => {
+                // What no integer is near to is the least one, as on the processor, for which PyTorch leaves this undefined.
+                let from = b.func.dfg.value_type(v[0]);
+                let saturated = b.ins().fcvt_to_sint_sat(ty, v[0]);
+                let size = b.ins().fabs(v[0]);
+                let bits = if ty == types::I64 { 63 } else { 31 };
+                let end = match from {
+                    types::F32 => b.ins().f32const(2f32.powi(bits)),
+                    _ => b.ins().f64const(2f64.powi(bits)),
+                };
+                let is_near = b.ins().fcmp(FloatCC::LessThan, size, end);
+                let least = b.ins().iconst(ty, if ty == types::I64 { i64::MIN } else { i64::from(i32::MIN) });
+                b.ins().select(is_near, saturated, least)
+            }
             Conv::FToS => b.ins().fcvt_to_sint_sat(ty, v[0]),
             Conv::FToU => b.ins().fcvt_to_uint_sat(ty, v[0]),
             Conv::Bits => v[0],

@@ -8,7 +8,7 @@ use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::{as_tensor, expect_real, float_type, result_type};
-use crate::ops::value::{Tensor, Value, known};
+use crate::ops::value::{Tensor, Value, int, known, known_int};
 use crate::types::{Category, DType};
 
 /// The definitions of this family.
@@ -286,6 +286,13 @@ fn known_number(b: &Builder<'_>, t: &Tensor) -> Option<f64> {
 /// `x ** y`; small known exponents multiply, which is also how their last bits come out in PyTorch.
 fn pow(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, y) = operands(b, args)?;
+    if result_type(&[&x, &y]).is_integer()
+        && let Value::Int(exponent) = args.value(1)?
+        && known_int(exponent).is_none()
+    {
+        let is_fine = b.binary(BinaryOp::Ge, exponent.clone(), int(0));
+        b.check(is_fine, "Integers to negative integer powers are not allowed.");
+    }
     Ok(Value::Tensor(power(b, &x, &y)?))
 }
 

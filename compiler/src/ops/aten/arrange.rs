@@ -175,9 +175,13 @@ fn stack(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let Some(first) = tensors.first() else {
         return Err(b.user("stack expects a non-empty TensorList"));
     };
-    if let Some(other) = tensors.iter().find(|t| t.rank() != first.rank()) {
+    let differs = |t: &Tensor| {
+        let mut pairs = t.dims.iter().zip(&first.dims);
+        t.rank() != first.rank() || pairs.any(|(x, y)| matches!((x, y), (Dim::Const(x), Dim::Const(y)) if x != y))
+    };
+    if let Some((at, other)) = tensors.iter().enumerate().find(|(_, t)| differs(t)) {
         return Err(b.user(format!(
-            "stack expects each tensor to be equal size, but got {} at entry 0 and {} at another entry",
+            "stack expects each tensor to be equal size, but got {} at entry 0 and {} at entry {at}",
             views::shape_text(&first.dims),
             views::shape_text(&other.dims)
         )));

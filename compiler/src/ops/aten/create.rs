@@ -301,6 +301,10 @@ fn steps(b: &mut Builder<'_>, start: &Operand, end: &Operand, step: &Operand, is
         return Err(b.user("step must be nonzero"));
     }
     let dtype = if is_float { DType::F64 } else { DType::I64 };
+    let zero = b.cast(dtype, int(0));
+    let wide = b.cast(dtype, step.clone());
+    let is_fine = b.binary(BinaryOp::Ne, wide, zero);
+    b.check(is_fine, "step must be nonzero");
     let (start, end, step) = (b.cast(dtype, start.clone()), b.cast(dtype, end.clone()), b.cast(dtype, step.clone()));
     let length = if is_float {
         let distance = b.binary(BinaryOp::Sub, end, start);

@@ -173,10 +173,7 @@ impl Indexing {
                             (Some(Dim::Const(p)), Dim::Const(q)) => p == q,
                             (Some(own), _) => {
                                 let equal = b.binary(BinaryOp::Eq, own.into(), extent.into());
-                                b.check(
-                                    equal,
-                                    "The shape of the mask does not match the shape of the indexed tensor",
-                                );
+                                b.check(equal, "The shape of the mask does not match the shape of the indexed tensor");
                                 true
                             }
                         };

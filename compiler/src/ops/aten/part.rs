@@ -132,6 +132,21 @@ fn narrow(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let dim = dim_arg(b, args, 1, x.rank())?;
     let (start, length) = (args.int(b, 2)?, args.int(b, 3)?);
     let n: Operand = x.dims[dim].into();
+    if let (Some(start), Some(length), Some(n)) = (known_int(&start), known_int(&length), known_int(&n)) {
+        let wrapped = if start < 0 { start + n } else { start };
+        if length < 0 {
+            return Err(b.user("narrow(): length must be non-negative."));
+        }
+        if !(0..=n).contains(&wrapped) {
+            let range = format!("[{}, {n}]", -n);
+            return Err(b.user(format!("start out of range (expected to be in range of {range}, but got {start})")));
+        }
+        if wrapped + length > n {
+            return Err(b.user(format!("start ({wrapped}) + length ({length}) exceeds dimension size ({n}).")));
+        }
+    }
+    let is_fine = b.binary(BinaryOp::Ge, length.clone(), int(0));
+    b.check(is_fine, "narrow(): length must be non-negative.");
     let is_negative = b.binary(BinaryOp::Lt, start.clone(), int(0));
     let moved = b.binary(BinaryOp::Add, start.clone(), n.clone());
     let start = b.select(is_negative, moved, start);

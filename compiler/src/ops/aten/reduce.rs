@@ -276,16 +276,17 @@ fn prod(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 }
 
 /// Raises for reductions that have no neutral element over nothing.
-fn check_not_empty(b: &mut Builder<'_>, x: &Tensor, over: &Over) -> Result<()> {
-    let is_all = over.dims.len() == x.rank();
+fn check_not_empty(b: &mut Builder<'_>, args: &Args<'_>, x: &Tensor, over: &Over) -> Result<()> {
+    let is_given = args.position("dim").is_some_and(|at| args.values.get(at).is_some_and(|dim| *dim != Value::None));
+    let is_all = over.dims.len() == x.rank() && (!is_given || x.rank() != 1);
     for &dim in &over.dims {
         if x.dims[dim] == Dim::Const(0) {
-            return Err(b.user(if is_all && x.rank() != 1 {
-                format!(
-                    "{}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim with \
-                     the 'dim' argument.",
-                    b.op_name
-                )
+            return Err(b.user(if is_all {
+                let how = match b.op_name.as_str() {
+                    "argmax" | "argmin" => "",
+                    _ => " Specify the reduction dim with the 'dim' argument.",
+                };
+                format!("{}(): Expected reduction dim to be specified for input.numel() == 0.{how}", b.op_name)
             } else {
                 format!("{}(): Expected reduction dim {dim} to have non-zero size.", b.op_name)
             }));
@@ -308,14 +309,14 @@ pub fn extreme_over(b: &mut Builder<'_>, x: &Tensor, over: &Over, op: ReduceOp) 
 fn extreme(b: &mut Builder<'_>, args: &Args<'_>, op: ReduceOp) -> Result<Value> {
     let x = args.tensor(0)?;
     let over = Over::from_args(b, args, x.rank())?;
-    check_not_empty(b, &x, &over)?;
+    check_not_empty(b, args, &x, &over)?;
     Ok(Value::Tensor(extreme_over(b, &x, &over, op)))
 }
 
 fn extreme_all(b: &mut Builder<'_>, args: &Args<'_>, op: ReduceOp) -> Result<Value> {
     let x = args.tensor(0)?;
     let over = Over::new((0..x.rank()).collect(), false);
-    check_not_empty(b, &x, &over)?;
+    check_not_empty(b, args, &x, &over)?;
     Ok(Value::Tensor(extreme_over(b, &x, &over, op)))
 }
 
@@ -341,7 +342,7 @@ fn arg_over(b: &mut Builder<'_>, x: &Tensor, over: &Over, op: ReduceOp) -> Tenso
 fn extreme_dim(b: &mut Builder<'_>, args: &Args<'_>, op: ReduceOp, arg: ReduceOp) -> Result<Value> {
     let x = args.tensor(0)?;
     let over = Over::from_args(b, args, x.rank())?;
-    check_not_empty(b, &x, &over)?;
+    check_not_empty(b, args, &x, &over)?;
     let values = extreme_over(b, &x, &over, op);
     let indices = arg_over(b, &x, &over, arg);
     Ok(Value::Tuple(vec![Value::Tensor(values), Value::Tensor(indices)], None))
@@ -350,7 +351,7 @@ fn extreme_dim(b: &mut Builder<'_>, args: &Args<'_>, op: ReduceOp, arg: ReduceOp
 fn aminmax(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
     let over = Over::from_args(b, args, x.rank())?;
-    check_not_empty(b, &x, &over)?;
+    check_not_empty(b, args, &x, &over)?;
     let low = extreme_over(b, &x, &over, ReduceOp::Min);
     let high = extreme_over(b, &x, &over, ReduceOp::Max);
     Ok(Value::Tuple(vec![Value::Tensor(low), Value::Tensor(high)], None))
@@ -359,7 +360,7 @@ fn aminmax(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 fn arg(b: &mut Builder<'_>, args: &Args<'_>, op: ReduceOp) -> Result<Value> {
     let x = args.tensor(0)?;
     let over = Over::from_args(b, args, x.rank())?;
-    check_not_empty(b, &x, &over)?;
+    check_not_empty(b, args, &x, &over)?;
     if !matches!(args.value(1)?, Value::None) {
         return Ok(Value::Tensor(arg_over(b, &x, &over, op)));
     }

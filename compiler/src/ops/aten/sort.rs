@@ -244,12 +244,9 @@ fn searchsorted(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if let Some(sorter) = args.optional_tensor(5)? {
         let original = sequence;
         let (last, lead) = (original.rank() - 1, original.rank() - 1);
-        super::index::check_all(
-            b,
-            &sorter,
-            "torch.searchsorted(): sorter index out of range",
-            |k, i| k.in_bounds(i, original.dims[last]),
-        );
+        super::index::check_all(b, &sorter, "torch.searchsorted(): sorter index out of range", |k, i| {
+            k.in_bounds(i, original.dims[last])
+        });
         sequence = b.map(original.dtype, &original.dims, |k, i| {
             let at = k.load(&sorter, i);
             let mut source = i.to_vec();

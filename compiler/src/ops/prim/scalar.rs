@@ -420,8 +420,7 @@ pub fn truth_of(b: &mut Builder<'_>, t: &Tensor) -> Result<Operand> {
         Some(0) => return Err(b.user(NONE)),
         Some(_) => return Err(b.user(MANY)),
         None => {
-            let (some, few) =
-                (b.binary(BinaryOp::Gt, count.clone(), int(0)), b.binary(BinaryOp::Lt, count, int(2)));
+            let (some, few) = (b.binary(BinaryOp::Gt, count.clone(), int(0)), b.binary(BinaryOp::Lt, count, int(2)));
             b.check(some, NONE);
             b.check(few, MANY);
         }

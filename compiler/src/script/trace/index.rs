@@ -160,7 +160,21 @@ impl Interpreter<'_, '_> {
         for item in items {
             let at = Value::Int(dim as i64);
             match item {
-                Value::Int(_) => view = self.record(frame, "select", &[view, at, item.clone()], &[], range)?,
+                Value::Int(index) => {
+                    let sizes = match &view {
+                        Value::Ref(at) => self.tensor_facts(*at).map(|(_, sizes)| sizes),
+                        _ => None,
+                    };
+                    if let Some(&n) = sizes.as_ref().and_then(|sizes| sizes.get(dim))
+                        && !(-n..n).contains(index)
+                    {
+                        // The dimension is one of the tensor that is indexed, of which others may be gone.
+                        let real = dim + rank(self, tensor).saturating_sub(rank(self, &view));
+                        let text = format!("IndexError: index {index} is out of bounds for dimension {real} with size {n}");
+                        return Err(frame.error(range, text));
+                    }
+                    view = self.record(frame, "select", &[view, at, item.clone()], &[], range)?;
+                }
                 Value::None => {
                     view = self.record(frame, "unsqueeze", &[view, at], &[], range)?;
                     dim += 1;
