@@ -170,7 +170,8 @@ impl Interpreter<'_, '_> {
                     {
                         // The dimension is one of the tensor that is indexed, of which others may be gone.
                         let real = dim + rank(self, tensor).saturating_sub(rank(self, &view));
-                        let text = format!("IndexError: index {index} is out of bounds for dimension {real} with size {n}");
+                        let text =
+                            format!("IndexError: index {index} is out of bounds for dimension {real} with size {n}");
                         return Err(frame.error(range, text));
                     }
                     view = self.record(frame, "select", &[view, at, item.clone()], &[], range)?;
