@@ -349,6 +349,8 @@ impl<'f> Writer<'f> {
         self.names(body, &node.outputs);
         for (&param, &output) in carried.iter().zip(&node.outputs) {
             body.texts[param] = body.texts[output].clone();
+            // The name is annotated before the loop, and a second time is an error.
+            body.annotated.insert(param);
         }
         for (&output, &input) in node.outputs.iter().zip(&node.inputs[2..]) {
             let (ty, from) = (&graph.values[output].ty, &graph.values[input].ty);
