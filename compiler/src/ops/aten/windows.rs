@@ -188,7 +188,7 @@ fn max_unpool(b: &mut Builder<'_>, args: &Args<'_>, rank: usize) -> Result<Value
     }
     let count = b.product(&sizes);
     let count = b.dim(count);
-    check_all(b, &indices, "RuntimeError", "Found an invalid max index", |k, at| k.in_bounds(at, count));
+    check_all(b, &indices, "Found an invalid max index", |k, at| k.in_bounds(at, count));
     let lead = &x.dims[..x.rank() - rank];
     let zeros = b.splat(Operand::Const(Const::int(0)), x.dtype, &[lead, &[count]].concat());
     let out = b.copy(&zeros);
