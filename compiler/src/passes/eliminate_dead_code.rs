@@ -46,7 +46,9 @@ fn eliminate(graph: &mut Graph, keeps_carried: bool) -> Changed {
         let node = &graph.nodes[id];
         match effects::only_written(node) {
             Some(written) if !written.is_empty() && written.iter().all(|value| private.contains(value)) => {
-                written.into_iter().for_each(|value| live.writers.entry(value).or_default().push(id));
+                for value in written {
+                    live.writers.entry(value).or_default().push(id);
+                }
             }
             _ if effects::is_kept(node) => live.node(id),
             _ => {}
@@ -82,7 +84,9 @@ fn private_containers(graph: &Graph, all: &[(BlockId, NodeId)]) -> HashSet<Value
     let mut private: HashSet<ValueId> = made.filter_map(|node| node.outputs.first().copied()).collect();
     let uses = edit::use_counts(graph);
     for block in graph.blocks.iter() {
-        block.returns.iter().for_each(|value| _ = private.remove(value));
+        for value in &block.returns {
+            private.remove(value);
+        }
     }
     for &(_, id) in all {
         let node = &graph.nodes[id];
@@ -90,7 +94,9 @@ fn private_containers(graph: &Graph, all: &[(BlockId, NodeId)]) -> HashSet<Value
         let is_called =
             matches!(&*node.op.name, "prim::CallMethod" | "prim::CallFunction" | "prim::fork" | "prim::SetAttr");
         if is_handed_on || is_called {
-            effects::shared(node).iter().for_each(|value| _ = private.remove(value));
+            for value in effects::shared(node) {
+                private.remove(&value);
+            }
         }
         // Part of another one.
         let written = effects::written(node);
