@@ -486,7 +486,7 @@ mod tests {
             unsafe { crate::host::aot_rt_release(list.bits as *mut _) };
             result
         });
-        assert_eq!(error.unwrap_err().to_string(), "IndexError: list index out of range");
+        assert_eq!(error.unwrap_err().to_string(), "RuntimeError: list index out of range");
     }
 
     #[test]
