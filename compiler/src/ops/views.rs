@@ -201,6 +201,16 @@ pub fn infer_dims(b: &mut Builder<'_>, tensor: &Tensor, wanted: &[Operand]) -> R
         format!("[{}]", wanted.iter().map(item).collect::<Vec<_>>().join(", "))
     };
     let hole = wanted.iter().position(|o| known_int(o) == Some(-1));
+    for (i, extent) in wanted.iter().enumerate() {
+        match known_int(extent) {
+            Some(-1) if hole != Some(i) => return Err(b.user("only one dimension can be inferred")),
+            Some(n) if n < -1 => {
+                let shape = text(wanted);
+                return Err(b.user(format!("invalid shape dimension {n} at index {i} of shape {shape}")));
+            }
+            _ => {}
+        }
+    }
     let mut rest = int(1);
     for (i, extent) in wanted.iter().enumerate() {
         if Some(i) != hole {
