@@ -161,7 +161,8 @@ impl Method<'_> {
     pub fn call(&self, args: &[&dyn ToValue]) -> Result<Value> {
         let values: Vec<Value> = args.iter().map(|arg| arg.to_value()).collect::<Result<_>>()?;
         let specs = args.iter().zip(&values).map(|(arg, value)| arg.signature(value)).collect::<Result<_>>()?;
-        let result = self.compile_for(specs)?.call(self.name, &values);
+        let request = Request::new(self.name, specs).overlapping(&values);
+        let result = self.compile_request(request)?.call(self.name, &values);
         result.map_err(|error| failed(&error))
     }
 
@@ -179,8 +180,7 @@ impl Method<'_> {
     /// # Errors
     /// As [`Self::call`].
     pub fn compile(&self, args: &[Value]) -> Result<Executable> {
-        let specs = args.iter().map(ArgSpec::of).collect::<std::result::Result<Vec<_>, _>>();
-        self.compile_for(specs.map_err(Diagnostic::unsupported)?)
+        self.compile_request(Request::of_values(self.name, args)?)
     }
 
     /// The method compiled for a signature.
@@ -188,12 +188,15 @@ impl Method<'_> {
     /// # Errors
     /// As [`Self::call`].
     pub fn compile_for(&self, args: Vec<ArgSpec>) -> Result<Executable> {
+        self.compile_request(Request::new(self.name, args))
+    }
+
+    fn compile_request(&self, request: Request) -> Result<Executable> {
         let shared = &self.module.shared;
-        let request = Request { is_traced: shared.is_traced, ..Request::new(self.name, args) };
+        let request = Request { is_traced: shared.is_traced, ..request };
         // Compiling under the lock: two threads that want the same code should not both make it.
         let mut compiled = shared.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |known: &Request| known.method == request.method && known.args == request.args;
-        if let Some((_, executable)) = compiled.iter().find(|(known, _)| is_same(known)) {
+        if let Some((_, executable)) = compiled.iter().find(|(known, _)| known.is_like(&request)) {
             return Ok(executable.clone());
         }
         let mut timings = Timings::default();
@@ -210,7 +213,7 @@ impl Method<'_> {
     /// Unsupported for values that no method takes.
     pub fn recorded(&self, archive: &Archive) -> Result<Option<Vec<Value>>> {
         let recorded = archive.traced_inputs.get(self.name);
-        recorded.map(|values| values.iter().map(check::value).collect()).transpose()
+        recorded.map(check::values).transpose()
     }
 }
 

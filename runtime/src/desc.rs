@@ -136,6 +136,11 @@ pub enum InputKind {
     Str(String),
     /// A string, list or dict, passed as an object.
     Object,
+    /// A tensor of these strides, passed as an object because other arguments may show the same memory.
+    Shared {
+        tensor: TensorDesc,
+        strides: Vec<i64>,
+    },
 }
 
 /// Element type and extents.
@@ -390,6 +395,11 @@ impl Writer {
                     w.text(text);
                 }
                 InputKind::Object => w.u8(7),
+                InputKind::Shared { tensor, strides } => {
+                    w.u8(8);
+                    w.tensor(tensor);
+                    w.list(strides, |w, stride| w.i64(*stride));
+                }
             }
         });
         self.list(&function.results, Self::tree);
@@ -518,6 +528,7 @@ impl<'a> Reader<'a> {
                     5 => InputKind::None,
                     6 => InputKind::Str(r.text()?),
                     7 => InputKind::Object,
+                    8 => InputKind::Shared { tensor: r.tensor()?, strides: r.list(Self::i64)? },
                     _ => return Err(malformed()),
                 };
                 Ok(InputDesc { name, kind })
@@ -576,6 +587,7 @@ mod tests {
             InputKind::None,
             InputKind::Str("a".into()),
             InputKind::Object,
+            InputKind::Shared { tensor: x.clone(), strides: vec![1, -2] },
         ];
         let inputs = kinds.into_iter().map(|kind| InputDesc { name: "x".into(), kind }).collect();
         let tree = Tree::NamedTuple(

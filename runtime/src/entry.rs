@@ -6,6 +6,7 @@ use crate::arena::Allocator;
 use crate::desc::{DimDesc, FunctionDesc, InputKind, MethodDesc, TensorDesc, Tree};
 use crate::error::{Error, Result};
 use crate::object::{Body, Item, ObjectRef};
+use crate::overlaps::{copied_together, refuse_overlaps};
 use crate::tensor::{Dtype, Tensor, describe};
 use crate::value::Value;
 
@@ -128,7 +129,7 @@ pub(crate) fn check_leaves(
     }
     for (i, (input, leaf)) in function.inputs.iter().zip(leaves).enumerate() {
         let expected = match &input.kind {
-            InputKind::Tensor { tensor, .. } if leaf.kind() == Tag::Tensor => {
+            InputKind::Tensor { tensor, .. } | InputKind::Shared { tensor, .. } if leaf.kind() == Tag::Tensor => {
                 if let Err(status) = check_tensor(tensor, leaf, bindings) {
                     let got = describe(leaf.element_type(), leaf.dims());
                     let message =
@@ -137,7 +138,7 @@ pub(crate) fn check_leaves(
                 }
                 continue;
             }
-            InputKind::Tensor { .. } => "Tensor",
+            InputKind::Tensor { .. } | InputKind::Shared { .. } => "Tensor",
             InputKind::Int { only } if leaf.kind() == Tag::Int => {
                 check_only(i, &input.name, only.is_none_or(|n| n as u64 == leaf.bits), *only, &(leaf.bits as i64))?;
                 continue;
@@ -252,7 +253,7 @@ fn count_message(method: &MethodDesc, expected: usize, got: usize) -> String {
 pub(crate) struct Bound {
     pub(crate) leaves: Vec<Leaf>,
     pub(crate) bindings: Bindings,
-    /// Row-major copies with the tensors they stand for, to be written back.
+    /// Tensors with the copies that stand for them and are to be written back.
     write_back: Vec<(Tensor, Tensor)>,
     copies: Vec<Tensor>,
     objects: Vec<ObjectRef>,
@@ -262,7 +263,7 @@ impl Bound {
     /// Copies what the function wrote to copies of strided arguments back to the arguments.
     pub(crate) fn write_back(&self) {
         for (original, copy) in &self.write_back {
-            original.write_from(copy.data());
+            original.copy_from(copy);
         }
     }
 }
@@ -408,52 +409,29 @@ fn check_count(expected: usize, got: usize) -> std::result::Result<(), Option<St
     if expected == got { Ok(()) } else { Err(Some(format!("expected {expected} element(s), got {got}"))) }
 }
 
-/// The addresses of a tensor's memory, from the first to behind the last.
-fn memory_of(tensor: &Tensor) -> std::ops::Range<usize> {
-    let start = tensor.data() as usize;
-    if tensor.n_elements() == 0 {
-        return start..start;
-    }
-    let (mut low, mut high) = (0, 0);
-    for (size, stride) in tensor.sizes.iter().zip(&tensor.strides) {
-        let reach = (size - 1) * stride;
-        if reach < 0 { low += reach } else { high += reach }
-    }
-    let at = |elements: i64| start.wrapping_add_signed(elements as isize * tensor.item_bytes() as isize);
-    at(low)..at(high + 1)
-}
-
-/// Compiled code takes it that what it writes to is no other argument's memory.
-fn check_overlaps(function: &FunctionDesc, pending: &[Pending<'_>]) -> Result<()> {
+/// Copies strided tensors to row-major and makes objects.
+fn resolve(function: &FunctionDesc, pending: &[Pending<'_>], bound: &mut Bound) -> Result<()> {
     let tensors = pending.iter().filter_map(|pending| match pending {
         Pending::Tensor(leaf, tensor) => Some((*leaf, *tensor)),
         Pending::Object(..) => None,
     });
-    let is_written = |leaf: usize| matches!(function.inputs[leaf].kind, InputKind::Tensor { is_mutated: true, .. });
-    for (leaf, tensor) in tensors.clone().filter(|(leaf, _)| is_written(*leaf)) {
-        let memory = memory_of(tensor);
-        let meets = |other: &Tensor| {
-            let others = memory_of(other);
-            memory.start < others.end && others.start < memory.end
-        };
-        if let Some((other, _)) = tensors.clone().find(|(other, tensor)| *other != leaf && meets(tensor)) {
-            let (name, other) = (&function.inputs[leaf].name, &function.inputs[other].name);
-            let message = format!("arguments '{name}' and '{other}' share memory, and the method writes to '{name}'");
-            return Err(Error::new(Status::Argument, message));
-        }
-    }
-    Ok(())
-}
-
-/// Copies strided tensors to row-major and makes objects.
-fn resolve(function: &FunctionDesc, pending: &[Pending<'_>], bound: &mut Bound) -> Result<()> {
-    check_overlaps(function, pending)?;
+    refuse_overlaps(function, tensors.map(|(leaf, tensor)| (leaf, tensor.addresses())))?;
+    let mut shared = Vec::new();
     for pending in pending {
         match *pending {
             Pending::Tensor(leaf, tensor) => {
                 if tensor.data().is_null() && tensor.n_elements() > 0 {
                     let message = format!("argument '{}': null data pointer", function.inputs[leaf].name);
                     return Err(Error::new(Status::Argument, message));
+                }
+                if let InputKind::Shared { strides, .. } = &function.inputs[leaf].kind {
+                    if *strides != tensor.strides {
+                        let (name, got) = (&function.inputs[leaf].name, &tensor.strides);
+                        let message = format!("argument '{name}': expected strides {strides:?}, got {got:?}");
+                        return Err(Error::new(Status::Shape, message));
+                    }
+                    shared.push((leaf, tensor));
+                    continue;
                 }
                 if tensor.is_contiguous() && (tensor.data() as usize).is_multiple_of(natural_align(tensor.dtype)) {
                     continue;
@@ -473,6 +451,13 @@ fn resolve(function: &FunctionDesc, pending: &[Pending<'_>], bound: &mut Bound) 
                 }
             }
         }
+    }
+    let originals: Vec<&Tensor> = shared.iter().map(|(_, tensor)| *tensor).collect();
+    for ((leaf, original), copy) in shared.iter().zip(copied_together(&originals)?) {
+        let object = ObjectRef::new(Body::Tensor(copy.clone()));
+        bound.leaves[*leaf] = Leaf::object(&object);
+        bound.objects.push(object);
+        bound.write_back.push(((*original).clone(), copy));
     }
     Ok(())
 }

@@ -29,6 +29,7 @@ pub mod model;
 #[cfg(test)]
 mod model_tests;
 pub mod object;
+pub mod overlaps;
 pub mod pool;
 pub mod random;
 pub mod routines;

@@ -4,11 +4,12 @@
 use crate::abi::{Entry, Frame, Leaf, MAX_RANK, Status, Tag};
 use crate::arena::{Allocator, Memory, Slots};
 use crate::copies::Copies;
-use crate::desc::{FunctionDesc, MethodDesc, ModelDesc, TensorDesc, Tree};
+use crate::desc::{FunctionDesc, InputKind, MethodDesc, ModelDesc, TensorDesc, Tree};
 use crate::entry::{Bindings, bind, check_leaves, leaf_tensor, rebuild};
 use crate::error::{Error, Result};
 use crate::log::{Log, LogFn, Sink};
 use crate::object::{Body, Item, ObjectRef};
+use crate::overlaps::refuse_leaf_overlaps;
 use crate::pool::{HostParallelFor, Pool};
 use crate::random::Generator;
 use crate::task::{Family, Outcome};
@@ -488,6 +489,7 @@ impl Instance {
     /// offered is valid until the next call.
     pub fn call_raw(&mut self, method: usize, inputs: &[Leaf], outputs: &mut [Leaf]) -> Result<(usize, usize)> {
         let (number, n_outputs) = self.choose(method, inputs)?;
+        refuse_leaf_overlaps(&self.shared.desc.functions[number], inputs)?;
         if outputs.len() < n_outputs {
             let message = format!("expected room for {n_outputs} result(s), got {}", outputs.len());
             return Err(Error::new(Status::Argument, message));
@@ -505,7 +507,14 @@ impl Instance {
         let mut best: Option<(usize, Error)> = None;
         for variant in method.variants.iter().filter(|v| v.state_tag.is_none_or(|t| t == tag)) {
             let function = &desc.functions[variant.function as usize];
+            // Objects for tensors that share memory are made of values only.
+            let is_shared = function.inputs.iter().any(|input| matches!(input.kind, InputKind::Shared { .. }));
             match check_leaves(method, function, inputs, &mut self.bindings) {
+                Ok(()) if is_shared => {
+                    let message =
+                        format!("{}() was compiled for tensors that share memory: call it with values", method.name);
+                    best = Some((usize::MAX, Error::new(Status::Argument, message)));
+                }
                 Ok(()) => return Ok((variant.function as usize, function.n_outputs())),
                 Err(mismatch) => {
                     if best.as_ref().is_none_or(|best| mismatch.0 >= best.0) {

@@ -5,6 +5,7 @@ use crate::abi::{MAX_RANK, Status};
 use crate::arena::{Allocator, Memory};
 use crate::error::{Error, Result};
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// `PyTorch`'s code of an element type.
@@ -163,11 +164,57 @@ impl Tensor {
         self.memory.as_deref()
     }
 
+    /// Its memory seen as elements of another kind, the first of them `offset` elements from its start. Fails where one of them
+    /// would lie outside of the memory, and for element types that are not known.
+    pub fn reinterpret(&self, dtype: Dtype, sizes: &[i64], strides: &[i64], offset: i64) -> Result<Self> {
+        let is_empty = size_bytes(dtype, sizes)? == 0;
+        let reach = |is_low: bool| {
+            let steps = sizes.iter().zip(strides).map(|(size, stride)| i128::from(size - 1) * i128::from(*stride));
+            i128::from(offset) + steps.filter(|step| (*step < 0) == is_low).sum::<i128>()
+        };
+        let item = dtype.size().unwrap_or(1);
+        let room = (self.size_bytes() / item) as i128;
+        let is_inside = || is_empty || reach(true) >= 0 && reach(false) < room;
+        if sizes.len() != strides.len() || !self.is_contiguous() || !is_inside() {
+            let text = describe(dtype, sizes);
+            let message = format!("{text} by {strides:?} at {offset} does not lie in {}", self.describe());
+            return Err(Error::new(Status::Argument, message));
+        }
+        let offset = if is_empty { 0 } else { offset as isize * item as isize };
+        let data = self.data.wrapping_offset(offset);
+        Ok(Self { dtype, sizes: sizes.to_vec(), strides: strides.to_vec(), data, memory: self.memory.clone() })
+    }
+
+    /// The addresses of its elements, from the first to behind the last.
+    pub(crate) fn addresses(&self) -> Range<usize> {
+        let start = self.data as usize;
+        if self.n_elements() == 0 {
+            return start..start;
+        }
+        let (mut low, mut high) = (0, 0);
+        for (size, stride) in self.sizes.iter().zip(&self.strides) {
+            let reach = (size - 1) * stride;
+            if reach < 0 { low += reach } else { high += reach }
+        }
+        let at = |elements: i64| start.wrapping_add_signed(elements as isize * self.item_bytes() as isize);
+        at(low)..at(high + 1)
+    }
+
     /// The same elements in a copy of its memory.
     pub(crate) fn moved_to(&self, copy: &Arc<Memory>) -> Self {
-        let offset = self.memory().map_or(0, |memory| self.data as usize - memory.as_ptr() as usize);
-        let data = copy.as_ptr().wrapping_add(offset);
+        let from = self.memory().map_or(self.data, Memory::as_ptr);
+        self.moved(from as usize, copy)
+    }
+
+    /// The same elements in a copy of the memory that starts at this address.
+    pub(crate) fn moved(&self, from: usize, copy: &Arc<Memory>) -> Self {
+        let data = copy.as_ptr().wrapping_add(self.data as usize - from);
         Self { data, memory: Some(Arc::clone(copy)), ..self.clone() }
+    }
+
+    /// Overwrites the elements with those of a tensor of the same element type and sizes.
+    pub(crate) fn copy_from(&self, other: &Self) {
+        self.write_from(other.to_bytes().as_ptr());
     }
 
     /// The first element.
@@ -281,7 +328,7 @@ pub(crate) fn describe(dtype: Dtype, sizes: &[i64]) -> String {
 }
 
 /// Whether these strides are row-major without gaps; dimensions of extent one may have any stride, and so may empty tensors.
-pub(crate) fn is_row_major(sizes: &[i64], strides: &[i64]) -> bool {
+pub fn is_row_major(sizes: &[i64], strides: &[i64]) -> bool {
     if sizes.contains(&0) {
         return true;
     }

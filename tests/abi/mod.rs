@@ -14,7 +14,7 @@ use aot::archive::{self, Container};
 use aot::build::{self, Built, Effort, Extra, Options};
 use aot::check::{self, Call, CaseFile};
 use aot::emit::target::Target;
-use aot::lower::{ArgSpec, Request};
+use aot::lower::Request;
 use aot_runtime::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,13 +52,12 @@ impl Recorded {
 }
 
 fn values(call: &Call) -> Vec<Value> {
-    call.inputs.iter().map(|value| check::value(value).expect("recorded arguments are plain")).collect()
+    check::values(&call.inputs).expect("recorded arguments are plain")
 }
 
 /// What compiles a method for these arguments.
 fn request(call: &Call) -> Request {
-    let args = values(call).iter().map(|value| ArgSpec::of(value).expect("plain")).collect();
-    Request::new(&call.method, args)
+    Request::of_values(&call.method, &values(call)).expect("plain")
 }
 
 fn options(name: &str) -> Options {

@@ -6,7 +6,7 @@ use super::{FileTest, stages};
 use aot::diag::Result;
 use aot::driver::{self, Backend, Timings};
 use aot::loops::Program;
-use aot::lower::{ArgSpec, Request};
+use aot::lower::Request;
 use aot_runtime::{Tensor, Value};
 use serde_json::{Value as Json, json};
 
@@ -49,12 +49,11 @@ fn program(test: &FileTest, method: &str, args: &[Value]) -> Result<Program> {
     if matches!(test.header[0].as_str(), "loops" | "schedule") {
         return stages::program(test);
     }
-    let specs = args.iter().map(|value| ArgSpec::of(value).expect("a plain argument")).collect();
     let (module, method) = match stages::dialect(test) {
         Some(dialect) => (stages::text(test, dialect, Some(method))?, "forward"),
         None => (stages::module(test)?, method),
     };
-    driver::lower(&module, &[Request::new(method, specs)], &mut Timings::default())
+    driver::lower(&module, &[Request::of_values(method, args)?], &mut Timings::default())
 }
 
 /// The sizes and elements of nested arrays of numbers.

@@ -5,6 +5,8 @@ use crate::diag::{Diagnostic, Result};
 use crate::types::{IValue, TensorData};
 use aot_runtime::abi::Status;
 use aot_runtime::{Dtype, Tensor, Value};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// The contents of a case file.
 #[derive(Clone, Debug)]
@@ -161,20 +163,40 @@ impl Call {
     }
 }
 
-/// A constant tensor as an argument.
-pub(super) fn tensor(data: &TensorData) -> Result<Tensor> {
-    let code = u8::try_from(data.dtype().code()).expect("codes of element types are small");
-    // Strides are the caller's, so the elements between the first and the last are laid out as recorded.
-    let contiguous = Tensor::from_bytes(Dtype(code), data.sizes(), &data.contiguous_bytes());
-    contiguous.map_err(|e| Diagnostic::user(e.to_string()))
-}
-
 /// A recorded value as an argument.
 ///
 /// # Errors
 /// Unsupported for kinds of values that no method takes.
 pub fn value(value: &IValue) -> Result<Value> {
-    let values = |items: &[IValue]| items.iter().map(self::value).collect::<Result<Vec<_>>>();
+    value_in(value, &mut HashMap::new())
+}
+
+/// Recorded values as arguments of one call: tensors that were views of the same memory are so again.
+///
+/// # Errors
+/// As [`value`].
+pub fn values<'a>(values: impl IntoIterator<Item = &'a IValue>) -> Result<Vec<Value>> {
+    let mut memory = HashMap::new();
+    values.into_iter().map(|value| value_in(value, &mut memory)).collect()
+}
+
+/// A constant tensor as an argument, in a copy of its memory.
+fn tensor_in(data: &TensorData, memory: &mut HashMap<usize, Tensor>) -> Result<Tensor> {
+    let code = u8::try_from(data.dtype().code()).expect("codes of element types are small");
+    let failed = |e: aot_runtime::Error| Diagnostic::user(e.to_string());
+    let whole = match memory.entry(data.storage().key()) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(place) => {
+            let bytes = data.storage().bytes();
+            let n_bytes = i64::try_from(bytes.len()).map_err(|_| Diagnostic::user("a tensor is too large"))?;
+            place.insert(Tensor::from_bytes(Dtype::U8, &[n_bytes], bytes).map_err(failed)?)
+        }
+    };
+    whole.reinterpret(Dtype(code), data.sizes(), data.strides(), data.offset()).map_err(failed)
+}
+
+fn value_in(value: &IValue, memory: &mut HashMap<usize, Tensor>) -> Result<Value> {
+    let mut values = |items: &[IValue]| items.iter().map(|item| value_in(item, memory)).collect::<Result<Vec<_>>>();
     Ok(match value {
         IValue::None => Value::None,
         IValue::Bool(x) => Value::Bool(*x),
@@ -182,15 +204,15 @@ pub fn value(value: &IValue) -> Result<Value> {
         IValue::Float(x) => Value::Float(*x),
         IValue::Complex(re, im) => Value::Complex(*re, *im),
         IValue::Str(text) | IValue::Device(text) => Value::Str(text.to_string()),
-        IValue::Tensor(data) => Value::Tensor(tensor(data)?),
+        IValue::Tensor(data) => Value::Tensor(tensor_in(data, memory)?),
         IValue::Tuple(items) => Value::Tuple(values(items)?),
         IValue::List(_, items) => Value::List(values(items)?),
         IValue::Dict(_, entries) => {
             if let Some(IValue::Str(kind)) = get(value, "__type__") {
                 special(value, kind)?
             } else {
-                let entry = |(k, v): &(IValue, IValue)| Ok((self::value(k)?, self::value(v)?));
-                Value::Dict(entries.iter().map(entry).collect::<Result<_>>()?)
+                let mut entry = |(k, v): &(IValue, IValue)| Ok((value_in(k, memory)?, value_in(v, memory)?));
+                Value::Dict(entries.iter().map(&mut entry).collect::<Result<_>>()?)
             }
         }
         IValue::Object(_) | IValue::Enum { .. } => {

@@ -6,7 +6,7 @@ mod diagnosis;
 mod text;
 mod texts;
 
-pub use cases::{Call, CaseFile, Expected, value};
+pub use cases::{Call, CaseFile, Expected, value, values};
 pub use compare::{Tolerance, difference};
 pub use text::text;
 pub use texts::{Origin, TextKind, TextMatch};
@@ -16,7 +16,8 @@ use crate::diag::{Blame, Diagnostic, Result};
 use crate::driver::{self, Backend, Timings};
 use crate::exec::Executable;
 use crate::ir::Module;
-use crate::lower::{ArgSpec, Request};
+use crate::lower::Request;
+use crate::types::IValue;
 use aot_runtime::Value;
 use aot_runtime::log::{Level, Sink};
 use std::collections::HashMap;
@@ -176,15 +177,13 @@ impl Runner<'_> {
     fn model(&mut self, calls: &[Call], prepared: &[Vec<Value>]) -> Result<&Executable> {
         let mut requests: Vec<Request> = Vec::new();
         for (call, args) in calls.iter().zip(prepared) {
-            let args = args.iter().map(ArgSpec::of).collect::<std::result::Result<Vec<_>, _>>();
-            let args = args.map_err(Diagnostic::unsupported)?;
             let ints = prepared.iter().zip(calls).filter(|(_, c)| c.method == call.method).map(|(values, _)| values);
             let likely = ints.flat_map(|values| {
                 let value = |(i, v): (usize, &Value)| if let Value::Int(n) = v { Some((i, *n)) } else { None };
                 values.iter().enumerate().filter_map(value)
             });
-            let request = Request { likely: likely.collect(), ..Request::new(&call.method, args) };
-            if !requests.iter().any(|known| known.method == request.method && known.args == request.args) {
+            let request = Request { likely: likely.collect(), ..Request::of_values(&call.method, args)? };
+            if !requests.iter().any(|known| known.is_like(&request)) {
                 requests.push(request);
             }
         }
@@ -207,7 +206,7 @@ impl Runner<'_> {
         let class = &self.module.root.class;
         let method = self.module.method(class, &call.method);
         let method = method.ok_or_else(|| Diagnostic::user(format!("the module has no method '{}'", call.method)))?;
-        let mut args = call.inputs.iter().map(cases::value).collect::<Result<Vec<_>>>()?;
+        let mut args: Vec<&IValue> = call.inputs.iter().collect();
         let last = method.params.iter().skip(1).rposition(|p| call.kwargs.iter().any(|(name, _)| *name == *p.name));
         for (i, param) in method.params.iter().skip(1).enumerate().skip(args.len()) {
             if last.is_none_or(|last| i > last) {
@@ -218,8 +217,8 @@ impl Runner<'_> {
             let value = value.ok_or_else(|| {
                 Diagnostic::user(format!("{}() is missing value for argument '{}'", call.method, param.name))
             })?;
-            args.push(cases::value(value)?);
+            args.push(value);
         }
-        Ok(args)
+        cases::values(args)
     }
 }

@@ -156,7 +156,7 @@ impl Host<'_> {
                     b.set(self.vars[*var], self.from_bits(bits, self.var_type(*var)));
                 }
                 InputKind::None | InputKind::Str(_) => {}
-                InputKind::Object(var) => {
+                InputKind::Object(var) | InputKind::Shared { var, .. } => {
                     let object = self.field(Ty::PTR, self.input(index), bits_at);
                     self.runtime("aot_rt_retain", &[Ty::PTR], None, &[object]);
                     b.set(self.vars[*var], object);

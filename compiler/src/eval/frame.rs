@@ -139,7 +139,7 @@ unsafe fn read_inputs(function: &Function, frame: *mut Frame) -> Vec<Value> {
                 Value::Tensor(dtype, leaf.dims().to_vec(), bytes)
             }
             InputKind::Scalar { var, .. } => Value::Scalar(function.vars[*var].ty, leaf.bits),
-            InputKind::Object(_) => Value::Scalar(VarType::Object, leaf.bits),
+            InputKind::Object(_) | InputKind::Shared { .. } => Value::Scalar(VarType::Object, leaf.bits),
             InputKind::None | InputKind::Str(_) => Value::Scalar(VarType::Bool, 0),
         }
     };

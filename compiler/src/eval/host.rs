@@ -236,7 +236,7 @@ impl Machine<'_> {
                     self.vars[var.index()] = *bits;
                     set[var.index()] = true;
                 }
-                (InputKind::Object(var), Value::Scalar(VarType::Object, bits)) => {
+                (InputKind::Object(var) | InputKind::Shared { var, .. }, Value::Scalar(VarType::Object, bits)) => {
                     self.objects.retain(*bits);
                     self.vars[var.index()] = *bits;
                 }

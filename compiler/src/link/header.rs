@@ -132,6 +132,7 @@ fn input(kind: &InputKind) -> String {
         InputKind::None => "None".into(),
         InputKind::Str(text) => format!("{text:?}"),
         InputKind::Object => "object".into(),
+        InputKind::Shared { tensor, .. } => format!("{} (shared, may be written to)", tensor.describe()),
     }
 }
 

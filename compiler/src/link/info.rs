@@ -115,7 +115,7 @@ impl Data<'_> {
 
     fn input(&mut self, name: &str, of: &InputKind) -> String {
         let (kind, tensor, value) = match of {
-            InputKind::Tensor { tensor, .. } => (kind::TENSOR, Some(tensor), None),
+            InputKind::Tensor { tensor, .. } | InputKind::Shared { tensor, .. } => (kind::TENSOR, Some(tensor), None),
             InputKind::Int { only } => (kind::INT, None, only.map(|n| n.to_string())),
             InputKind::Float { only } => (kind::FLOAT, None, only.map(|x| format!("{x:?}"))),
             InputKind::Bool { only } => (kind::BOOL, None, only.map(|b| b.to_string())),

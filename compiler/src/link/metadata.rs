@@ -128,6 +128,10 @@ fn input(function: &Function, input: &Input) -> Result<InputDesc> {
         InputKind::None => desc::InputKind::None,
         InputKind::Str(text) => desc::InputKind::Str(text.to_string()),
         InputKind::Object(_) => desc::InputKind::Object,
+        InputKind::Shared { dtype: of, dims, strides, .. } => {
+            let dims = dims.iter().map(|n| DimDesc::Const(*n)).collect();
+            desc::InputKind::Shared { tensor: TensorDesc { dtype: dtype(*of)?, dims }, strides: strides.clone() }
+        }
     };
     Ok(InputDesc { name: input.name.clone(), kind })
 }

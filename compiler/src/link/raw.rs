@@ -51,7 +51,7 @@ pub(super) fn parameters(desc: &ModelDesc, method: &MethodDesc) -> Option<Vec<Pa
             }
             InputKind::Bool { only: b } => ("uint8_t".into(), only(b.map(|b| b.to_string())), Pass::Number("i8")),
             InputKind::None => (String::new(), String::new(), Pass::Nothing),
-            InputKind::Str(_) | InputKind::Object => return None,
+            InputKind::Str(_) | InputKind::Object | InputKind::Shared { .. } => return None,
         };
         let name = if pass == Pass::Nothing { String::new() } else { identifier(&input.name, &mut taken) };
         parameters.push(Parameter { ty, name, comment, pass });

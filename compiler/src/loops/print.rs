@@ -136,7 +136,7 @@ impl Function {
     /// The nesting of arguments that none but plain leaves have.
     pub(super) fn flat_params(&self) -> Vec<OutputTree> {
         let leaf = |input: &super::Input| match &input.kind {
-            InputKind::Tensor { .. } => OutputTree::Tensor,
+            InputKind::Tensor { .. } | InputKind::Shared { .. } => OutputTree::Tensor,
             InputKind::Scalar { var, .. } => match self.vars.get(*var).map(|var| var.ty) {
                 Some(VarType::Float) => OutputTree::Float,
                 Some(VarType::Bool) => OutputTree::Bool,
@@ -162,6 +162,9 @@ impl Display for Function {
                 InputKind::None => "None".into(),
                 InputKind::Str(text) => format!("{text:?}"),
                 InputKind::Object(var) => format!("object {var}"),
+                InputKind::Shared { var, dtype, dims, strides } => {
+                    format!("shared {var} {dtype}[{}] by [{}]", join(dims.iter()), join(strides.iter()))
+                }
             };
             format!("{}: {kind}", name(&input.name))
         };

@@ -115,6 +115,17 @@ pub enum InputKind {
     Str(Arc<str>),
     /// A run-time object (string, list, dict), put in an object variable.
     Object(VarId),
+    /// A tensor of which other arguments may show the same memory, as a tensor object.
+    Shared {
+        /// The object variable.
+        var: VarId,
+        /// Element type.
+        dtype: DType,
+        /// Extents.
+        dims: Vec<i64>,
+        /// The distance in elements of neighbours along each dimension.
+        strides: Vec<i64>,
+    },
 }
 
 /// One leaf of a function's flattened arguments.

@@ -63,7 +63,9 @@ pub fn keep_used_inputs(function: &mut Function) -> Vec<usize> {
     used.function(function);
     let is_used = |kind: &InputKind| match kind {
         InputKind::Tensor { buffer, .. } => used.buffers.contains(buffer),
-        InputKind::Scalar { var, .. } | InputKind::Object(var) => used.vars.contains(var),
+        InputKind::Scalar { var, .. } | InputKind::Object(var) | InputKind::Shared { var, .. } => {
+            used.vars.contains(var)
+        }
         InputKind::None | InputKind::Str(_) => false,
     };
     let mut kept = Vec::new();

@@ -97,7 +97,7 @@ impl Checker<'_> {
                     ensure(self.var(*var)? != VarType::Object, || format!("{var} is an object, not a scalar"))?;
                     *var
                 }
-                InputKind::Object(var) => {
+                InputKind::Object(var) | InputKind::Shared { var, .. } => {
                     self.typed(*var, VarType::Object)?;
                     *var
                 }

@@ -4,6 +4,7 @@ use super::facts::{Kind, Outcome};
 use super::places::Stores;
 use super::signature::{ArgSpec, DimSpec};
 use super::walk::Lowerer;
+use crate::diag::Diagnostic;
 use crate::loops::{
     self, Arg, BufferClass, BufferId, Const, Dim, Function, Input, InputKind, Operand, OutputTree, Stmt, VarId, VarType,
 };
@@ -70,6 +71,17 @@ pub(super) fn argument(
             return Err(b.unsupported("a quantised tensor as an argument").into());
         }
         ArgSpec::Tensor(dtype, dims) => {
+            let strides = lw.overlaps.next().flatten();
+            // Callers may pass a tensor of one element for a number.
+            let number = match ty {
+                Type::Int => Some(DType::I64),
+                Type::Float => Some(DType::F64),
+                Type::Bool => Some(DType::Bool),
+                _ => None,
+            };
+            if let Some(strides) = strides.filter(|_| number.is_none()) {
+                return shared_argument(b, *dtype, dims, strides, name, tree);
+            }
             let dims: Vec<Dim> = dims
                 .iter()
                 .map(|d| match d {
@@ -87,13 +99,6 @@ pub(super) fn argument(
             b.function.inputs.push(Input { name: name.to_owned(), kind });
             tree.push(OutputTree::Tensor);
             let tensor = b.tensor_of(buffer);
-            // Callers may pass a tensor of one element for a number.
-            let number = match ty {
-                Type::Int => Some(DType::I64),
-                Type::Float => Some(DType::F64),
-                Type::Bool => Some(DType::Bool),
-                _ => None,
-            };
             if let Some(dtype) = number {
                 let item = b.item(&tensor);
                 let item = b.cast(dtype, item);
@@ -149,6 +154,31 @@ pub(super) fn argument(
             Value::Cell(lw.b.heap.cells.push(Cell::Dict(values)))
         }
     })
+}
+
+/// A tensor argument that shares memory with another.
+fn shared_argument(
+    b: &mut Builder<'_>,
+    dtype: DType,
+    dims: &[DimSpec],
+    strides: Vec<i64>,
+    name: &str,
+    tree: &mut Vec<OutputTree>,
+) -> Outcome<Value> {
+    let extent = |dim: &DimSpec| match dim {
+        DimSpec::Known(n) => Some(*n),
+        DimSpec::Symbol(_) => None,
+    };
+    let known: Option<Vec<i64>> = dims.iter().map(extent).collect();
+    let dims = known.ok_or_else(|| Diagnostic::internal("a tensor that shares memory has open extents"))?;
+    let var = b.new_var(VarType::Object, name);
+    let is_row_major = aot_runtime::tensor::is_row_major(&dims, &strides);
+    let own_strides = (!is_row_major).then(|| strides.iter().map(|n| Dim::Const(*n)).collect());
+    let extents = dims.iter().map(|n| Dim::Const(*n)).collect();
+    let kind = InputKind::Shared { var, dtype, dims, strides };
+    b.function.inputs.push(Input { name: name.to_owned(), kind });
+    tree.push(OutputTree::Tensor);
+    Ok(Value::Tensor(b.tensor_object(var, dtype, extents, own_strides)))
 }
 
 /// Notes which tensor arguments the body writes to, itself or through its tasks.

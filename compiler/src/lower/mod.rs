@@ -50,6 +50,9 @@ pub struct Request {
     /// Values that integer arguments, by position, are likely to have. Where extents depend on an argument, these get code of
     /// their own.
     pub likely: Vec<(usize, i64)>,
+    /// For the tensors among the arguments, in the order in which these nest: strides of those that share memory with others. They
+    /// count where the method writes to one of them. Empty where no tensors share memory.
+    pub overlaps: Vec<Option<Vec<i64>>>,
     /// Whether the program tells what each statement does.
     pub is_traced: bool,
 }
@@ -57,7 +60,31 @@ pub struct Request {
 impl Request {
     /// A method for a signature, with no likely values.
     pub fn new(method: &str, args: Vec<ArgSpec>) -> Self {
-        Self { method: method.to_owned(), args, likely: Vec::new(), is_traced: false }
+        Self { method: method.to_owned(), args, likely: Vec::new(), overlaps: Vec::new(), is_traced: false }
+    }
+
+    /// A method for the signature of these arguments.
+    ///
+    /// # Errors
+    /// Unsupported for values that no method takes.
+    pub fn of_values(method: &str, args: &[aot_runtime::Value]) -> Result<Self> {
+        let specs = args.iter().map(ArgSpec::of).collect::<std::result::Result<_, _>>();
+        Ok(Self::new(method, specs.map_err(diag::Diagnostic::unsupported)?).overlapping(args))
+    }
+
+    /// The request with what these arguments show of shared memory.
+    #[must_use]
+    pub fn overlapping(mut self, args: &[aot_runtime::Value]) -> Self {
+        self.overlaps = aot_runtime::overlaps::overlapping(args);
+        if self.overlaps.iter().all(Option::is_none) {
+            self.overlaps.clear();
+        }
+        self
+    }
+
+    /// Whether code for one serves the other.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (&self.method, &self.args, &self.overlaps) == (&other.method, &other.args, &other.overlaps)
     }
 }
 

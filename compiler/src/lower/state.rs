@@ -18,8 +18,8 @@ use super::walk::Lowerer;
 use crate::diag::{Diagnostic, Result};
 use crate::ir::Module;
 use crate::loops::{
-    self, Arg, BufferClass, Const, Dim, Function, FunctionId, Method, Operand, OutputTree, Program, Stmt, VarId,
-    VarType, Variant,
+    self, Arg, BufferClass, Const, Dim, Function, FunctionId, InputKind, Method, Operand, OutputTree, Program, Stmt,
+    VarId, VarType, Variant,
 };
 use crate::ops::builder::Builder;
 use crate::ops::value::{Cell, ItemFacts, StorageId, Value};
@@ -161,7 +161,7 @@ impl ProgramLowering<'_> {
     /// cannot be done at all, for each value that an integer argument is compared with. Gives whether there are too many tags.
     fn variants(&mut self, request: &Request, tag: Option<usize>) -> Result<bool> {
         let mut compared = BTreeSet::new();
-        let general = self.function(request, tag, &mut compared);
+        let general = self.function_for(request, tag, &mut compared);
         let is_open = |arg: usize| matches!(request.args.get(arg), Some(ArgSpec::Int(None)));
         let likely: BTreeSet<_> = request.likely.iter().copied().filter(|(arg, _)| is_open(*arg)).collect();
         let mut lowered = Vec::new();
@@ -174,7 +174,7 @@ impl ProgramLowering<'_> {
         for (arg, value) in special.into_iter().take(n_special) {
             let mut special = request.clone();
             special.args[arg] = ArgSpec::Int(Some(value));
-            match self.function(&special, tag, &mut BTreeSet::new()) {
+            match self.function_for(&special, tag, &mut BTreeSet::new()) {
                 Ok(one) => lowered.push(one),
                 Err(error) if error.blame == crate::diag::Blame::Internal => return Err(error),
                 Err(_) => {}
@@ -247,16 +247,36 @@ impl ProgramLowering<'_> {
         Ok(())
     }
 
-    /// Lowers a method for a signature and a state tag.
-    fn function(
+    /// Lowers a method for a signature and a state tag. Memory that arguments share counts only if the method writes to it.
+    fn function_for(
         &mut self,
         request: &Request,
         tag: Option<usize>,
         compared: &mut BTreeSet<(usize, i64)>,
     ) -> Result<Lowered> {
+        let lowered = self.function(request, tag, Vec::new(), compared)?;
+        let is_tensor = |input: &&loops::Input| matches!(input.kind, InputKind::Tensor { .. });
+        let tensors = lowered.function.inputs.iter().filter(is_tensor).zip(&request.overlaps);
+        let is_written = |(input, strides): (&loops::Input, &Option<_>)| {
+            strides.is_some() && matches!(input.kind, InputKind::Tensor { is_mutated: true, .. })
+        };
+        if tensors.clone().any(is_written) {
+            return self.function(request, tag, request.overlaps.clone(), compared);
+        }
+        Ok(lowered)
+    }
+
+    fn function(
+        &mut self,
+        request: &Request,
+        tag: Option<usize>,
+        overlaps: Vec<Option<Vec<i64>>>,
+        compared: &mut BTreeSet<(usize, i64)>,
+    ) -> Result<Lowered> {
         let mut program = std::mem::take(&mut self.program);
         let b = Builder::new(&mut program, &request.method);
         let mut lowerer = Lowerer::new(self.module, b);
+        lowerer.overlaps = overlaps.into_iter();
         lowerer.is_traced = request.is_traced;
         lowerer.may_box = self.may_box;
         lowerer.b.shares_memory = writes_to_tensors(self.module);

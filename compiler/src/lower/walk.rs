@@ -63,6 +63,8 @@ pub(super) struct Lowerer<'m, 'p> {
     pub(super) plain_forks: HashSet<usize>,
     /// Buffers that tasks write to.
     pub(super) written: HashSet<BufferId>,
+    /// Strides of the tensors among the arguments that share memory with others, as far as they have not been taken yet.
+    pub(super) overlaps: std::vec::IntoIter<Option<Vec<i64>>>,
     /// Whether the program tells what each statement does.
     pub(super) is_traced: bool,
     /// Calls around the task that this is.
@@ -118,6 +120,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             results: IndexVec::new(),
             plain_forks: HashSet::new(),
             written: HashSet::new(),
+            overlaps: Vec::new().into_iter(),
             is_traced: false,
             outer_calls: 0,
             changes: None,

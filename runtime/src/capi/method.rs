@@ -13,6 +13,7 @@ use crate::desc::{InputKind, Tree};
 use crate::entry::natural_align;
 use crate::error::{Error, Result};
 use crate::model::Instance;
+use crate::overlaps::{leaf_addresses, refuse_overlaps};
 use crate::tensor::{Dtype, Tensor, describe, size_bytes};
 use std::ffi::c_void;
 
@@ -170,6 +171,11 @@ fn run_method(
     if outputs.len() != n_outputs {
         return Err(bad(format!("expected room for {n_outputs} result(s), got {}", outputs.len())));
     }
+    let memory = ins.iter().enumerate().filter_map(|(leaf, value)| {
+        let original = copies.iter().find(|(i, ..)| *i == leaf).map(|(_, original, _)| original.addresses());
+        Some((leaf, original.or_else(|| leaf_addresses(value))?))
+    });
+    refuse_overlaps(&instance.desc().functions[function], memory)?;
     let allocator = instance.env().allocator;
     outs.clear();
     for (k, output) in outputs.iter_mut().enumerate() {

@@ -8,6 +8,7 @@ use crate::desc::{DimDesc, InputKind, TensorDesc};
 use crate::entry::natural_align;
 use crate::error::{Error, Result};
 use crate::model::Instance;
+use crate::overlaps::refuse_leaf_overlaps;
 use crate::tensor::size_bytes;
 use std::ffi::c_void;
 
@@ -66,7 +67,9 @@ fn run(
             // SAFETY: as above.
             InputKind::Bool { .. } => Leaf::bool(unsafe { *data.cast::<u8>() } != 0),
             InputKind::None => Leaf::NONE,
-            InputKind::Str(_) | InputKind::Object => return Err(bad("an argument is neither tensor nor number")),
+            InputKind::Str(_) | InputKind::Object | InputKind::Shared { .. } => {
+                return Err(bad("an argument is neither tensor nor number"));
+            }
         });
     }
     outs.clear();
@@ -77,6 +80,7 @@ fn run(
         });
     }
     let (function, n_outputs) = instance.choose(method as usize, ins)?;
+    refuse_leaf_overlaps(&instance.desc().functions[function], ins)?;
     if n_outputs > outs.len() {
         return Err(bad("this state's version of the method has other results"));
     }

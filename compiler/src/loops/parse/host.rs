@@ -49,12 +49,21 @@ fn input(at: &mut Cursor<'_>) -> Result<Input> {
         InputKind::Scalar { var, only }
     } else if at.take("object") {
         InputKind::Object(at.expect_id("v", "a variable")?)
+    } else if at.take("shared") {
+        let var = at.expect_id("v", "a variable")?;
+        let dtype = at.dtype()?;
+        at.expect("[")?;
+        let extents = |at: &mut Cursor<'_>| at.items("]", Cursor::int);
+        let dims = extents(at)?;
+        at.expect("by")?;
+        at.expect("[")?;
+        InputKind::Shared { var, dtype, dims, strides: extents(at)? }
     } else if at.take("None") {
         InputKind::None
     } else if at.peek() == Some('"') {
         InputKind::Str(at.string()?.into())
     } else {
-        return at.fail("expected a buffer, a variable, an object, None or text");
+        return at.fail("expected a buffer, a variable, an object, a shared tensor, None or text");
     };
     Ok(Input { name, kind })
 }
