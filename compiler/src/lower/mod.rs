@@ -20,6 +20,7 @@ mod members;
 mod nodes;
 mod places;
 mod repeat;
+mod reshaping;
 mod signature;
 mod sorting;
 mod spec;

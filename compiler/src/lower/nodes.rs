@@ -1,6 +1,7 @@
 //! Nodes without control flow: constants, attributes, tuples, lists, calls' targets, and operators.
 
 use super::facts::Outcome;
+use super::reshaping::renamed;
 use super::walk::Lowerer;
 use crate::diag::Diagnostic;
 use crate::ir::{Attr, Function, Graph, Node};
@@ -85,7 +86,7 @@ impl Lowerer<'_, '_> {
     }
 
     fn graph_of(&mut self, function: &Function) -> Arc<Graph> {
-        let make = || Arc::new(function.graph.clone());
+        let make = || Arc::new(renamed(&function.graph));
         Arc::clone(self.graphs.entry(Arc::clone(&function.name)).or_insert_with(make))
     }
 
@@ -200,6 +201,7 @@ impl Lowerer<'_, '_> {
                 if let ("aten::eq" | "aten::ne", [Value::Int(x), Value::Int(y)]) = (&*node.op.name, inputs.as_slice()) {
                     self.note_comparison(x, y);
                 }
+                self.b.names = self.names_after(act, node);
                 self.b.node = Some((graph, node.inputs.clone()));
                 let result = crate::ops::lower(&mut self.b, &node.op, &inputs).map_err(|e| e.at(node.span.as_ref()))?;
                 return Ok(match result {

@@ -313,7 +313,7 @@ impl ProgramLowering<'_> {
         register_objects(lw, &self.module.root);
         let class = Arc::clone(&self.module.root.class);
         let method = self.module.method(&class, &request.method).expect("declared before");
-        let graph = Arc::new(method.graph.clone());
+        let graph = Arc::new(super::reshaping::renamed(&method.graph));
         let mut args = vec![lw.object(&self.module.root)];
         let params: Vec<_> = method.params.iter().skip(1).cloned().collect();
         if request.args.len() > params.len() {

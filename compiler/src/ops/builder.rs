@@ -1,5 +1,6 @@
 //! The function under construction: host scalars, statements, cells and storages.
 
+use super::reshaping::Names;
 use super::value::{Cell, CellId, Contents, FutureCell, ItemFacts, Storage, StorageId, Value, known};
 use crate::diag::{Diagnostic, Result};
 use crate::index::IndexVec;
@@ -57,6 +58,8 @@ pub struct Builder<'p> {
     pub op_name: String,
     /// The graph of the operator being lowered, and the names of its arguments there.
     pub node: Option<(Arc<Graph>, Vec<ValueId>)>,
+    /// If the operator being lowered gives a tensor another shape, what the names of that are.
+    pub names: Names,
     /// Extents that have a value, or do not, in the code being lowered.
     pub decided: Vec<(Dim, i64, bool)>,
     /// A shape with a negative extent that the operator being lowered asked for.
@@ -92,6 +95,7 @@ impl<'p> Builder<'p> {
             span: None,
             op_name: String::new(),
             node: None,
+            names: Names::Unknown,
             decided: Vec::new(),
             negative: None,
             undecided: None,

@@ -17,6 +17,7 @@ pub mod one_of;
 pub mod prim;
 pub mod primitives;
 pub mod promote;
+pub mod reshaping;
 pub mod run_time;
 pub mod schema;
 pub mod shared;
@@ -64,6 +65,7 @@ pub fn lookup(op: &OpName) -> Option<&'static OpDef> {
 pub fn is_defined(op: &OpName) -> bool {
     let functional = op.name.strip_suffix('_').filter(|name| !name.ends_with('_'));
     lookup(op).is_some()
+        || reshaping::is_defined(op)
         || functional.is_some_and(|name| lookup(&OpName::with_overload(name, &op.overload)).is_some())
         || viewed(op).is_some()
 }
@@ -123,6 +125,9 @@ fn lower_unchecked(b: &mut Builder<'_>, op: &OpName, values: &[Value]) -> Result
     }
     if let Some(def) = aten::complex::form(&op.name, values).or_else(|| lookup(op)) {
         return (def.lower)(b, &args);
+    }
+    if let Some(result) = reshaping::lower(b, op, &args)? {
+        return Ok(result);
     }
     if let Some(view) = viewed(op) {
         let result = lower(b, &view, values)?;
@@ -189,13 +194,7 @@ fn lower_out(b: &mut Builder<'_>, op: &OpName, args: &Args<'_>) -> Result<Option
     for (i, value) in (0..schema.args.len()).filter(|i| is_out(*i)).zip(results) {
         let target = args.tensor(i)?;
         let Value::Tensor(result) = value else { return Ok(None) };
-        if let (Some(own), Some(made)) = (target.known_dims(), result.known_dims())
-            && own != made
-        {
-            // PyTorch gives the target the result's shape; here a tensor keeps the shape it has.
-            return Err(b.unsupported(format!("{op} into a tensor of another shape")));
-        }
-        write_result(b, &target, &result)?;
+        let target = reshaping::write_out(b, &target, &result)?;
         targets.push(Value::Tensor(target));
     }
     Ok(Some(if targets.len() == 1 { targets.remove(0) } else { Value::Tuple(targets, None) }))
@@ -205,15 +204,23 @@ fn is_written(arg: &schema::SchemaArg) -> bool {
     arg.alias.as_ref().is_some_and(|a| a.is_write)
 }
 
-/// Writes a computed tensor into the memory of `target`, which must be able to hold it.
-pub fn write_result(b: &mut Builder<'_>, target: &value::Tensor, result: &value::Tensor) -> Result<()> {
+/// A computed tensor as the elements of `target`, which must be able to hold them.
+fn as_written(b: &mut Builder<'_>, target: &value::Tensor, result: &value::Tensor) -> Result<value::Tensor> {
     let (from, to) = (result.dtype.category(), target.dtype.category());
     if from > to {
         return Err(
             b.user(format!("result type {} can't be cast to the desired output type {}", result.dtype, target.dtype))
         );
     }
-    let value = views::expand_to(b, result, &target.dims.clone()).map_err(|_| {
+    // Kernels convert numbers that have no parts.
+    let has_parts = result.dtype.is_complex() || target.dtype.is_complex();
+    Ok(if has_parts { aten::copy::cast(b, result, target.dtype) } else { result.clone() })
+}
+
+/// Writes a computed tensor into the memory of `target`, which must be able to hold it.
+pub fn write_result(b: &mut Builder<'_>, target: &value::Tensor, result: &value::Tensor) -> Result<()> {
+    let result = as_written(b, target, result)?;
+    let value = views::expand_to(b, &result, &target.dims.clone()).map_err(|_| {
         b.user(format!(
             "output with shape {} doesn't match the broadcast shape {}",
             views::shape_text(&target.dims),

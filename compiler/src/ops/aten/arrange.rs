@@ -2,7 +2,7 @@
 
 use super::copy::cast;
 use super::part::diagonal_of;
-use super::view::{dim_arg, flat, tensor_list, wrap_all};
+use super::view::{any_dims_arg, dim_arg, dims_arg, flat, tensor_list};
 use crate::diag::Result;
 use crate::loops::{Arg, BinaryOp, Dim, Operand, VarType};
 use crate::ops::OpDef;
@@ -320,8 +320,7 @@ pub fn flip(b: &mut Builder<'_>, x: &Tensor, at: &[usize]) -> Tensor {
 
 fn flip_op(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
-    let dims = args.known_ints(b, 1)?;
-    let dims = wrap_all(b, &dims, x.rank())?;
+    let dims = dims_arg(b, args, 1, x.rank())?;
     Ok(Value::Tensor(flip(b, &x, &dims)))
 }
 
@@ -336,7 +335,7 @@ fn flip_axis(b: &mut Builder<'_>, args: &Args<'_>, dim: usize) -> Result<Value> 
 fn roll(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
     let shifts = args.int_list(b, 1)?;
-    let dims = args.known_ints(b, 2)?;
+    let dims = args.int_list(b, 2)?;
     if dims.is_empty() && shifts.len() == 1 {
         let line = flat(b, &x);
         let rolled = rolled(b, &line, &shifts, &[0]);
@@ -345,10 +344,7 @@ fn roll(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if dims.len() != shifts.len() {
         return Err(b.user(format!("shifts and dimensions must align. shifts: {}, dims:{}", shifts.len(), dims.len())));
     }
-    let mut at = Vec::with_capacity(dims.len());
-    for &dim in &dims {
-        at.push(super::view::wrap(b, dim, x.rank())?);
-    }
+    let at = any_dims_arg(b, args, 2, x.rank())?;
     Ok(Value::Tensor(rolled(b, &x, &shifts, &at)))
 }
 
@@ -366,12 +362,17 @@ fn rolled(b: &mut Builder<'_>, x: &Tensor, shifts: &[Operand], at: &[usize]) -> 
 
 fn rot90(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
-    let turns = args.known_int(b, 1)?.rem_euclid(4);
-    let dims = args.known_ints(b, 2)?;
-    let dims = wrap_all(b, &dims, x.rank())?;
+    let turns = args.int(b, 1)?;
+    let turns = b.binary(BinaryOp::FloorMod, turns, int(4));
+    let turns = Value::Int(turns);
+    let turns = Args { schema: None, values: std::slice::from_ref(&turns) }.choice(b, 0, &[0, 1, 2, 3])?;
+    let dims = any_dims_arg(b, args, 2, x.rank())?;
     let [p, q] = dims[..] else {
         return Err(b.user(format!("expected total rotation dims == 2, but got dims = {}", dims.len())));
     };
+    if p == q {
+        return Err(b.user(format!("expected rotation dims to be different, but got dim0 = {p} and dim1 = {q}")));
+    }
     Ok(Value::Tensor(match turns {
         0 => b.copy(&x),
         2 => flip(b, &x, &[p, q]),

@@ -11,13 +11,16 @@ use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::result_type;
 use crate::ops::value::{Tensor, Value};
-use crate::ops::{lookup, views};
+use crate::ops::reshaping::write_out;
+use crate::ops::{Lowering, lookup, views};
 use crate::types::DType;
 
 /// Operators that make or read complex tensors.
 pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::complex", lower: complex },
+    OpDef { name: "aten::complex.out", lower: |b, a| into_given(b, a, complex) },
     OpDef { name: "aten::polar", lower: polar },
+    OpDef { name: "aten::polar.out", lower: |b, a| into_given(b, a, polar) },
     OpDef { name: "aten::conj", lower: |_, a| Ok(a.value(0)?.clone()) },
     OpDef { name: "aten::view_as_real", lower: view_as_real },
     OpDef { name: "aten::view_as_complex", lower: view_as_complex },
@@ -407,6 +410,21 @@ fn polar(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         let (cos, sin) = (k.unary(UnaryOp::Cos, angle), k.unary(UnaryOp::Sin, angle));
         [k.mul(size, cos), k.mul(size, sin)]
     })
+}
+
+/// The result of two float tensors in a tensor that is given for it, which must have the result's type.
+fn into_given(b: &mut Builder<'_>, args: &Args<'_>, lower: Lowering) -> Result<Value> {
+    let (Value::Tensor(result), target) = (lower(b, args)?, args.tensor(2)?) else {
+        return Err(b.unsupported("this form of a complex operator"));
+    };
+    if result.dtype != target.dtype {
+        return Err(b.user(format!(
+            "Expected object of scalar type {} but got scalar type {} for argument 'out'",
+            result.dtype.graph_name(),
+            target.dtype.graph_name()
+        )));
+    }
+    write_out(b, &target, &result).map(Value::Tensor)
 }
 
 /// A complex tensor of two float tensors.

@@ -634,8 +634,7 @@ fn corrcoef(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 fn tensorsolve(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (mut a, right) = (args.tensor(0)?, args.tensor(1)?);
     if *args.value(2)? != Value::None {
-        let dims = args.known_ints(b, 2)?;
-        let last = super::view::wrap_all(b, &dims, a.rank())?;
+        let last = super::view::dims_arg(b, args, 2, a.rank())?;
         let order: Vec<usize> = (0..a.rank()).filter(|d| !last.contains(d)).chain(last.iter().copied()).collect();
         a = views::permute(b, &a, &order);
     }

@@ -168,7 +168,7 @@ fn embedding_bag(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 /// 1 at the index, 0 elsewhere, along a new last dimension. Without a number of classes it is the greatest index and one.
 fn one_hot(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let (x, classes) = (args.tensor(0)?, args.known_int(b, 1)?);
+    let (x, classes) = (args.tensor(0)?, args.int(b, 1)?);
     if x.dtype != DType::I64 {
         return Err(b.user("one_hot is only applicable to index tensor of type LongTensor."));
     }
@@ -176,13 +176,21 @@ fn one_hot(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         let zero = k.int(0);
         k.binary(BinaryOp::Ge, i, zero)
     });
-    let extent = if classes < 0 {
+    let numel = b.product(&x.dims);
+    let (has_elements, has_classes) =
+        (b.binary(BinaryOp::Gt, numel, int(0)), b.binary(BinaryOp::Gt, classes.clone(), int(0)));
+    let is_clear = b.binary(BinaryOp::Or, has_elements, has_classes);
+    b.check(is_clear, "Can not infer total number of classes from empty tensor.");
+    let is_open = b.binary(BinaryOp::Eq, classes.clone(), int(-1));
+    let extent = if b.decide(&is_open)? {
         let greatest = b.reduce(ReduceOp::Max, DType::I64, &[], &x.dims, |k, _, over| k.load(&x, over), |_, _, v| v);
         let greatest = b.item(&greatest);
         let extent = b.binary(BinaryOp::Add, greatest, int(1));
         b.dim(extent)
     } else {
-        let extent = Dim::Const(classes);
+        // Fewer classes than none fit no index, as none do.
+        let classes = b.binary(BinaryOp::Max, classes, int(0));
+        let extent = b.dim(classes);
         check_all(b, &x, "Class values must be smaller than num_classes.", |k, i| {
             let n = k.dim(extent);
             k.binary(BinaryOp::Lt, i, n)

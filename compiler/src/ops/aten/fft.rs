@@ -5,7 +5,7 @@
 
 use super::complex::{as_complex, as_floats};
 use super::part::slice_dim;
-use super::view::{wrap, wrap_all};
+use super::view::{any_dims_arg, dim_arg, repeated};
 use crate::diag::Result;
 use crate::loops::{Arg, BinaryOp, Const, Dim, ExprId, Operand, UnaryOp};
 use crate::ops::OpDef;
@@ -204,8 +204,7 @@ fn length(b: &mut Builder<'_>, n: Option<Operand>, extent: Dim, form: Form) -> R
 fn one(b: &mut Builder<'_>, args: &Args<'_>, form: Form, way: Way) -> Result<Value> {
     let x = args.tensor(0)?;
     refuse_complex(b, &x, form)?;
-    let dim = args.known_int(b, 2)?;
-    let dim = wrap(b, dim, x.rank())?;
+    let dim = dim_arg(b, args, 2, x.rank())?;
     let n = args.optional_int(b, 1)?;
     let Some(&extent) = x.dims.get(dim) else { return Err(b.user("fft expects at least one dimension")) };
     let n = length(b, n, extent, form)?;
@@ -226,11 +225,11 @@ fn several(b: &mut Builder<'_>, args: &Args<'_>, form: Form, way: Way) -> Result
             };
             (first..x.rank()).collect()
         }
-        _ => {
-            let dims = args.known_ints(b, 2)?;
-            wrap_all(b, &dims, x.rank()).map_err(|_| b.user("FFT dims must be unique"))?
-        }
+        _ => any_dims_arg(b, args, 2, x.rank())?,
     };
+    if repeated(&dims).is_some() {
+        return Err(b.user("FFT dims must be unique"));
+    }
     if sizes.as_ref().is_some_and(|sizes| sizes.len() != dims.len()) {
         return Err(b.user("When given, dim and shape arguments must have the same length"));
     }
@@ -285,10 +284,7 @@ fn shifted(b: &mut Builder<'_>, args: &Args<'_>, more: i64) -> Result<Value> {
     let x = args.tensor(0)?;
     let dims = match args.value(1)? {
         Value::None => (0..x.rank()).collect(),
-        _ => {
-            let dims = args.known_ints(b, 1)?;
-            wrap_all(b, &dims, x.rank())?
-        }
+        _ => any_dims_arg(b, args, 1, x.rank())?,
     };
     Ok(Value::Tensor(b.map(x.dtype, &x.dims, |k, i| {
         let mut at = i.to_vec();
@@ -296,7 +292,7 @@ fn shifted(b: &mut Builder<'_>, args: &Args<'_>, more: i64) -> Result<Value> {
             let (n, more, two) = (k.dim(x.dims[dim]), k.int(more), k.int(2));
             let shift = k.add(n, more);
             let shift = k.binary(BinaryOp::FloorDiv, shift, two);
-            let from = k.sub(i[dim], shift);
+            let from = k.sub(at[dim], shift);
             at[dim] = k.binary(BinaryOp::FloorMod, from, n);
         }
         k.load(&x, &at)

@@ -2,7 +2,7 @@
 
 use super::copy::cast;
 use super::pointwise::{number, unary};
-use super::view::{dim_arg, wrap_all};
+use super::view::{dim_arg, dims_arg};
 use crate::diag::Result;
 use crate::loops::{AxisKind, BinaryOp, Const, Dim, ExprId, Operand, ReduceOp, UnaryOp};
 use crate::ops::OpDef;
@@ -79,14 +79,14 @@ impl Over {
     /// From the arguments `dim` (a number, a list, `None` or missing for all dimensions) and `keepdim`.
     fn from_args(b: &mut Builder<'_>, args: &Args<'_>, rank: usize) -> Result<Self> {
         let given = match args.position("dim").filter(|at| *at < args.values.len()) {
-            Some(at) if !matches!(args.value(at)?, Value::None) => args.known_ints(b, at)?,
+            Some(at) if !matches!(args.value(at)?, Value::None) => dims_arg(b, args, at, rank)?,
             _ => Vec::new(),
         };
         let keep = match args.position("keepdim").filter(|at| *at < args.values.len()) {
             Some(at) => args.flag(b, at)?,
             None => false,
         };
-        let dims = if given.is_empty() { (0..rank).collect() } else { wrap_all(b, &given, rank)? };
+        let dims = if given.is_empty() { (0..rank).collect() } else { given };
         Ok(Self::new(dims.into_iter().filter(|d| *d < rank).collect(), keep))
     }
 

@@ -4,7 +4,7 @@ use super::compound::{call, call_tensor};
 use super::linalg::{Matrices, adjoint, qr_of};
 use super::pointwise::{elementwise, number};
 use super::reduce::{Over, extreme_over, norm_over, sum_over};
-use super::view::wrap_all;
+use super::view::{any_dims_arg, dims_arg};
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Const, ExprId, Operand, ReduceOp, UnaryOp};
 use crate::ops::OpDef;
@@ -369,8 +369,10 @@ fn typed(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Tensor> {
 }
 
 fn two_dims(b: &mut Builder<'_>, args: &Args<'_>, at: usize, rank: usize) -> Result<[usize; 2]> {
-    let dims = args.known_ints(b, at)?;
-    match wrap_all(b, &dims, rank)?[..] {
+    match any_dims_arg(b, args, at, rank)?[..] {
+        [row, column] if row == column => {
+            Err(b.user(format!("linalg.matrix_norm: dims must be different. Got ({row}, {column})")))
+        }
         [row, column] => Ok([row, column]),
         _ => Err(b.user("linalg.matrix_norm: dim must be a 2-tuple.")),
     }
@@ -391,10 +393,7 @@ fn linalg_norm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let dims = match args.value(2)? {
         Value::None if has_order && x.rank() == 2 => Some(vec![0, 1]),
         Value::None => None,
-        _ => {
-            let dims = args.known_ints(b, 2)?;
-            Some(wrap_all(b, &dims, x.rank())?)
-        }
+        _ => Some(dims_arg(b, args, 2, x.rank())?),
     };
     if let Some([row, column]) = dims.as_deref()
         && has_order

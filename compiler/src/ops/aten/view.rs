@@ -84,17 +84,25 @@ pub fn wrap(b: &Builder<'_>, dim: i64, rank: usize) -> Result<usize> {
     })
 }
 
-/// Several dimensions, wrapped; a repeated one is an error.
-pub fn wrap_all(b: &Builder<'_>, dims: &[i64], rank: usize) -> Result<Vec<usize>> {
-    let mut out = Vec::with_capacity(dims.len());
-    for &dim in dims {
-        let wrapped = wrap(b, dim, rank)?;
-        if out.contains(&wrapped) {
-            return Err(b.user(format!("dim {wrapped} appears multiple times in the list of dims")));
-        }
-        out.push(wrapped);
+/// Several dimensions of a tensor of this rank, wrapped; a repeated one is an error. For those that only the running program knows
+/// see [`dim_arg`].
+pub fn dims_arg(b: &mut Builder<'_>, args: &Args<'_>, at: usize, rank: usize) -> Result<Vec<usize>> {
+    let dims = any_dims_arg(b, args, at, rank)?;
+    match repeated(&dims) {
+        Some(dim) => Err(b.user(format!("dim {dim} appears multiple times in the list of dims"))),
+        None => Ok(dims),
     }
-    Ok(out)
+}
+
+/// [`dims_arg`], of which some may be the same.
+pub fn any_dims_arg(b: &mut Builder<'_>, args: &Args<'_>, at: usize, rank: usize) -> Result<Vec<usize>> {
+    let dims = args.int_list(b, at)?;
+    dims.iter().map(|dim| decided_dim(b, dim, rank)).collect()
+}
+
+/// The first dimension that is there twice.
+pub fn repeated(dims: &[usize]) -> Option<usize> {
+    dims.iter().enumerate().find(|(at, dim)| dims[..*at].contains(dim)).map(|(_, dim)| *dim)
 }
 
 fn view(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
@@ -190,7 +198,7 @@ fn transpose(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn permute(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
-    let order = args.known_ints(b, 1)?;
+    let order = args.int_list(b, 1)?;
     if order.len() != x.rank() {
         return Err(b.user(format!(
             "permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired \
@@ -199,16 +207,27 @@ fn permute(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             order.len()
         )));
     }
-    let order = wrap_all(b, &order, x.rank())?;
+    let order = any_dims_arg(b, args, 1, x.rank())?;
+    if repeated(&order).is_some() {
+        return Err(b.user("permute(): duplicate dims are not allowed."));
+    }
     Ok(Value::Tensor(views::permute(b, &x, &order)))
 }
 
 fn movedim(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
-    let (from, to) = (args.known_ints(b, 1)?, args.known_ints(b, 2)?);
-    let (from, to) = (wrap_all(b, &from, x.rank())?, wrap_all(b, &to, x.rank())?);
-    if from.len() != to.len() {
-        return Err(b.user("movedim: Invalid source or destination dims: they should contain the same number of dims"));
+    let n_dims = (args.int_list(b, 1)?.len(), args.int_list(b, 2)?.len());
+    if n_dims.0 != n_dims.1 {
+        let message = "movedim: Invalid source or destination dims: source ({} dims) should contain the same number of dims as \
+                       destination ({} dims)";
+        let message = message.replacen("{}", &n_dims.0.to_string(), 1).replacen("{}", &n_dims.1.to_string(), 1);
+        return Err(b.user(message));
+    }
+    let (from, to) = (any_dims_arg(b, args, 1, x.rank())?, any_dims_arg(b, args, 2, x.rank())?);
+    for (dims, name) in [(&from, "source"), (&to, "destination")] {
+        if repeated(dims).is_some() {
+            return Err(b.user(format!("movedim: repeated dim in `{name}` ({dims:?})")));
+        }
     }
     let mut order: Vec<Option<usize>> = vec![None; x.rank()];
     for (&f, &t) in from.iter().zip(&to) {
@@ -258,8 +277,7 @@ fn squeeze(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn squeeze_dims(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
-    let at = args.known_ints(b, 1)?;
-    let at = wrap_all(b, &at, x.rank())?;
+    let at = dims_arg(b, args, 1, x.rank())?;
     squeeze_ones(b, &x, &at)
 }
 
