@@ -16,7 +16,7 @@ use crate::ops::reshaping::{Names, reshaped};
 use crate::ops::schema;
 use crate::ops::value::Value;
 use crate::types::Type;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The mark of a node whose result is the name of the reshaped tensor.
 const MARK: &str = "renames";
@@ -102,7 +102,7 @@ struct Objects {
 impl Objects {
     fn of(graph: &Graph, order: &[(BlockId, NodeId)]) -> Self {
         let mut objects = Self { first: HashMap::new(), renamed: BTreeSet::new(), changed_within: HashMap::new() };
-        let mut changes: HashMap<ValueId, Vec<usize>> = HashMap::new();
+        let mut changes: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
         for (at, (_, id)) in order.iter().enumerate() {
             let node = &graph.nodes[*id];
             for (input, result) in reshaped(node) {
@@ -266,7 +266,9 @@ impl Renaming<'_> {
     fn block(&mut self, block: BlockId, names: &mut HashMap<ValueId, ValueId>) {
         for id in self.graph.blocks[block].nodes.clone() {
             let mut inputs = std::mem::take(&mut self.graph.nodes[id].inputs);
-            inputs.iter_mut().for_each(|input| *input = self.present(*input, names));
+            for input in &mut inputs {
+                *input = self.present(*input, names);
+            }
             self.graph.nodes[id].inputs = inputs;
             let node = &self.graph.nodes[id];
             let changes = reshaped(node);
@@ -282,7 +284,9 @@ impl Renaming<'_> {
             }
         }
         let mut returns = std::mem::take(&mut self.graph.blocks[block].returns);
-        returns.iter_mut().for_each(|value| *value = self.present(*value, names));
+        for value in &mut returns {
+            *value = self.present(*value, names);
+        }
         self.graph.blocks[block].returns = returns;
     }
 

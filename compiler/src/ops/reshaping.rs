@@ -6,8 +6,8 @@
 
 use super::args::Args;
 use super::builder::Builder;
-use super::value::{Contents, Reshape, StorageId, Tensor, Value, int};
 use super::schema;
+use super::value::{Contents, Reshape, StorageId, Tensor, Value, int};
 use crate::diag::Result;
 use crate::ir::{Node, OpName};
 use crate::loops::{BinaryOp, Const, Dim, Operand};
@@ -43,7 +43,9 @@ pub fn reshaped(node: &Node) -> Vec<(usize, usize)> {
     if IN_PLACE.iter().any(|(name, _)| *name == &*node.op.name) {
         return vec![(0, 0)];
     }
-    let Some(schema) = schema::schema(&node.op).filter(|s| s.args.len() == node.inputs.len()) else { return Vec::new() };
+    let Some(schema) = schema::schema(&node.op).filter(|s| s.args.len() == node.inputs.len()) else {
+        return Vec::new();
+    };
     let written = schema.args.iter().enumerate().filter(|(_, arg)| arg.kw_only && super::is_written(arg));
     let outs: Vec<(usize, usize)> = written.enumerate().map(|(result, (at, _))| (at, result)).collect();
     if outs.len() == node.outputs.len() { outs } else { Vec::new() }
@@ -124,7 +126,9 @@ fn resized(b: &mut Builder<'_>, x: &Tensor, dims: &[Dim]) -> Result<Tensor> {
     let (total, wanted) = (b.product(&whole), b.product(dims));
     let offset = if b.strides_behind(x.storage).is_some() { None } else { b.flat_view(x).map(|(_, offset)| offset) };
     let Some(offset) = offset else {
-        return Err(b.unsupported(format!("{} of a tensor whose place in memory is known only when running", b.op_name)));
+        return Err(
+            b.unsupported(format!("{} of a tensor whose place in memory is known only when running", b.op_name))
+        );
     };
     let end = b.binary(BinaryOp::Add, offset.into(), wanted);
     let fits = b.binary(BinaryOp::Le, end.clone(), total.clone());

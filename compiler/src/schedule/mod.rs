@@ -1,6 +1,7 @@
 //! Scheduling: kernels of a loop program become nests, and buffers get their places in memory.
 //!
 //! [`schedule`] runs the transforms in order. Each is one file:
+//! - `parts`: complex numbers of two doubles moved as their parts;
 //! - `fuse`: maps into their consumers and producers (`effects` says what statements read and write);
 //! - `contraction`: recognises sums of products; `pad`: padded inputs in place of tests; `pack`: weights in panels;
 //! - `turn`: run-time right-hand sides of products with their columns next to each other;
@@ -30,6 +31,7 @@ mod memory;
 mod nest_builder;
 mod pack;
 mod pad;
+mod parts;
 mod phases;
 mod plan;
 mod prepare;
@@ -91,6 +93,7 @@ impl Default for Options {
 /// Turns every kernel of the program into a launched nest, and plans the functions' memory.
 pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Options) -> diag::Result<()> {
     let (mut convolved, mut preparing) = (Vec::new(), Preparing::default());
+    parts::move_parts(program);
     if options.fuse {
         fuse::fuse(program);
         phases::cut(program)?;
@@ -124,7 +127,11 @@ pub fn schedule(program: &mut Program, target: &ScheduleTarget, options: &Option
 pub type Transform = fn(&mut Program, &ScheduleTarget) -> diag::Result<()>;
 
 /// The transforms that rewrite kernels and buffers, by name and in the order of [`schedule`], each to be run by itself.
-pub const TRANSFORMS: [(&str, Transform); 10] = [
+pub const TRANSFORMS: [(&str, Transform); 11] = [
+    ("parts", |program, _| {
+        parts::move_parts(program);
+        Ok(())
+    }),
     ("fuse", |program, _| {
         fuse::fuse(program);
         Ok(())

@@ -10,8 +10,8 @@ use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::result_type;
-use crate::ops::value::{Tensor, Value};
 use crate::ops::reshaping::write_out;
+use crate::ops::value::{Tensor, Value};
 use crate::ops::{Lowering, lookup, views};
 use crate::types::DType;
 
