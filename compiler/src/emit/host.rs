@@ -11,7 +11,7 @@ use crate::diag::{Diagnostic, Result};
 use crate::index::{Id as _, IndexVec};
 use crate::loops::{
     Arg, Block, Buffer, BufferClass, BufferId, Dim, Function, HostExpr, InputKind, Launch, Layout, Operand, Program,
-    Stmt, VarId, VarType, WeightId,
+    Stmt, VarId, VarType, WeightId, raise_args,
 };
 use crate::types::DType;
 use aot_runtime::abi::{Frame, Leaf, Slot, Status, Tag};
@@ -505,12 +505,16 @@ impl Host<'_> {
                     self.call_checked(routine, args, results, taken, place)?;
                 }
             }
-            Stmt::Check { cond, class, message, place } => {
+            Stmt::Check { cond, class, message, parts, place } => {
                 let (failed, next) = (b.label(), b.label());
                 b.branch_usually(self.condition(cond)?, next, failed);
                 b.place(failed);
-                let status = self.raise(class, message, place)?;
-                self.leave(status);
+                if parts.is_empty() {
+                    self.leave(self.raise(class, message, place)?);
+                } else {
+                    let (status, _) = self.call("raise_format", &raise_args(class, message, parts), &[], None)?;
+                    self.leave_failed(status, place);
+                }
                 b.place(next);
             }
             Stmt::Raise { class, message, place } => {

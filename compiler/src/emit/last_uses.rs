@@ -118,7 +118,8 @@ impl Walk<'_> {
                 let scalars = args.iter().filter_map(|arg| if let Arg::Scalar(a) = arg { Some(a) } else { None });
                 scalars.for_each(operand);
             }
-            Stmt::StoreState(_, a) | Stmt::Check { message: a, .. } | Stmt::Raise { message: a, .. } => operand(a),
+            Stmt::Check { message, parts, .. } => std::iter::once(message).chain(parts).for_each(operand),
+            Stmt::StoreState(_, a) | Stmt::Raise { message: a, .. } => operand(a),
             Stmt::Kernel(_)
             | Stmt::Launch(_)
             | Stmt::Alloc(_)

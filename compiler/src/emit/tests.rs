@@ -379,6 +379,7 @@ fn control(_: &Target) -> Program {
             cond: v(big),
             class: "RuntimeError".into(),
             message: Operand::Str("negative".into()),
+            parts: Vec::new(),
             place: place.clone(),
         },
         set(more, BinaryOp::Lt, v(i), v(n)),

@@ -63,6 +63,7 @@ fn program() -> Program {
             cond: Operand::Var(bad),
             class: "ValueError".into(),
             message: Operand::Var(message),
+            parts: Vec::new(),
             place: "net.py:3".into(),
         },
         Stmt::LoadState(calls, 0),

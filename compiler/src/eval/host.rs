@@ -6,7 +6,7 @@ use crate::diag::{Diagnostic, Result};
 use crate::index::Id as _;
 use crate::loops::{
     Arg, Block, BufferClass, BufferId, Dim, Expr, Function, HostExpr, InputKind, Kernel, Operand, Program, Stmt, VarId,
-    VarType,
+    VarType, raise_args,
 };
 use crate::types::DType;
 use std::borrow::Cow;
@@ -310,9 +310,12 @@ impl Machine<'_> {
                 }
             }
             Stmt::Call { routine, args, results, place } => self.call(routine, args, results, place)?,
-            Stmt::Check { cond, class, message, place } => {
+            Stmt::Check { cond, class, message, parts, place } => {
                 if !self.cond(cond)? {
-                    return Err(self.raise(class, message, place)?);
+                    if parts.is_empty() {
+                        return Err(self.raise(class, message, place)?);
+                    }
+                    self.call("raise_format", &raise_args(class, message, parts), &[], place)?;
                 }
             }
             Stmt::Raise { class, message, place } => return Err(self.raise(class, message, place)?),

@@ -27,4 +27,4 @@ pub use program::{
 pub use tasks::{drop_unreached, keep_used_inputs, task_arg, task_of};
 pub use verify::verify;
 pub use verify_nest::verify_nest;
-pub use walk::{kernel_reads, touched, walk, walk_mut, walk_stmts};
+pub use walk::{kernel_reads, raise_args, touched, walk, walk_mut, walk_stmts};

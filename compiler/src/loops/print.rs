@@ -312,8 +312,9 @@ fn block(f: &mut fmt::Formatter<'_>, body: &Block, level: usize) -> fmt::Result 
                 let results = if results.is_empty() { String::new() } else { format!("{} = ", join(results.iter())) };
                 writeln!(f, "{pad}{results}call {routine}({}){}", join(args.iter()), at_place(place))?;
             }
-            Stmt::Check { cond, class, message, place } => {
-                writeln!(f, "{pad}check {cond} else raise {} {message}{}", name(class), at_place(place))?;
+            Stmt::Check { cond, class, message, parts, place } => {
+                let parts = if parts.is_empty() { String::new() } else { format!(" ({})", join(parts.iter())) };
+                writeln!(f, "{pad}check {cond} else raise {} {message}{parts}{}", name(class), at_place(place))?;
             }
             Stmt::Raise { class, message, place } => {
                 writeln!(f, "{pad}raise {} {message}{}", name(class), at_place(place))?;

@@ -329,6 +329,8 @@ pub enum Stmt {
         class: Arc<str>,
         /// Message: constant text or a string object.
         message: Operand,
+        /// What the `{}` of constant text stand for; where there are none, it is taken as it is.
+        parts: Vec<Operand>,
         /// Where the user wrote it.
         place: Arc<str>,
     },

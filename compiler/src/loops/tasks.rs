@@ -156,7 +156,9 @@ impl Used {
                     }
                 }
             }
-            Stmt::Check { cond, message, .. } => [cond, message].into_iter().for_each(|o| self.operand(o)),
+            Stmt::Check { cond, message, parts, .. } => {
+                [cond, message].into_iter().chain(parts).for_each(|o| self.operand(o));
+            }
             Stmt::Raise { message, .. } => self.operand(message),
         }
     }

@@ -293,9 +293,12 @@ impl Checker<'_> {
                     set[var.index()] = true;
                 }
             }
-            Stmt::Check { cond, message, .. } => {
+            Stmt::Check { cond, message, parts, .. } => {
                 self.expect(cond, VarType::Bool, &set)?;
                 self.expect(message, VarType::Object, &set)?;
+                for part in parts {
+                    self.operand(part, &set)?;
+                }
             }
             Stmt::Raise { message, .. } => {
                 self.expect(message, VarType::Object, &set)?;

@@ -1,6 +1,7 @@
 //! Walks over the statements of a body, and the buffers each touches.
 
-use super::{Arg, Block, BufferId, Expr, Kernel, Stmt};
+use super::{Arg, Block, BufferId, Expr, Kernel, Operand, Stmt};
+use std::sync::Arc;
 
 /// Calls `visit` for every statement, nested ones after the one that holds them.
 pub fn walk(block: &Block, visit: &mut dyn FnMut(&Stmt)) {
@@ -35,6 +36,12 @@ pub fn walk_mut(block: &mut Block, visit: &mut dyn FnMut(&mut Stmt)) {
             _ => {}
         }
     }
+}
+
+/// The arguments of the routine `raise_format`, which raises what a check with parts says.
+pub fn raise_args(class: &Arc<str>, message: &Operand, parts: &[Operand]) -> Vec<Arg> {
+    let operands = [Operand::Str(Arc::clone(class)), message.clone()].into_iter().chain(parts.iter().cloned());
+    operands.map(Arg::Scalar).collect()
 }
 
 /// The buffers a kernel reads, each once.

@@ -1,10 +1,11 @@
 //! Typed access to an operator's arguments.
 
 use super::builder::Builder;
+use super::message::Message;
 use super::schema::Schema;
-use super::value::{Cell, RunTimeList, Tensor, Value, known, known_int};
+use super::value::{Cell, RunTimeList, Tensor, Value, int, known, known_int};
 use crate::diag::{Diagnostic, Result};
-use crate::loops::{Const, Operand};
+use crate::loops::{BinaryOp, Const, Dim, Operand};
 use crate::types::DType;
 
 /// The arguments of one call, in the schema's order, defaults filled in.
@@ -185,6 +186,17 @@ impl Args<'_> {
             },
             _ => None,
         }
+    }
+
+    /// A shape: a list of extents, none of which may be negative.
+    pub fn shape(&self, b: &mut Builder<'_>, at: usize) -> Result<Vec<Dim>> {
+        let sizes = self.int_list(b, at)?;
+        for size in &sizes {
+            let is_fine = b.binary(BinaryOp::Ge, size.clone(), int(0));
+            let message = "Trying to create tensor with negative dimension {}: {}";
+            b.require(is_fine, Message::new(message, &[size.into(), sizes.as_slice().into()]))?;
+        }
+        Ok(sizes.into_iter().map(|size| b.dim(size)).collect())
     }
 
     /// A list of integers or `None`.

@@ -75,6 +75,8 @@ struct Region {
     /// Scalars computed in this region, so that equal expressions are one variable and symbolic dims compare equal.
     /// Each with the number of the statement that computes it.
     scalars: HashMap<HostExpr, (VarId, usize)>,
+    /// Conditions that were checked, with the number of the statement, so that none is twice.
+    checked: HashMap<VarId, usize>,
 }
 
 impl<'p> Builder<'p> {
@@ -144,7 +146,7 @@ impl<'p> Builder<'p> {
 
     /// Opens a region that goes on after these statements.
     pub fn reopen_region(&mut self, stmts: Block) {
-        self.regions.push(Region { stmts: stmts.0, scalars: HashMap::new() });
+        self.regions.push(Region { stmts: stmts.0, ..Region::default() });
     }
 
     /// Closes the innermost region and hands out its statements.
@@ -163,6 +165,7 @@ impl<'p> Builder<'p> {
         let region = self.regions.last_mut().expect("the outermost region stays");
         region.stmts.truncate(n_stmts);
         region.scalars.retain(|_, (_, stmt)| *stmt < n_stmts);
+        region.checked.retain(|_, stmt| *stmt < n_stmts);
     }
 
     /// Number of statements in the innermost region.
@@ -212,6 +215,7 @@ impl<'p> Builder<'p> {
     /// Sets a variable.
     pub fn assign(&mut self, var: VarId, value: Operand) {
         if value != Operand::Var(var) {
+            self.regions.iter_mut().for_each(|region| _ = region.checked.remove(&var));
             self.push(Stmt::Assign(var, HostExpr::Copy(value)));
         }
     }
@@ -240,6 +244,7 @@ impl<'p> Builder<'p> {
         };
         for region in &mut self.regions {
             region.scalars.retain(|expr, _| !uses(expr));
+            region.checked.remove(&var);
         }
     }
 
@@ -340,6 +345,44 @@ impl<'p> Builder<'p> {
         }
     }
 
+    /// Whether a number is known to be an extent: not negative.
+    pub fn is_extent(&self, operand: &Operand) -> bool {
+        let var = match operand {
+            Operand::Const(c) => return c.as_i64() >= 0,
+            Operand::Var(var) => *var,
+            Operand::Str(_) => return false,
+        };
+        let shows = |dims: &[Dim]| dims.contains(&Dim::Var(var));
+        if self.function.buffers.iter().any(|buffer| shows(&buffer.dims))
+            || self.heap.storages.iter().any(|storage| shows(&storage.dims))
+        {
+            return true;
+        }
+        let mut computed = self.regions.iter().flat_map(|region| &region.scalars);
+        match computed.find(|(_, (known, _))| *known == var) {
+            Some((
+                HostExpr::Binary(
+                    BinaryOp::Add | BinaryOp::Mul | BinaryOp::FloorDiv | BinaryOp::Min | BinaryOp::Max,
+                    x,
+                    y,
+                ),
+                _,
+            )) => self.is_extent(x) && self.is_extent(y),
+            _ => false,
+        }
+    }
+
+    /// Notes that the program ends here unless the condition holds; whether that is new.
+    pub fn note_checked(&mut self, cond: &Operand) -> bool {
+        let Operand::Var(var) = cond else { return true };
+        if self.regions.iter().any(|region| region.checked.contains_key(var)) {
+            return false;
+        }
+        let region = self.regions.last_mut().expect("a region is open");
+        region.checked.insert(*var, region.stmts.len());
+        true
+    }
+
     /// The product of extents.
     pub fn product(&mut self, dims: &[Dim]) -> Operand {
         let mut known_part = 1i64;
@@ -351,34 +394,6 @@ impl<'p> Builder<'p> {
             }
         }
         self.binary(BinaryOp::Mul, rest, Operand::Const(Const::int(known_part)))
-    }
-
-    /// Ends the program with a `RuntimeError` unless the condition holds; a condition known to fail is a raise.
-    pub fn check(&mut self, cond: Operand, message: &str) {
-        self.check_class(cond, "RuntimeError", message);
-    }
-
-    /// [`Self::check`] with another exception class.
-    pub fn check_class(&mut self, cond: Operand, class: &str, message: &str) {
-        if known(&cond).is_some_and(|c| c.bits != 0) {
-            return;
-        }
-        let (class, message, place) = (class.into(), Operand::Str(message.into()), self.place());
-        self.push(Stmt::Check { cond, class, message, place });
-    }
-
-    /// [`Self::check`] with a message of which each `{}` is one of `parts`, written when it fails.
-    pub fn check_format(&mut self, cond: Operand, message: &str, parts: Vec<Operand>) {
-        if known(&cond).is_some_and(|c| c.bits != 0) {
-            return;
-        }
-        self.open_region();
-        let args = std::iter::once(Operand::Str(message.into())).chain(parts).map(Arg::Scalar).collect();
-        let text = self.call("str_format", args, &[VarType::Object]);
-        let place = self.place();
-        self.push(Stmt::Raise { class: "RuntimeError".into(), message: Operand::Var(text[0]), place });
-        let raise = self.close_region();
-        self.push(Stmt::If(cond, crate::loops::Block::default(), raise));
     }
 
     /// Whether an extent has this value, where the kind of the result depends on it (`squeeze`). If that is known only when

@@ -13,6 +13,7 @@ pub mod aten;
 pub mod builder;
 pub mod effects;
 pub mod facts;
+pub mod message;
 pub mod one_of;
 pub mod prim;
 pub mod primitives;
@@ -220,7 +221,7 @@ fn as_written(b: &mut Builder<'_>, target: &value::Tensor, result: &value::Tenso
 /// Writes a computed tensor into the memory of `target`, which must be able to hold it.
 pub fn write_result(b: &mut Builder<'_>, target: &value::Tensor, result: &value::Tensor) -> Result<()> {
     let result = as_written(b, target, result)?;
-    let value = views::expand_to(b, &result, &target.dims.clone()).map_err(|_| {
+    let value = views::broadcast_into(b, &result, &target.dims.clone()).map_err(|_| {
         b.user(format!(
             "output with shape {} doesn't match the broadcast shape {}",
             views::shape_text(&target.dims),

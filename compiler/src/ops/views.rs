@@ -1,9 +1,10 @@
 //! Views: the same memory under other indices. None of these moves an element, except `reshape` where it must.
 
 use super::builder::Builder;
-use super::value::{Affine, Reshape, Tensor, View, int, known_int};
+use super::message::Message;
+use super::value::{Affine, Reshape, Tensor, View, int, known, known_int};
 use crate::diag::Result;
-use crate::loops::{BinaryOp, Const, Dim, Operand};
+use crate::loops::{BinaryOp, Const, Dim, Operand, UnaryOp};
 
 /// `[2, N]`, for messages.
 pub fn shape_text(dims: &[Dim]) -> String {
@@ -108,60 +109,70 @@ pub fn slice(b: &mut Builder<'_>, tensor: &Tensor, dim: usize, start: Operand, e
 }
 
 /// A dimension's index for `select`, wrapped (negative counts from the end) and checked against its extent.
-pub fn wrap_index(b: &mut Builder<'_>, index: Operand, dims: &[Dim], dim: usize) -> Result<Operand> {
-    let extent = dims[dim];
-    let message = |index: &str| {
-        format!("select(): index{index} out of range for tensor of size {} at dimension {dim}", shape_text(dims))
-    };
-    if let (Some(i), Some(n)) = (known_int(&index), extent.known()) {
-        if i < -n || i >= n {
-            // The program may still never get here (a dead branch), so the error is raised when it runs.
-            b.check(Operand::Const(Const::bool(false)), &message(&format!(" {i}")));
-            return Ok(int(0));
-        }
-        return Ok(int(if i < 0 { i + n } else { i }));
-    }
-    let n: Operand = extent.into();
+pub fn wrap_index(b: &mut Builder<'_>, index: Operand, dims: &[Dim], dim: usize) -> Operand {
+    let n: Operand = dims[dim].into();
     let is_negative = b.binary(BinaryOp::Lt, index.clone(), int(0));
     let from_end = b.binary(BinaryOp::Add, index.clone(), n.clone());
-    let wrapped = b.select(is_negative, from_end, index);
+    let wrapped = b.select(is_negative, from_end, index.clone());
     let low = b.binary(BinaryOp::Ge, wrapped.clone(), int(0));
     let high = b.binary(BinaryOp::Lt, wrapped.clone(), n);
     let inside = b.binary(BinaryOp::And, low, high);
-    // The index is not told: this check may stand in a loop, between kernels that become one.
-    b.check(inside, &message(""));
-    Ok(wrapped)
+    let is_outside = known(&inside).is_some_and(|c| c.bits == 0);
+    let message = "select(): index {} out of range for tensor of size {} at dimension {}";
+    b.check(inside, Message::new(message, &[index.into(), dims.into(), dim.into()]));
+    // The program ends before an element at another place is read.
+    if is_outside { int(0) } else { wrapped }
 }
 
 /// The tensor with dimensions of extent 1 repeated, and new leading ones added, to have `dims`. A dimension known only when
 /// running is taken to be the wanted one, and checked.
 pub fn expand_to(b: &mut Builder<'_>, tensor: &Tensor, dims: &[Dim]) -> Result<Tensor> {
+    expand_or(b, tensor, dims, |i, have, want| {
+        let message = "The expanded size of the tensor ({}) must match the existing size ({}) at non-singleton dimension \
+                       {}.  Target sizes: {}.  Tensor sizes: {}";
+        Message::new(message, &[want.into(), have.into(), i.into(), dims.into(), (&tensor.dims).into()])
+    })
+}
+
+/// [`expand_to`] of what is written into a tensor of these dimensions.
+pub fn broadcast_into(b: &mut Builder<'_>, tensor: &Tensor, dims: &[Dim]) -> Result<Tensor> {
+    expand_or(b, tensor, dims, |i, have, want| differing([want, have], i))
+}
+
+/// What an operator says whose arguments have these extents in a dimension of the result.
+fn differing([x, y]: [Dim; 2], dim: usize) -> Message {
+    let message = "The size of tensor a ({}) must match the size of tensor b ({}) at non-singleton dimension {}";
+    Message::new(message, &[x.into(), y.into(), dim.into()])
+}
+
+fn expand_or(
+    b: &mut Builder<'_>,
+    tensor: &Tensor,
+    dims: &[Dim],
+    message: impl Fn(usize, Dim, Dim) -> Message,
+) -> Result<Tensor> {
     if tensor.dims == dims {
         return Ok(tensor.clone());
     }
-    let mismatch = |b: &Builder<'_>| {
-        b.user(format!(
+    let Some(lead) = dims.len().checked_sub(tensor.rank()) else {
+        return Err(b.user(format!(
             "The expanded size of the tensor {} must match the existing size {}",
             shape_text(dims),
             shape_text(&tensor.dims)
-        ))
+        )));
     };
-    let Some(lead) = dims.len().checked_sub(tensor.rank()) else { return Err(mismatch(b)) };
     let mut axes = Vec::with_capacity(tensor.rank());
-    for (i, &have) in tensor.dims.iter().enumerate() {
+    // The last dimension that does not fit is named, as PyTorch looks at it first.
+    for (i, &have) in tensor.dims.iter().enumerate().rev() {
         let want = dims[i + lead];
-        axes.push(match (have.known(), want.known()) {
-            _ if have == want => Affine::axis(i + lead),
-            (Some(1), _) => constant(int(0)),
-            (Some(_), Some(_)) => return Err(mismatch(b)),
-            _ => {
-                let equal = b.binary(BinaryOp::Eq, have.into(), want.into());
-                let message = format!("The size of tensor a must match the size of tensor b at dimension {i}");
-                b.check(equal, &message);
-                Affine::axis(i + lead)
-            }
+        axes.push(if have == Dim::Const(1) && want != have {
+            constant(int(0))
+        } else {
+            b.require_equal(have, want, message(i + lead, have, want))?;
+            Affine::axis(i + lead)
         });
     }
+    axes.reverse();
     let mut out = remap(b, tensor, &axes, dims.to_vec());
     out.is_wrapped_number = tensor.is_wrapped_number;
     Ok(out)
@@ -172,21 +183,18 @@ pub fn broadcast(b: &mut Builder<'_>, shapes: &[&[Dim]]) -> Result<Vec<Dim>> {
     let rank = shapes.iter().map(|s| s.len()).max().unwrap_or(0);
     let mut out = vec![Dim::Const(1); rank];
     for shape in shapes {
-        for (i, &dim) in shape.iter().enumerate() {
+        for (i, &dim) in shape.iter().enumerate().rev() {
             let at = i + rank - shape.len();
-            let have = &mut out[at];
-            match (have.known(), dim.known()) {
-                _ if *have == dim => {}
-                (_, Some(1)) => {}
-                (Some(1), _) => *have = dim,
-                (Some(x), Some(y)) => {
-                    return Err(b.user(format!(
-                        "The size of tensor a ({x}) must match the size of tensor b ({y}) at non-singleton dimension {at}"
-                    )));
-                }
-                // One is known only when running: they are taken to be equal (`expand_to` checks), and the known one is used.
-                (None, Some(_)) => *have = dim,
-                (Some(_) | None, None) => {}
+            let have = out[at];
+            if dim == Dim::Const(1) {
+                continue;
+            }
+            if have != Dim::Const(1) {
+                // One that is known only when running is taken to be the other, if that is known.
+                b.require_equal(have, dim, differing([have, dim], at))?;
+            }
+            if have.known().is_none() || have == Dim::Const(1) {
+                out[at] = if dim.known().is_some() || have == Dim::Const(1) { dim } else { have };
             }
         }
     }
@@ -196,61 +204,62 @@ pub fn broadcast(b: &mut Builder<'_>, shapes: &[&[Dim]]) -> Result<Vec<Dim>> {
 /// The dims a reshape asks for, with one `-1` computed and the element count checked.
 pub fn infer_dims(b: &mut Builder<'_>, tensor: &Tensor, wanted: &[Operand]) -> Result<Vec<Dim>> {
     let total = b.product(&tensor.dims);
-    let text = |wanted: &[Operand]| {
-        let item = |o: &Operand| known_int(o).map_or_else(|| "*".to_owned(), |n| n.to_string());
-        format!("[{}]", wanted.iter().map(item).collect::<Vec<_>>().join(", "))
-    };
-    let hole = wanted.iter().position(|o| known_int(o) == Some(-1));
+    let invalid = "invalid shape dimension {} at index {} of shape {}";
+    // Which extents are to be computed, as conditions; a hole is one that always is.
+    let mut is_left_open = Vec::with_capacity(wanted.len());
+    let mut before = Operand::Const(Const::bool(false));
     for (i, extent) in wanted.iter().enumerate() {
-        match known_int(extent) {
-            Some(-1) if hole != Some(i) => return Err(b.user("only one dimension can be inferred")),
-            Some(n) if n < -1 => {
-                let shape = text(wanted);
-                return Err(b.user(format!("invalid shape dimension {n} at index {i} of shape {shape}")));
-            }
-            _ => {}
+        if b.is_extent(extent) {
+            is_left_open.push(Operand::Const(Const::bool(false)));
+            continue;
         }
+        let is_open = b.binary(BinaryOp::Eq, extent.clone(), int(-1));
+        let both = b.binary(BinaryOp::And, before.clone(), is_open.clone());
+        let only = b.unary(UnaryOp::Not, both);
+        b.require(only, "only one dimension can be inferred")?;
+        let is_valid = b.binary(BinaryOp::Ge, extent.clone(), int(-1));
+        b.require(is_valid, Message::new(invalid, &[extent.into(), i.into(), wanted.into()]))?;
+        before = b.binary(BinaryOp::Or, before, is_open.clone());
+        is_left_open.push(is_open);
     }
+    let hole = is_left_open.iter().position(|open| known(open).is_some_and(|c| c.bits != 0));
+    let given: Vec<Operand> = (wanted.iter().zip(&is_left_open))
+        .map(|(extent, is_open)| b.select(is_open.clone(), int(1), extent.clone()))
+        .collect();
     let mut rest = int(1);
-    for (i, extent) in wanted.iter().enumerate() {
-        if Some(i) != hole {
-            rest = b.binary(BinaryOp::Mul, rest, extent.clone());
-        }
+    for extent in &given {
+        rest = b.binary(BinaryOp::Mul, rest, extent.clone());
     }
-    let invalid =
-        |b: &Builder<'_>, total: i64| b.user(format!("shape '{}' is invalid for input of size {total}", text(wanted)));
+    let some_rest = b.binary(BinaryOp::Ne, rest.clone(), int(0));
+    let some_total = b.binary(BinaryOp::Ne, total.clone(), int(0));
+    let is_determined = b.binary(BinaryOp::Or, some_rest, some_total);
+    let is_closed = b.unary(UnaryOp::Not, before);
+    let is_determined = b.binary(BinaryOp::Or, is_determined, is_closed);
+    let ambiguous = "cannot reshape tensor of 0 elements into shape {} because the unspecified dimension size -1 can be any \
+                     value and is ambiguous";
+    b.require(is_determined, Message::new(ambiguous, &[wanted.into()]))?;
     let mut out = Vec::with_capacity(wanted.len());
-    for (i, extent) in wanted.iter().enumerate() {
-        out.push(if Some(i) == hole {
-            match (known_int(&total), known_int(&rest)) {
-                (Some(t), Some(0)) => {
-                    let _ = t;
-                    return Err(b.user(format!(
-                        "cannot reshape tensor of 0 elements into shape {} because the unspecified dimension size -1 can \
-                         be any value and is ambiguous",
-                        text(wanted)
-                    )));
-                }
-                (Some(t), Some(r)) if t % r != 0 => return Err(invalid(b, t)),
-                _ => {
-                    let quotient = divide_product(b, &tensor.dims, wanted, hole, &total, &rest);
-                    b.dim(quotient)
-                }
-            }
+    for (i, is_open) in is_left_open.iter().enumerate() {
+        let extent = if Some(i) == hole {
+            divide_product(b, &tensor.dims, &given, hole, &total, &rest)
+        } else if known(is_open).is_some() {
+            given[i].clone()
         } else {
-            b.dim(extent.clone())
-        });
+            let left = quotient(b, &total, &rest);
+            b.select(is_open.clone(), left, given[i].clone())
+        };
+        out.push(b.dim(extent));
     }
-    match (known_int(&total), known_int(&b.product(&out))) {
-        (Some(t), Some(n)) if t != n => Err(invalid(b, t)),
-        (Some(_), Some(_)) => Ok(out),
-        _ => {
-            let count = b.product(&out);
-            let equal = b.binary(BinaryOp::Eq, count, total);
-            b.check(equal, &format!("shape '{}' is invalid for the input's size", text(wanted)));
-            Ok(out)
-        }
-    }
+    let count = b.product(&out);
+    let equal = b.binary(BinaryOp::Eq, count, total.clone());
+    b.require(equal, Message::new("shape '{}' is invalid for input of size {}", &[wanted.into(), total.into()]))?;
+    Ok(out)
+}
+
+/// A product of extents by another, which may be 0: then any number will do, as no shape has these.
+fn quotient(b: &mut Builder<'_>, total: &Operand, rest: &Operand) -> Operand {
+    let rest = b.binary(BinaryOp::Max, rest.clone(), int(1));
+    b.binary(BinaryOp::FloorDiv, total.clone(), rest)
 }
 
 /// The extent for a `-1`: what is left of the old extents once those that stand in the new shape are struck out, so that
@@ -278,7 +287,7 @@ fn divide_product(
     match (known_int(&left), known_int(&struck)) {
         (Some(l), Some(s)) if s != 0 && l % s == 0 => int(l / s),
         (None, Some(1)) => left,
-        _ => b.binary(BinaryOp::FloorDiv, total.clone(), rest.clone()),
+        _ => quotient(b, total, rest),
     }
 }
 

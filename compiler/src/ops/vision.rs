@@ -2,7 +2,6 @@
 
 use super::OpDef;
 use super::args::Args;
-use super::aten::contraction::require_equal;
 use super::builder::Builder;
 use super::value::Value;
 use super::views;
@@ -22,9 +21,9 @@ fn nms(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if scores.rank() != 1 {
         return Err(b.user(format!("scores should be a 1d tensor, got {}D", scores.rank())));
     }
-    require_equal(b, boxes.dims[1], Dim::Const(4), "boxes should have 4 elements in dimension 1")?;
+    b.require_equal(boxes.dims[1], Dim::Const(4), "boxes should have 4 elements in dimension 1")?;
     let message = "boxes and scores should have same number of elements in dimension 0";
-    require_equal(b, boxes.dims[0], scores.dims[0], message)?;
+    b.require_equal(boxes.dims[0], scores.dims[0], message)?;
     let (boxes, scores_buffer) = (b.row_major(&boxes), b.row_major(&scores));
     let kept = b.new_buffer(DType::I64, &scores.dims);
     let args = [Arg::Buffer(boxes), Arg::Buffer(scores_buffer), Arg::Buffer(kept), Arg::Scalar(threshold)];

@@ -86,7 +86,7 @@ impl Folder {
                 continue;
             };
             for (value, output) in values.into_iter().zip(graph.nodes[id].outputs.clone()) {
-                let (ty, name) = (graph.values[output].ty.clone(), graph.values[output].name.clone());
+                let (ty, name) = (type_of(&value, &graph.values[output].ty), graph.values[output].name.clone());
                 let constant = edit::create_constant(graph, value, ty, name);
                 self.new.insert(output, graph.nodes[constant].outputs[0]);
                 nodes.push(constant);
@@ -207,5 +207,21 @@ impl Folder {
         }
         let values = evaluate::node(graph, id)?;
         values.iter().all(|value| edit::plain_type(value).is_some()).then_some(values)
+    }
+}
+
+/// The type of a constant in place of a value of this type: `None` keeps what else the value might have been.
+fn type_of(value: &IValue, ty: &Type) -> Type {
+    match (value, ty) {
+        (IValue::Int(_) | IValue::Float(_) | IValue::Bool(_) | IValue::Str(_), Type::Optional(_) | Type::Union(_)) => {
+            value.ty()
+        }
+        (IValue::Tuple(items), Type::Tuple(types)) if items.len() == types.len() => {
+            let item = |(item, ty): (&IValue, &Type)| {
+                if matches!(item, IValue::None) { Type::None } else { type_of(item, ty) }
+            };
+            Type::Tuple(items.iter().zip(types.iter()).map(item).collect())
+        }
+        _ => ty.clone(),
     }
 }

@@ -30,7 +30,7 @@ pub fn run(module: &Module, args: &[Type]) -> Result<Type> {
         let is_false = |cond: &Operand| matches!(cond, Operand::Const(value) if *value == Const::bool(false));
         match stmt {
             Stmt::Raise { message: Operand::Str(text), .. } => return Err(Diagnostic::user(&**text)),
-            Stmt::Check { cond, message: Operand::Str(text), .. } if is_false(cond) => {
+            Stmt::Check { cond, message: Operand::Str(text), parts, .. } if is_false(cond) && parts.is_empty() => {
                 return Err(Diagnostic::user(&**text));
             }
             _ => {}

@@ -1,5 +1,6 @@
 //! Calls: functions, methods, constructors and whatever else can stand in front of `(`.
 
+use super::classes;
 use super::function::Emitter;
 use super::mismatch;
 use super::names::{Item, Param, Signature, called_from};
@@ -426,9 +427,13 @@ impl Emitter<'_, '_> {
                 (None, Some(default)) => {
                     let file = signature.file.clone().unwrap_or_else(|| Arc::clone(&self.file));
                     let outside = std::mem::replace(&mut self.file, file);
-                    let value = self.default_of(default, param);
+                    let value = self.default_value(default, &param.ty);
                     self.file = outside;
-                    self.constant(value?, param.ty.clone(), range)
+                    // As if it had been written: `None` has a type of its own, and one value may stand for a list.
+                    let value = value?;
+                    let own = classes::type_of(&value);
+                    let ty = if own == Type::None || param.is_spread(&own) { own } else { param.ty.clone() };
+                    self.constant(value, ty, range)
                 }
                 (None, None) => return Err(refuse(self, &mismatch::not_provided(&param.name))),
             };

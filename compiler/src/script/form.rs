@@ -39,7 +39,9 @@ impl Emitter<'_, '_> {
                         format!("expected an expression of type {} but found {}", repr(&ty), self.repr(&v)),
                     )
                 })?;
-                Sugared::Value(V { id: made.id, ty })
+                // The value keeps the type it has, but where any is wanted.
+                let forgets = ty == Type::Any && made.ty != Type::Any;
+                Sugared::Value(if forgets { self.prim("prim::unchecked_cast", &[&made], ty, range) } else { made })
             }
             "unchecked_cast" => {
                 let ty = self.program.ty(need(self, 0)?, &file)?;

@@ -194,7 +194,12 @@ impl Emitter<'_, '_> {
         let mut ty = Type::list(Type::tensor());
         self.for_each(&items, range, |e, item| {
             e.assign(&generator.target, item)?;
-            let made = element_ty(e, element)?;
+            let mut made = element_ty(e, element)?;
+            if let Some(elem @ Type::Optional(_)) = &elem
+                && made.ty == Type::None
+            {
+                made = e.constant(IValue::None, elem.clone(), element.range);
+            }
             if let Some(elem) = &elem
                 && e.is_text()
                 && !e.is_subtype(&made.ty, elem)

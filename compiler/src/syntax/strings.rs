@@ -1,6 +1,6 @@
 //! String literals: joined, unescaped, and f-strings cut at their braces.
 
-use super::ast::{ExprKind, FormatPiece, TextRange};
+use super::ast::{Expr, ExprKind, FormatPiece, TextRange};
 use super::expr::Built;
 use super::layout::{MAX_BRACKET_DEPTH, range as text_range};
 use super::literal::{string_parts, unescape};
@@ -32,7 +32,15 @@ impl<'i> Parser<'i> {
             let body_start = here.start as usize + parts.body_start;
             if has('f') {
                 is_format = true;
+                let first = pieces.len();
                 self.format_pieces(parts.body, body_start, has('r'), &mut bytes, &mut pieces, &mut depth)?;
+                // What cannot be compiled is blamed on the whole text, where it begins.
+                let start = range.map_or(here.start, |range| range.start);
+                for piece in &mut pieces[first..] {
+                    if let FormatPiece::Value(Expr { kind: ExprKind::Unsupported(_), range, .. }) = piece {
+                        *range = TextRange { start, end: start + 1 };
+                    }
+                }
             } else if has('r') {
                 bytes.extend_from_slice(parts.body.as_bytes());
             } else {

@@ -140,15 +140,23 @@ pub(super) fn list_tensor(call: &mut Call<'_>) -> Result<()> {
         _ => Dtype::BOOL,
     };
     let list = Item::Object(call.object(0)?);
+    let mut sizes = Vec::new();
+    let mut first = Some(list.clone());
+    while let Some(Item::Object(object)) = first {
+        let Body::List(items) = object.body() else { return Err(wrong()) };
+        sizes.push(items.len() as i64);
+        first = items.iter().next();
+    }
     let mut bytes = Vec::new();
-    let Some(sizes) = numbers(&list, dtype, &mut bytes)? else {
-        return raise("RuntimeError", "Expected sequences of equal length in tensor()");
-    };
+    // Where the first list is empty the others are not looked at.
+    if !sizes.contains(&0) {
+        numbers(&list, dtype, &sizes, 0, &mut bytes)?;
+    }
     call.ret_body(Body::Tensor(Tensor::from_bytes(dtype, &sizes, &bytes)?))
 }
 
-/// Appends the elements of nested lists; gives the lists' lengths, or `None` if lists at one depth differ in length.
-fn numbers(item: &Item, dtype: Dtype, bytes: &mut Vec<u8>) -> Result<Option<Vec<i64>>> {
+/// Appends the elements of nested lists, which must have the lengths of the first ones at each depth.
+fn numbers(item: &Item, dtype: Dtype, sizes: &[i64], dim: usize, bytes: &mut Vec<u8>) -> Result<()> {
     let Item::Object(object) = item else {
         match (dtype, item) {
             (Dtype::BOOL, _) => bytes.push(u8::from(!matches!(item, Item::Bool(false)))),
@@ -156,21 +164,15 @@ fn numbers(item: &Item, dtype: Dtype, bytes: &mut Vec<u8>) -> Result<Option<Vec<
             (Dtype::I64, Item::Int(i)) => bytes.extend(i.to_ne_bytes()),
             _ => return Err(wrong()),
         }
-        return Ok(Some(Vec::new()));
+        return Ok(());
     };
     let Body::List(items) = object.body() else { return Err(wrong()) };
-    let mut inner: Option<Vec<i64>> = None;
-    for item in items.iter() {
-        let sizes = numbers(&item, dtype, bytes)?;
-        match (&inner, sizes) {
-            (_, None) => return Ok(None),
-            (Some(known), Some(sizes)) if *known != sizes => return Ok(None),
-            (_, sizes) => inner = sizes,
-        }
+    let (want, found) = (sizes.get(dim).copied().unwrap_or(0), items.len() as i64);
+    if want != found {
+        let message = format!("Expected sequence of length {want} at dim {dim} (got {found})");
+        return raise("RuntimeError", message);
     }
-    let mut sizes = vec![items.len() as i64];
-    sizes.extend(inner.unwrap_or_default());
-    Ok(Some(sizes))
+    items.iter().try_for_each(|item| numbers(&item, dtype, sizes, dim + 1, bytes))
 }
 
 /// The operand's pieces of these lengths along a dimension, as a list: views of an object, copies of a buffer.

@@ -336,6 +336,7 @@ routines! {
     aot_rt_str_concat "str_concat" = text::str_concat;
     aot_rt_str_format "str_format" = text::str_format;
     aot_rt_str_extend "str_extend" = text::str_extend;
+    aot_rt_raise_format "raise_format" = text::raise_format;
     aot_rt_str_method "str_method" = text::str_method;
     aot_rt_str_join "str_join" = text::str_join;
     aot_rt_str_chr "str_chr" = text::str_chr;

@@ -249,6 +249,13 @@ pub(super) fn str_format(call: &mut Call<'_>) -> Result<()> {
     call.ret_text(out)
 }
 
+/// `raise_format(class, template, items...)`: raises an exception with the text of [`str_format`].
+pub(super) fn raise_format(call: &mut Call<'_>) -> Result<()> {
+    let mut out = Vec::new();
+    format(call, call.text(1)?, 2, &mut out)?;
+    raise(&String::from_utf8_lossy(call.text(0)?), String::from_utf8_lossy(&out))
+}
+
 /// `str_extend(template, text, items...)`: [`str_format`] that takes over the reference to its first item. If that is a text to
 /// which nothing else refers, and the template begins with it, what follows is appended where it lies.
 pub(super) fn str_extend(call: &mut Call<'_>) -> Result<()> {

@@ -330,7 +330,9 @@ fn stmt(reader: &mut Reader<'_>, function: &Function, at: &mut Cursor<'_>, line:
             at.expect("else")?;
             at.expect("raise")?;
             let class: Arc<str> = at.name()?.into();
-            Stmt::Check { cond, class, message: operand(at)?, place: at.place()? }
+            let message = operand(at)?;
+            let parts = if at.take("(") { at.items(")", operand)? } else { Vec::new() };
+            Stmt::Check { cond, class, message, parts, place: at.place()? }
         }
         "raise" => Stmt::Raise { class: at.name()?.into(), message: operand(at)?, place: at.place()? },
         "return" => {

@@ -8,6 +8,7 @@ use crate::loops::{Arg, BinaryOp, Dim, Operand, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::result_type;
 use crate::ops::value::{ItemFacts, RunTimeList, Tensor, TensorFacts, Value, int, known_int};
@@ -126,20 +127,13 @@ pub fn cat(b: &mut Builder<'_>, tensors: &[Tensor], dim: usize) -> Result<Tensor
             )));
         }
         for i in (0..dims.len()).filter(|i| *i != dim) {
-            if let (Some(p), Some(q)) = (dims[i].known(), part.dims[i].known()) {
-                if p != q {
-                    return Err(b.user(format!(
-                        "Sizes of tensors must match except in dimension {dim}. Expected size {p} but got size {q} for \
-                         tensor number {} in the list.",
-                        starts.len()
-                    )));
-                }
-            } else if dims[i] != part.dims[i] {
-                let same = b.binary(BinaryOp::Eq, dims[i].into(), part.dims[i].into());
-                b.check(same, &format!("Sizes of tensors must match except in dimension {dim}."));
-                if part.dims[i].known().is_some() {
-                    dims[i] = part.dims[i];
-                }
+            let (want, have) = (dims[i], part.dims[i]);
+            let message = "Sizes of tensors must match except in dimension {}. Expected size {} but got size {} for tensor \
+                           number {} in the list.";
+            let parts = [dim.into(), want.into(), have.into(), starts.len().into()];
+            b.require_equal(want, have, Message::new(message, &parts))?;
+            if have.known().is_some() {
+                dims[i] = have;
             }
         }
         starts.push(total.clone());
@@ -175,16 +169,15 @@ fn stack(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let Some(first) = tensors.first() else {
         return Err(b.user("stack expects a non-empty TensorList"));
     };
-    let differs = |t: &Tensor| {
-        let mut pairs = t.dims.iter().zip(&first.dims);
-        t.rank() != first.rank() || pairs.any(|(x, y)| matches!((x, y), (Dim::Const(x), Dim::Const(y)) if x != y))
-    };
-    if let Some((at, other)) = tensors.iter().enumerate().find(|(_, t)| differs(t)) {
-        return Err(b.user(format!(
-            "stack expects each tensor to be equal size, but got {} at entry 0 and {} at entry {at}",
-            views::shape_text(&first.dims),
-            views::shape_text(&other.dims)
-        )));
+    for (at, other) in tensors.iter().enumerate().skip(1) {
+        let message = "stack expects each tensor to be equal size, but got {} at entry 0 and {} at entry {}";
+        let message = Message::new(message, &[(&first.dims).into(), (&other.dims).into(), at.into()]);
+        if other.rank() != first.rank() {
+            return Err(b.fail(message));
+        }
+        for (want, have) in first.dims.iter().zip(&other.dims) {
+            b.require_equal(*want, *have, message.clone())?;
+        }
     }
     let dim = dim_arg(b, args, 1, first.rank() + 1)?;
     let tensors: Vec<_> = tensors.iter().map(|t| views::unsqueeze(b, t, dim)).collect();
@@ -248,6 +241,11 @@ pub fn repeated(b: &mut Builder<'_>, x: &Tensor, repeats: &[Operand]) -> Tensor 
     for (dim, n) in x.dims.iter().zip(repeats) {
         let extent = b.binary(BinaryOp::Mul, (*dim).into(), n.clone());
         dims.push(b.dim(extent));
+    }
+    for extent in &dims {
+        let is_fine = b.binary(BinaryOp::Ge, (*extent).into(), int(0));
+        let message = "Trying to create tensor with negative dimension {}: {}";
+        b.check(is_fine, Message::new(message, &[(*extent).into(), (&dims).into()]));
     }
     b.map(x.dtype, &dims, |k, i| {
         let mut at = Vec::with_capacity(i.len());

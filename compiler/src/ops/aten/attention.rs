@@ -3,7 +3,7 @@
 //! Scores are one contraction with scale and mask in its last step, then a softmax over the keys, then a contraction with
 //! the values. A row whose keys are all masked gives zeros.
 
-use super::contraction::{Label, contract, require_equal};
+use super::contraction::{Label, contract};
 use super::copy::cast;
 use super::pool::lowest;
 use crate::diag::Result;
@@ -151,9 +151,9 @@ pub(super) fn attend(b: &mut Builder<'_>, inputs: [Tensor; 3], rules: &Rules) ->
         value = repeat_heads(b, &value, heads)?;
     }
     let width = q.dims[q.rank() - 1];
-    require_equal(b, width, key.dims[key.rank() - 1], "query and key must have the same embedding size")?;
+    b.require_equal(width, key.dims[key.rank() - 1], "query and key must have the same embedding size")?;
     let (n_keys, n_values) = (key.dims[key.rank() - 2], value.dims[value.rank() - 2]);
-    require_equal(b, n_keys, n_values, "key and value must have the same sequence length")?;
+    b.require_equal(n_keys, n_values, "key and value must have the same sequence length")?;
     let batch = q.rank().max(key.rank()).max(value.rank()) - 2;
     let with = |rank: usize, last: [Label; 2]| -> Vec<Label> {
         let from = batch - (rank - 2);

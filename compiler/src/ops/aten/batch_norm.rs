@@ -9,6 +9,7 @@ use crate::loops::{BinaryOp, Const, Dim, ExprId, Operand, UnaryOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::compute_type;
 use crate::ops::value::{Tensor, Value, known_int};
@@ -229,9 +230,8 @@ pub fn batch_norm_of(
         if t.rank() != 1 {
             return Err(b.user(format!("{name} should be a vector, got {}", shape_text(&t.dims))));
         }
-        let text = |d: Dim| shape_text(&[d]).trim_matches(['[', ']']).to_owned();
-        let message = format!("{name} should contain {} elements not {}", text(x.dims[1]), text(t.dims[0]));
-        super::contraction::require_equal(b, x.dims[1], t.dims[0], &message)?;
+        let parts = [name.into(), x.dims[1].into(), t.dims[0].into()];
+        b.require_equal(x.dims[1], t.dims[0], Message::new("{} should contain {} elements not {}", &parts))?;
     }
     let Some(momentum) = momentum else {
         let [Some(mean), Some(variance)] = running else {

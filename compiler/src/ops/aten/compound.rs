@@ -11,6 +11,7 @@ use crate::loops::{BinaryOp, Const, Dim, Operand, UnaryOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::promote::{expect_real, float_type, result_type};
 use crate::ops::value::{Tensor, Value, int, known_int};
 use crate::ops::views::{self, shape_text};
@@ -160,12 +161,7 @@ fn trapezoid(b: &mut Builder<'_>, args: &Args<'_>, is_cumulative: bool) -> Resul
                 let (later, earlier) = (but_one(b, &x, dim, true), but_one(b, &x, dim, false));
                 minus(b, &later, &earlier)?
             } else if x.rank() == 1 {
-                super::contraction::require_equal(
-                    b,
-                    x.dims[0],
-                    extent,
-                    "trapezoid: There must be one `x` value for each sample point",
-                )?;
+                b.require_equal(x.dims[0], extent, "trapezoid: There must be one `x` value for each sample point")?;
                 let (later, earlier) = (but_one(b, x, 0, true), but_one(b, x, 0, false));
                 let mut widths = minus(b, &later, &earlier)?;
                 for _ in dim + 1..y.rank() {
@@ -514,14 +510,15 @@ fn sum_to_size(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
     let sizes = args.int_list(b, 1)?;
     let wanted: Vec<Dim> = sizes.into_iter().map(|size| b.dim(size)).collect();
-    let message = format!("size {{{}}} is not expandable to size {{{}}}.", shape_text(&wanted), shape_text(&x.dims));
-    let Some(lead) = x.rank().checked_sub(wanted.len()) else { return Err(b.user(message)) };
+    let parts = [(&wanted).into(), (&x.dims).into()];
+    let message = Message::new("size {{}} is not expandable to size {{}}.", &parts);
+    let Some(lead) = x.rank().checked_sub(wanted.len()) else { return Err(b.fail(message)) };
     let mut dims: Vec<usize> = (0..lead).collect();
     for (i, &extent) in wanted.iter().enumerate() {
         if extent == Dim::Const(1) && x.dims[lead + i] != extent {
             dims.push(lead + i);
         } else {
-            super::contraction::require_equal(b, x.dims[lead + i], extent, &message)?;
+            b.require_equal(x.dims[lead + i], extent, message.clone())?;
         }
     }
     if dims.is_empty() {

@@ -6,10 +6,11 @@
 use super::pointwise::elementwise;
 use super::view::decided_dim;
 use crate::diag::Result;
-use crate::loops::{BinaryOp, Dim, ExprId, ReduceOp};
+use crate::loops::{Dim, ExprId, ReduceOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::{compute_type, result_type};
 use crate::ops::value::{Tensor, Value, known};
@@ -52,19 +53,6 @@ const MAX_ROUNDED_BATCHES: i64 = 256;
 /// A tensor and the labels of its dimensions.
 pub type Labelled<'a> = (&'a Tensor, &'a [Label]);
 
-/// Ends compilation (or the program, where an extent is known only then) unless the extents are equal.
-pub fn require_equal(b: &mut Builder<'_>, x: Dim, y: Dim, message: &str) -> Result<()> {
-    match (x.known(), y.known()) {
-        _ if x == y => Ok(()),
-        (Some(_), Some(_)) => Err(b.user(message)),
-        _ => {
-            let equal = b.binary(BinaryOp::Eq, x.into(), y.into());
-            b.check(equal, message);
-            Ok(())
-        }
-    }
-}
-
 /// The extents of labels, in order of first appearance. A dimension of extent 1 fits any other of its label.
 fn extents(b: &mut Builder<'_>, operands: &[Labelled<'_>]) -> Result<Vec<(Label, Dim)>> {
     let mut out: Vec<(Label, Dim)> = Vec::new();
@@ -75,14 +63,10 @@ fn extents(b: &mut Builder<'_>, operands: &[Labelled<'_>]) -> Result<Vec<(Label,
                 Some((_, have)) if *have == Dim::Const(1) => *have = dim,
                 Some(_) if dim == Dim::Const(1) => {}
                 Some((_, have)) => {
-                    let message = format!(
-                        "{}: dimensions of sizes {} and {} do not match",
-                        b.op_name,
-                        shape_text(&[*have]),
-                        shape_text(&[dim])
-                    );
                     let have = *have;
-                    require_equal(b, have, dim, &message)?;
+                    let parts = [b.op_name.as_str().into(), have.into(), dim.into()];
+                    let message = Message::new("{}: dimensions of sizes {} and {} do not match", &parts);
+                    b.require_equal(have, dim, message)?;
                 }
             }
         }
@@ -158,25 +142,73 @@ fn common_type(b: &Builder<'_>, x: &Tensor, y: &Tensor) -> Result<DType> {
     Ok(x.dtype)
 }
 
+/// Ends the program unless the last extent of `x` is the first of `y`, which is `[inner, columns]` or a vector, in the words
+/// of the operator that PyTorch computes the product with: `dot`, `mv`, or the named one.
+fn expect_inner(b: &mut Builder<'_>, x: &Tensor, y: (Dim, Option<Dim>), name: &str) -> Result<()> {
+    let (inner, (y_inner, columns)) = (x.dims[x.rank() - 1], y);
+    let rows = b.product(&x.dims[..x.rank() - 1]);
+    let message = match columns {
+        None if x.rank() == 1 => differing_vectors(inner, y_inner),
+        None => Message::new(
+            "size mismatch, got input ({}), mat ({}x{}), vec ({})",
+            &[(&rows).into(), (&rows).into(), inner.into(), y_inner.into()],
+        ),
+        Some(columns) => Message::new(
+            "{}: mat1 and mat2 shapes cannot be multiplied ({}x{} and {}x{})",
+            &[name.into(), rows.into(), inner.into(), y_inner.into(), columns.into()],
+        ),
+    };
+    b.require_equal(inner, y_inner, message)
+}
+
+fn differing_vectors(n: Dim, m: Dim) -> Message {
+    let message = "inconsistent tensor size, expected tensor [{}] and src [{}] to have the same number of elements, but got \
+                   {} and {} elements respectively";
+    Message::new(message, &[n.into(), m.into(), n.into(), m.into()])
+}
+
+/// Ends the program unless a batch of matrices `[batch, _, inner]` fits one of `[y_batch, y_inner, _]`.
+fn expect_batches(b: &mut Builder<'_>, [batch, inner]: [Dim; 2], [y_batch, y_inner]: [Dim; 2]) -> Result<()> {
+    let message = "Expected size for first two dimensions of batch2 tensor to be: [{}, {}] but got: [{}, {}].";
+    let message = Message::new(message, &[batch.into(), inner.into(), y_batch.into(), y_inner.into()]);
+    b.require_equal(batch, y_batch, message.clone())?;
+    b.require_equal(inner, y_inner, message)
+}
+
+/// Ends the program unless two tensors of these ranks can be multiplied; `name` is that of the matrices' product.
+fn expect_factors(b: &mut Builder<'_>, x: &Tensor, y: &Tensor, ranks: [usize; 2], name: &str) -> Result<()> {
+    let is_rank = [x.rank() == ranks[0], y.rank() == ranks[1]];
+    match ranks {
+        [2, 2] => {
+            for (is_fine, which, t) in [(is_rank[0], "self", x), (is_rank[1], "mat2", y)] {
+                if !is_fine {
+                    return Err(b.user(format!("{name}: {which} must be a matrix, got {}-D tensor", t.rank())));
+                }
+            }
+            expect_inner(b, x, (y.dims[0], Some(y.dims[1])), name)
+        }
+        [2, 1] if is_rank != [true; 2] => {
+            Err(b.user(format!("vector + matrix @ vector expected, got 1, {}, {}", x.rank(), y.rank())))
+        }
+        [2, 1] => expect_inner(b, x, (y.dims[0], None), name),
+        [3, 3] => {
+            if let Some(at) = is_rank.iter().position(|is| !is) {
+                return Err(b.user(format!("batch{} must be a 3D tensor", at + 1)));
+            }
+            expect_batches(b, [x.dims[0], x.dims[2]], [y.dims[0], y.dims[1]])
+        }
+        _ => {
+            expect_rank(b, x, ranks[0], "the first factor")?;
+            expect_rank(b, y, ranks[1], "the second factor")
+        }
+    }
+}
+
 fn expect_rank(b: &Builder<'_>, tensor: &Tensor, rank: usize, what: &str) -> Result<()> {
     if tensor.rank() == rank {
         return Ok(());
     }
     Err(b.user(format!("{what} must be a {rank}-D tensor, got {}", shape_text(&tensor.dims))))
-}
-
-/// `mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)`, where the inner extents differ.
-fn check_inner(b: &mut Builder<'_>, x: &Tensor, x_inner: Dim, y_shape: [Dim; 2], y_inner: Dim) -> Result<()> {
-    let rows: Option<i64> = x.known_dims().map(|d| d[..d.len().saturating_sub(1)].iter().product());
-    let text = |d: Dim| d.known().map_or_else(|| "*".to_owned(), |n| n.to_string());
-    let message = format!(
-        "mat1 and mat2 shapes cannot be multiplied ({}x{} and {}x{})",
-        rows.map_or_else(|| "*".to_owned(), |n| n.to_string()),
-        text(x_inner),
-        text(y_shape[0]),
-        text(y_shape[1])
-    );
-    require_equal(b, x_inner, y_inner, &message)
 }
 
 /// Adds `bias`, whose dimensions are the last of the result's, to a sum.
@@ -196,15 +228,15 @@ fn linear(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 /// `x [.., k]` with `weight [n, k]` (or `[k]`, whose result has no last dimension) and `bias [n]`.
 pub fn linear_of(b: &mut Builder<'_>, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let dtype = common_type(b, x, w)?;
-    let (Some(&inner), 1..=2) = (x.dims.last(), w.rank()) else {
+    let (true, 1..=2) = (x.rank() > 0, w.rank()) else {
         return Err(b.user(format!(
             "both arguments to linear need to be at least 1D, but they are {}D and {}D",
             x.rank(),
             w.rank()
         )));
     };
-    let k_dim = w.dims[w.rank() - 1];
-    check_inner(b, x, inner, [k_dim, w.dims[0]], k_dim)?;
+    let columns = (w.rank() == 2).then(|| w.dims[0]);
+    expect_inner(b, x, (w.dims[w.rank() - 1], columns), if bias.is_some() { "addmm" } else { "mm" })?;
     let (n, k) = (100, 101);
     let mut x_labels = labels(0, x.rank() - 1);
     let mut out = x_labels.clone();
@@ -215,6 +247,17 @@ pub fn linear_of(b: &mut Builder<'_>, x: &Tensor, w: &Tensor, bias: Option<&Tens
     }
     let bias = match bias {
         Some(bias) if bias.rank() > 0 => {
+            let n = w.dims[..w.rank() - 1].last().copied().unwrap_or(Dim::Const(1));
+            if let [extent] = bias.dims[..]
+                && extent != Dim::Const(1)
+            {
+                let rows = b.product(&x.dims[..x.rank() - 1]);
+                let message = "The expanded size of the tensor ({}) must match the existing size ({}) at non-singleton \
+                               dimension 1.  Target sizes: {}.  Tensor sizes: {}";
+                let target = [rows, n.into()];
+                let parts = [n.into(), extent.into(), target.as_slice().into(), (&bias.dims).into()];
+                b.require_equal(extent, n, Message::new(message, &parts))?;
+            }
             // More than one dimension is added as it broadcasts.
             let result = [&x.dims[..x.rank() - 1], &w.dims[..w.rank() - 1]].concat();
             let n_added = bias.rank().max(w.rank() - 1).min(result.len());
@@ -255,10 +298,17 @@ pub fn matmul_with<'p>(
         )));
     }
     let (m, n, k) = (100, 101, 102);
-    let inner = y.dims[y.rank().saturating_sub(2)];
-    let columns = if y.rank() > 1 { y.dims[y.rank() - 1] } else { Dim::Const(1) };
-    check_inner(b, x, x.dims[x.rank() - 1], [inner, columns], inner)?;
     let (x_batch, y_batch) = (x.rank().saturating_sub(2), y.rank().saturating_sub(2));
+    let inner = y.dims[y.rank().saturating_sub(2)];
+    if y_batch == 0 {
+        let columns = (y.rank() > 1).then(|| y.dims[1]);
+        expect_inner(b, x, (inner, columns), "mm")?;
+    } else {
+        let batch = views::broadcast(b, &[&x.dims[..x_batch], &y.dims[..y_batch]])?;
+        let batch = b.product(&batch);
+        let batch = b.dim(batch);
+        expect_batches(b, [batch, x.dims[x.rank() - 1]], [batch, inner])?;
+    }
     let batch = x_batch.max(y_batch);
     let mut x_labels = labels(batch - x_batch, x_batch);
     let mut y_labels = labels(batch - y_batch, y_batch);
@@ -279,11 +329,7 @@ pub fn matmul_with<'p>(
 /// The product of matrices of these ranks.
 fn fixed_rank(b: &mut Builder<'_>, args: &Args<'_>, ranks: [usize; 2]) -> Result<Value> {
     let (x, y) = (args.tensor(0)?, args.tensor(1)?);
-    expect_rank(b, &x, ranks[0], "self")?;
-    expect_rank(b, &y, ranks[1], "the second argument")?;
-    if ranks == [3, 3] {
-        require_equal(b, x.dims[0], y.dims[0], "batch1 and batch2 must have same number of batches")?;
-    }
+    expect_factors(b, &x, &y, ranks, "mm")?;
     matmul(b, &x, &y).map(Value::Tensor)
 }
 
@@ -304,13 +350,7 @@ fn dot(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if x.rank() != 1 || y.rank() != 1 {
         return Err(b.user(format!("1D tensors expected, but got {}D and {}D tensors", x.rank(), y.rank())));
     }
-    let text = |d: Dim| d.known().map_or_else(|| "*".to_owned(), |n| n.to_string());
-    let (n, m) = (text(x.dims[0]), text(y.dims[0]));
-    let message = format!(
-        "inconsistent tensor size, expected tensor [{n}] and src [{m}] to have the same number of elements, but got {n} \
-         and {m} elements respectively"
-    );
-    require_equal(b, x.dims[0], y.dims[0], &message)?;
+    b.require_equal(x.dims[0], y.dims[0], differing_vectors(x.dims[0], y.dims[0]))?;
     matmul(b, &x, &y).map(Value::Tensor)
 }
 
@@ -323,16 +363,9 @@ fn inner(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         let operands = [(&x, &labels[..x.rank()]), (&y, &labels[x.rank()..])];
         return contract(b, &operands, &labels, dtype, |_, _, v| v).map(Value::Tensor);
     }
-    require_equal(
-        b,
-        x.dims[x.rank() - 1],
-        y.dims[y.rank() - 1],
-        &format!(
-            "inner() the last dimension must match on both input tensors but got shapes {} and {}",
-            shape_text(&x.dims),
-            shape_text(&y.dims)
-        ),
-    )?;
+    let message = "inner() the last dimension must match on both input tensors but got shapes {} and {}";
+    let message = Message::new(message, &[(&x.dims).into(), (&y.dims).into()]);
+    b.require_equal(x.dims[x.rank() - 1], y.dims[y.rank() - 1], message)?;
     let mut x_labels = labels(0, x.rank() - 1);
     let mut y_labels = labels(x.rank() - 1, y.rank() - 1);
     let out = [x_labels.clone(), y_labels.clone()].concat();
@@ -343,8 +376,11 @@ fn inner(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn outer(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, y) = (args.tensor(0)?, args.tensor(1)?);
-    expect_rank(b, &x, 1, "outer: self")?;
-    expect_rank(b, &y, 1, "outer: vec2")?;
+    for (name, t) in [("self", &x), ("vec2", &y)] {
+        if t.rank() != 1 {
+            return Err(b.user(format!("outer: Expected 1-D argument {name}, but got {}-D", t.rank())));
+        }
+    }
     let dtype = result_type(&[&x, &y]);
     contract(b, &[(&x, &[0]), (&y, &[1])], &[0, 1], dtype, |_, _, v| v).map(Value::Tensor)
 }
@@ -359,22 +395,22 @@ fn add_contraction(
     out: &[Label],
 ) -> Result<Value> {
     let (base, x, y) = (args.tensor(0)?, args.tensor(1)?, args.tensor(2)?);
-    expect_rank(b, &x, ranks[0], "the first factor")?;
-    expect_rank(b, &y, ranks[1], "the second factor")?;
     let dtype = common_type(b, &x, &y)?;
     let beta = args.position("beta").map(|at| args.number(b, at)).transpose()?;
     let alpha = args.position("alpha").map(|at| args.number(b, at)).transpose()?;
     let operands = [(&x, operand_labels[0]), (&y, operand_labels[1])];
-    if let (Some(shared), true) = (operand_labels[0].iter().position(|l| operand_labels[1].contains(l)), ranks[0] == 2)
-    {
-        check_inner(b, &x, x.dims[shared], [y.dims[0], *y.dims.last().expect("checked")], y.dims[0])?;
-    }
+    let is_one =
+        |o: &Option<crate::loops::Operand>| o.as_ref().is_none_or(|o| known(o).is_some_and(|c| c.as_f64() == 1.0));
+    // Without factors PyTorch takes `addmm` apart.
+    let is_sum = ranks == [2, 2] && is_one(&alpha) && is_one(&beta);
+    expect_factors(b, &x, &y, ranks, if is_sum { "mm" } else { "addmm" })?;
     let known_extents = extents(b, &operands)?;
     let dims: Vec<Dim> =
         out.iter().map(|l| known_extents.iter().find(|(x, _)| x == l).map_or(Dim::Const(1), |e| e.1)).collect();
+    if is_sum {
+        views::broadcast(b, &[&base.dims, &dims])?;
+    }
     let base = views::expand_to(b, &base, &dims)?;
-    let is_one =
-        |o: &Option<crate::loops::Operand>| o.as_ref().is_none_or(|o| known(o).is_some_and(|c| c.as_f64() == 1.0));
     let is_zero = beta.as_ref().and_then(known).is_some_and(|c| c.as_f64() == 0.0);
     contract(b, &operands, out, dtype, |k, i, sum| {
         let compute = k.dtype(sum);
@@ -421,7 +457,7 @@ fn addbmm(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         && y.rank() == 3
         && let Some(n) = x.dims[0].known().filter(|n| (1..=MAX_ROUNDED_BATCHES).contains(n))
     {
-        require_equal(b, x.dims[0], y.dims[0], "batch1 and batch2 must have same number of batches")?;
+        b.require_equal(x.dims[0], y.dims[0], "batch1 and batch2 must have same number of batches")?;
         let mut sum = Value::Tensor(base);
         let mut values = args.values.to_vec();
         for batch in 0..n {

@@ -4,12 +4,12 @@
 //! on the load, never a copy; without padding there is no guard. A transposed convolution gathers: it sums over the window
 //! positions whose input point exists.
 
-use super::contraction::require_equal;
 use crate::diag::Result;
 use crate::loops::{BinaryOp, Dim, ExprId, Operand, ReduceOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::promote::compute_type;
 use crate::ops::value::{Tensor, Value, int};
 use crate::ops::views::{self, shape_text};
@@ -199,14 +199,10 @@ pub fn conv_of(b: &mut Builder<'_>, x: &Tensor, w: &Tensor, bias: Option<&Tensor
     let groups = window.groups;
     let want = scaled(b, w.dims[1], groups, 0);
     let want = b.dim(want);
-    let message = format!(
-        "Given groups={groups}, weight of size {}, expected input{} to have {} channels, but got {} channels instead",
-        shape_text(&w.dims),
-        shape_text(&x.dims),
-        shape_text(&[want]).trim_matches(['[', ']']),
-        shape_text(&x.dims[1..2]).trim_matches(['[', ']']),
-    );
-    require_equal(b, x.dims[1], want, &message)?;
+    let message =
+        "Given groups={}, weight of size {}, expected input{} to have {} channels, but got {} channels instead";
+    let parts = [int(groups).into(), (&w.dims).into(), (&x.dims).into(), want.into(), x.dims[1].into()];
+    b.require_equal(x.dims[1], want, Message::new(message, &parts))?;
     let outputs_per_group = if groups == 1 { 1 } else { per_group(b, w.dims[0], groups)? };
     let inputs_per_group = if groups == 1 { 1 } else { per_group(b, x.dims[1], groups)? };
     let mut dims = vec![x.dims[0], w.dims[0]];
@@ -302,14 +298,10 @@ fn transposed(
 ) -> Result<Tensor> {
     let (x, is_unbatched) = prepare(b, x, w, window)?;
     let rank = window.stride.len();
-    let message = format!(
-        "Given transposed=1, weight of size {}, expected input{} to have {} channels, but got {} channels instead",
-        shape_text(&w.dims),
-        shape_text(&x.dims),
-        shape_text(&w.dims[..1]).trim_matches(['[', ']']),
-        shape_text(&x.dims[1..2]).trim_matches(['[', ']']),
-    );
-    require_equal(b, x.dims[1], w.dims[0], &message)?;
+    let message =
+        "Given transposed=1, weight of size {}, expected input{} to have {} channels, but got {} channels instead";
+    let parts = [(&w.dims).into(), (&x.dims).into(), w.dims[0].into(), x.dims[1].into()];
+    b.require_equal(x.dims[1], w.dims[0], Message::new(message, &parts))?;
     let mut space = Vec::with_capacity(rank);
     for (i, &extra) in extra.iter().enumerate().take(rank) {
         let spread = scaled(b, x.dims[2 + i], window.stride[i], -window.stride[i]);

@@ -107,7 +107,7 @@ fn type_as(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 fn copy_(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let target = args.tensor(0)?;
     let source = as_tensor(b, args.value(1)?)?;
-    let source = views::expand_to(b, &source, &target.dims)?;
+    let source = views::broadcast_into(b, &source, &target.dims)?;
     let dtype = target.dtype;
     b.write(&target, |k, i| {
         let v = k.load(&source, i);
@@ -118,7 +118,7 @@ fn copy_(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn copy(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (target, source) = (args.tensor(0)?, args.tensor(1)?);
-    let source = views::expand_to(b, &source, &target.dims)?;
+    let source = views::broadcast_into(b, &source, &target.dims)?;
     let dtype = target.dtype;
     Ok(Value::Tensor(b.map(dtype, &target.dims, |k, i| {
         let v = k.load(&source, i);

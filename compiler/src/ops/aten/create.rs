@@ -7,16 +7,17 @@ use crate::loops::{Arg, BinaryOp, Const, Dim, Operand, ReduceOp, UnaryOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::{as_tensor, compute_type};
 use crate::ops::run_time::var_arg;
-use crate::ops::value::{ItemFacts, RunTimeList, Tensor, TensorFacts, Value, int, known, known_int};
+use crate::ops::value::{Cell, ItemFacts, RunTimeList, Tensor, TensorFacts, Value, int, known, known_int};
 use crate::ops::views;
 use crate::types::{DType, Type};
 
 /// The definitions of this family.
 pub const DEFS: &[OpDef] = &[
-    OpDef { name: "aten::zeros", lower: |b, a| filled(b, a, 0) },
+    OpDef { name: "aten::zeros", lower: zeros },
     OpDef { name: "aten::ones", lower: |b, a| filled(b, a, 1) },
     OpDef { name: "aten::empty", lower: |b, a| filled(b, a, 0) },
     OpDef { name: "aten::empty_strided", lower: |b, a| filled(b, a, 0) },
@@ -60,21 +61,6 @@ fn dtype_or(b: &Builder<'_>, args: &Args<'_>, default: DType) -> Result<DType> {
     }
 }
 
-/// A shape given as a list.
-fn shape(b: &mut Builder<'_>, args: &Args<'_>, at: usize) -> Result<Vec<Dim>> {
-    let sizes = args.int_list(b, at)?;
-    let mut dims = Vec::with_capacity(sizes.len());
-    for size in sizes {
-        // A known one is refused where memory of that shape is asked for.
-        if known_int(&size).is_none() {
-            let is_fine = b.binary(BinaryOp::Ge, size.clone(), int(0));
-            b.check(is_fine, "Trying to create tensor with negative dimension");
-        }
-        dims.push(b.dim(size));
-    }
-    Ok(dims)
-}
-
 /// The element type that a number alone gives a tensor.
 fn number_type(b: &Builder<'_>, number: &Operand) -> DType {
     match b.operand_type(number).dtype() {
@@ -84,14 +70,22 @@ fn number_type(b: &Builder<'_>, number: &Operand) -> DType {
     }
 }
 
+fn zeros(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
+    for size in args.int_list(b, 0)? {
+        let is_fine = b.binary(BinaryOp::Ge, size, int(0));
+        b.require(is_fine, "zeros: Dimension size must be non-negative.")?;
+    }
+    filled(b, args, 0)
+}
+
 fn filled(b: &mut Builder<'_>, args: &Args<'_>, value: i64) -> Result<Value> {
-    let dims = shape(b, args, 0)?;
+    let dims = args.shape(b, 0)?;
     let dtype = dtype_or(b, args, DType::F32)?;
     Ok(Value::Tensor(b.splat(int(value), dtype, &dims)))
 }
 
 fn full(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    let dims = shape(b, args, 0)?;
+    let dims = args.shape(b, 0)?;
     if let Value::Complex(re, im) = args.value(1)? {
         let dtype = dtype_or(b, args, DType::C64)?;
         return Ok(Value::Tensor(super::complex::filled(b, [re.clone(), im.clone()], dtype, &dims)));
@@ -119,14 +113,14 @@ fn full_like(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn new_filled(b: &mut Builder<'_>, args: &Args<'_>, value: i64) -> Result<Value> {
     let x = args.tensor(0)?;
-    let dims = shape(b, args, 1)?;
+    let dims = args.shape(b, 1)?;
     let dtype = dtype_or(b, args, x.dtype)?;
     Ok(Value::Tensor(b.splat(int(value), dtype, &dims)))
 }
 
 fn new_full(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
-    let dims = shape(b, args, 1)?;
+    let dims = args.shape(b, 1)?;
     let value = args.number(b, 2)?;
     let dtype = dtype_or(b, args, x.dtype)?;
     Ok(Value::Tensor(b.splat(value, dtype, &dims)))
@@ -139,33 +133,50 @@ fn scalar_tensor(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     Ok(Value::Tensor(b.splat(value, dtype, &[])))
 }
 
-/// The numbers of nested lists in row-major order, and the lists' lengths.
-fn nested(b: &mut Builder<'_>, value: &Value, out: &mut Vec<Operand>) -> Result<Vec<i64>> {
+/// The lengths of nested lists at each depth: those of the first ones.
+fn lengths(b: &Builder<'_>, value: &Value) -> Result<Vec<i64>> {
+    let mut lengths = Vec::new();
+    let mut first = Some(value.clone());
+    while let Some(list @ (Value::Cell(_) | Value::Tuple(..))) = first {
+        let items = b.items(&list)?;
+        lengths.push(i64::try_from(items.len()).unwrap_or(i64::MAX));
+        first = items.into_iter().next();
+    }
+    Ok(lengths)
+}
+
+/// Appends the numbers of nested lists, which must have these lengths from this depth on.
+fn nested(b: &mut Builder<'_>, value: &Value, lengths: &[i64], dim: usize, out: &mut Vec<Operand>) -> Result<()> {
     match value {
-        Value::Int(o) | Value::Float(o) | Value::Bool(o) => {
-            out.push(o.clone());
-            Ok(Vec::new())
-        }
+        Value::Int(o) | Value::Float(o) | Value::Bool(o) => out.push(o.clone()),
         Value::Tensor(t) => {
             let item = b.item(t);
             out.push(item);
-            Ok(Vec::new())
         }
         Value::Cell(_) | Value::Tuple(..) => {
             let items = b.items(value)?;
-            let mut inner: Option<Vec<i64>> = None;
-            for item in &items {
-                let dims = nested(b, item, out)?;
-                if inner.as_ref().is_some_and(|known| *known != dims) {
-                    return Err(b.user("Expected sequences of equal length in tensor()"));
-                }
-                inner = Some(dims);
+            let (want, found) = (lengths.get(dim).copied().unwrap_or(0), items.len());
+            if i64::try_from(found) != Ok(want) {
+                return Err(b.user(format!("Expected sequence of length {want} at dim {dim} (got {found})")));
             }
-            let mut dims = vec![i64::try_from(items.len()).unwrap_or(i64::MAX)];
-            dims.extend(inner.unwrap_or_default());
-            Ok(dims)
+            for item in &items {
+                nested(b, item, lengths, dim + 1, out)?;
+            }
         }
-        other => Err(b.user(format!("Input must be of ints, floats, or bools, got {}", other.kind()))),
+        other => return Err(b.user(format!("Input must be of ints, floats, or bools, got {}", other.kind()))),
+    }
+    Ok(())
+}
+
+/// Whether a list, or one that it holds, is known to the running program only.
+fn holds_run_time_list(b: &Builder<'_>, value: &Value) -> bool {
+    match value {
+        Value::Cell(cell) => match &b.heap.cells[*cell] {
+            Cell::RunTimeList(_) => true,
+            Cell::List(items) => items.iter().any(|item| holds_run_time_list(b, item)),
+            Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => false,
+        },
+        _ => false,
     }
 }
 
@@ -190,11 +201,19 @@ fn tensor(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             cast(b, t, dtype)
         }));
     }
-    if let Some(list) = args.run_time_list(b, 0) {
+    if let Value::Cell(cell) = *args.value(0)?
+        && holds_run_time_list(b, args.value(0)?)
+    {
+        let list = b.to_run_time_list(cell)?;
         return of_run_time_list(b, args, &list);
     }
     let mut numbers = Vec::new();
-    let dims = nested(b, &args.value(0)?.clone(), &mut numbers)?;
+    let value = args.value(0)?.clone();
+    let dims = lengths(b, &value)?;
+    // Where the first list is empty the others are not looked at.
+    if !dims.contains(&0) {
+        nested(b, &value, &dims, 0, &mut numbers)?;
+    }
     let natural = match numbers.first() {
         Some(number) => number_type(b, number),
         None => b.argument_type(0).map_or(DType::F32, type_of_items),
@@ -421,6 +440,10 @@ fn logspace(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 fn eye(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let rows = args.int(b, 0)?;
     let columns = if args.position("m").is_some() { args.int(b, 1)? } else { rows.clone() };
+    for (name, n) in [("n", &rows), ("m", &columns)] {
+        let is_fine = b.binary(BinaryOp::Ge, n.clone(), int(0));
+        b.require(is_fine, Message::new("{} must be greater or equal to 0, got {}", &[name.into(), n.into()]))?;
+    }
     let dims = [b.dim(rows), b.dim(columns)];
     let dtype = dtype_or(b, args, DType::F32)?;
     Ok(Value::Tensor(b.map(dtype, &dims, |k, i| {

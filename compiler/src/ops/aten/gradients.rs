@@ -1,6 +1,5 @@
 //! Gradients: those of convolutions, and the refusal of others, for nothing that is computed here requires any.
 
-use super::contraction::require_equal;
 use super::conv::{Window, conv_of, even, per_group, spread};
 use super::reduce::{Over, sum_over};
 use crate::diag::Result;
@@ -60,7 +59,7 @@ fn convolution_backward(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         return Err(b.user("output_mask must have three entries"));
     };
     let message = "Expected gradient and input of one batch size in convolution_backward";
-    require_equal(b, gradient.dims[0], x.dims[0], message)?;
+    b.require_equal(gradient.dims[0], x.dims[0], message)?;
     let input = match (of_input, is_transposed) {
         (false, _) => Value::None,
         (true, false) => Value::Tensor(spread(b, &gradient, &w, None, &window, &x.dims[2..])?),
@@ -93,7 +92,7 @@ fn weight_gradient(
     } else {
         (per_group(b, w.dims[0], window.groups)?, per_group(b, source.dims[1], window.groups)?)
     };
-    require_equal(b, points.dims[1], w.dims[0], "Expected as many channels as the weight has in convolution_backward")?;
+    b.require_equal(points.dims[1], w.dims[0], "Expected as many channels as the weight has in convolution_backward")?;
     let reduced: Vec<Dim> = [&points.dims[..1], &points.dims[2..]].concat();
     let compute = compute_type(w.dtype);
     Ok(b.reduce(

@@ -10,6 +10,7 @@ use crate::loops::{BinaryOp, BufferClass, Dim, ExprId, Operand, ReduceOp, Stmt, 
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::value::{Contents, Tensor, Value, int, known_int};
 use crate::ops::views;
@@ -61,9 +62,9 @@ pub fn check_positions(b: &mut Builder<'_>, index: &Tensor, extent: Dim, dim: us
         b.check(inside, "index out of range in self");
         return;
     }
-    let message = format!("index {{}} is out of bounds for dimension {dim} with size {{}}");
     let wrong = b.select(not_low, greatest, least);
-    b.check_format(inside, &message, vec![wrong, n]);
+    let message = "index {} is out of bounds for dimension {} with size {}";
+    b.check(inside, Message::new(message, &[wrong.into(), dim.into(), n.into()]));
 }
 
 /// Ends the program unless `holds` is true of every element of an integer tensor.

@@ -49,7 +49,7 @@ impl Labelled {
         let classes = outer.remove(class_dim);
         for (wanted, found) in outer.iter().zip(&labels.dims) {
             let message = "Expected input batch_size to match target batch_size";
-            super::contraction::require_equal(b, *wanted, *found, message)?;
+            b.require_equal(*wanted, *found, message)?;
         }
         super::index::check_all(b, &labels, "Target is out of bounds.", |k, t| {
             let (inside, ignored) = (k.in_bounds(t, classes), k.int(ignored));

@@ -12,8 +12,9 @@ use crate::loops::{Arg, BinaryOp, BufferId, Const, Dim, Operand, ReduceOp, Unary
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::value::{Tensor, Value, int};
-use crate::ops::views::{self, shape_text};
+use crate::ops::views;
 use crate::types::DType;
 
 /// The definitions of this family.
@@ -135,11 +136,9 @@ impl Matrices {
     /// Refuses matrices that are not square.
     pub fn expect_square(&self, b: &mut Builder<'_>) -> Result<Dim> {
         let [rows, columns] = self.sizes();
-        let text = |d: Dim| shape_text(&[d]).trim_matches(['[', ']']).to_owned();
         let name = b.op_name.replacen("linalg_", "linalg.", 1);
-        let (m, n) = (text(rows), text(columns));
-        let message = format!("{name}: A must be batches of square matrices, but they are {m} by {n} matrices");
-        super::contraction::require_equal(b, rows, columns, &message)?;
+        let message = "{}: A must be batches of square matrices, but they are {} by {} matrices";
+        b.require_equal(rows, columns, Message::new(message, &[name.as_str().into(), rows.into(), columns.into()]))?;
         Ok(columns)
     }
 }
@@ -304,7 +303,7 @@ fn solved(b: &mut Builder<'_>, a: &Tensor, right: &Tensor, is_upper: bool, unit:
     let (a, right) = together(b, a, right)?;
     let (m, r) = (Matrices::new(b, &a)?, Matrices::new(b, &right)?);
     let n = m.expect_square(b)?;
-    super::contraction::require_equal(b, n, r.sizes()[0], "Incompatible matrix sizes of a triangular system")?;
+    b.require_equal(n, r.sizes()[0], "Incompatible matrix sizes of a triangular system")?;
     let x = r.output(b, &right.dims);
     m.call(b, "solve_triangular", &[&r], &[x], &[is_upper, unit]);
     Ok(r.numbers(b, x))

@@ -9,6 +9,7 @@ use crate::loops::{BinaryOp, Const, Dim, ExprId, Operand, ReduceOp, UnaryOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::{Message, Part};
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::compute_type;
 use crate::ops::value::{Tensor, Value};
@@ -178,17 +179,18 @@ pub struct Params<'a> {
 fn leading(b: &mut Builder<'_>, args: &Args<'_>, x: &Tensor) -> Result<usize> {
     let shape = args.int_list(b, 1)?;
     let wanted: Vec<Dim> = shape.into_iter().map(|o| b.dim(o)).collect();
-    let message = format!(
-        "Given normalized_shape={0}, expected input with shape [*, {1}], but got input of size{2}",
-        shape_text(&wanted),
-        shape_text(&wanted).trim_matches(['[', ']']),
-        shape_text(&x.dims)
-    );
+    let items = vec!["{}"; wanted.len()].join(", ");
+    let message =
+        format!("Given normalized_shape={{}}, expected input with shape [*, {items}], but got input of size{{}}");
+    let mut parts = vec![Part::from(&wanted)];
+    parts.extend(wanted.iter().map(|extent| Part::from(*extent)));
+    parts.push((&x.dims).into());
+    let message = Message::new(&message, &parts);
     let Some(lead) = x.rank().checked_sub(wanted.len()).filter(|_| !wanted.is_empty()) else {
-        return Err(b.user(message));
+        return Err(b.fail(message));
     };
     for (&have, &want) in x.dims[lead..].iter().zip(&wanted) {
-        super::contraction::require_equal(b, have, want, &message)?;
+        b.require_equal(have, want, message.clone())?;
     }
     if !x.dtype.is_floating_point() {
         return Err(b.user(format!("\"LayerNormKernelImpl\" not implemented for '{}'", x.dtype.graph_name())));

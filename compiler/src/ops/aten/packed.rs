@@ -2,15 +2,15 @@
 //!
 //! Sequences are sorted, the longest first, so the first `batch_sizes[t]` rows of a batch are those of step `t`.
 
-use super::contraction::require_equal;
 use crate::diag::Result;
 use crate::loops::{AxisKind, BinaryOp, Dim, ExprId, Operand, ReduceOp, StoreMode};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::value::{Tensor, Value, int, known_int};
-use crate::ops::views::{self, shape_text};
+use crate::ops::views;
 use crate::types::DType;
 
 /// The definitions of this family.
@@ -94,13 +94,9 @@ fn pack(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             lengths.dtype
         )));
     }
-    let text = |dims: &[Dim]| shape_text(dims).trim_matches(['[', ']']).to_owned();
-    let message = format!(
-        "Expected `len(lengths)` to be equal to batch_size, but got {} (batch_size={})",
-        text(&lengths.dims),
-        text(&x.dims[1..2])
-    );
-    require_equal(b, lengths.dims[0], x.dims[1], &message)?;
+    let message = "Expected `len(lengths)` to be equal to batch_size, but got {} (batch_size={})";
+    let message = Message::new(message, &[lengths.dims[0].into(), x.dims[1].into()]);
+    b.require_equal(lengths.dims[0], x.dims[1], message)?;
     check_lengths(b, &lengths);
     let steps = first(b, &lengths);
     let fits = b.binary(BinaryOp::Le, steps.into(), x.dims[0].into());

@@ -2,10 +2,11 @@
 
 use super::view::dim_arg;
 use crate::diag::Result;
-use crate::loops::{BinaryOp, Dim, Operand};
+use crate::loops::{BinaryOp, Dim, Operand, UnaryOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::value::{Affine, Tensor, Value, int, known_int};
 use crate::ops::views;
 
@@ -116,7 +117,7 @@ fn select(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     }
     let dim = dim_arg(b, args, 1, x.rank())?;
     let index = args.int(b, 2)?;
-    let index = views::wrap_index(b, index, &x.dims, dim)?;
+    let index = views::wrap_index(b, index, &x.dims, dim);
     Ok(Value::Tensor(views::select(b, &x, dim, index)))
 }
 
@@ -132,29 +133,21 @@ fn narrow(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let dim = dim_arg(b, args, 1, x.rank())?;
     let (start, length) = (args.int(b, 2)?, args.int(b, 3)?);
     let n: Operand = x.dims[dim].into();
-    if let (Some(start), Some(length), Some(n)) = (known_int(&start), known_int(&length), known_int(&n)) {
-        let wrapped = if start < 0 { start + n } else { start };
-        if length < 0 {
-            return Err(b.user("narrow(): length must be non-negative."));
-        }
-        if !(0..=n).contains(&wrapped) {
-            let range = format!("[{}, {n}]", -n);
-            return Err(b.user(format!("start out of range (expected to be in range of {range}, but got {start})")));
-        }
-        if wrapped + length > n {
-            return Err(b.user(format!("start ({wrapped}) + length ({length}) exceeds dimension size ({n}).")));
-        }
-    }
     let is_fine = b.binary(BinaryOp::Ge, length.clone(), int(0));
-    b.check(is_fine, "narrow(): length must be non-negative.");
+    b.require(is_fine, "narrow(): length must be non-negative.")?;
+    let least = b.unary(UnaryOp::Neg, n.clone());
+    let not_low = b.binary(BinaryOp::Ge, start.clone(), least.clone());
+    let not_high = b.binary(BinaryOp::Le, start.clone(), n.clone());
+    let is_inside = b.binary(BinaryOp::And, not_low, not_high);
+    let outside = "start out of range (expected to be in range of [{}, {}], but got {})";
+    b.require(is_inside, Message::new(outside, &[least.into(), (&n).into(), (&start).into()]))?;
     let is_negative = b.binary(BinaryOp::Lt, start.clone(), int(0));
     let moved = b.binary(BinaryOp::Add, start.clone(), n.clone());
     let start = b.select(is_negative, moved, start);
-    let end = b.binary(BinaryOp::Add, start.clone(), length.clone());
-    let fits = b.binary(BinaryOp::Le, end, n);
-    let low = b.binary(BinaryOp::Ge, start.clone(), int(0));
-    let fits = b.binary(BinaryOp::And, fits, low);
-    b.check(fits, "start + length exceeds dimension size");
+    let last = b.binary(BinaryOp::Sub, n.clone(), length.clone());
+    let fits = b.binary(BinaryOp::Le, start.clone(), last);
+    let exceeds = "start ({}) + length ({}) exceeds dimension size ({}).";
+    b.require(fits, Message::new(exceeds, &[(&start).into(), (&length).into(), n.into()]))?;
     let length = b.dim(length);
     Ok(Value::Tensor(views::slice(b, &x, dim, start, length, 1)))
 }

@@ -78,11 +78,6 @@ fn normal01(b: &mut Builder<'_>, dtype: DType, dims: &[Dim]) -> Result<Tensor> {
     Ok(filled(b, "fill_normal", compute_type(dtype), dtype, dims, &[float(0.0), float(1.0)]))
 }
 
-fn dims_arg(b: &mut Builder<'_>, args: &Args<'_>, at: usize) -> Result<Vec<Dim>> {
-    let list = args.int_list(b, at)?;
-    Ok(list.into_iter().map(|o| b.dim(o)).collect())
-}
-
 /// The `dtype` argument, or another type where there is none.
 fn dtype_arg(b: &Builder<'_>, args: &Args<'_>, default: DType) -> Result<DType> {
     match args.position("dtype") {
@@ -94,7 +89,7 @@ fn dtype_arg(b: &Builder<'_>, args: &Args<'_>, default: DType) -> Result<DType> 
 type Fill = fn(&mut Builder<'_>, DType, &[Dim]) -> Result<Tensor>;
 
 fn sized(b: &mut Builder<'_>, args: &Args<'_>, fill: Fill) -> Result<Value> {
-    let dims = dims_arg(b, args, 0)?;
+    let dims = args.shape(b, 0)?;
     let dtype = dtype_arg(b, args, DType::F32)?;
     fill(b, dtype, &dims).map(Value::Tensor)
 }
@@ -114,7 +109,7 @@ fn randint(b: &mut Builder<'_>, args: &Args<'_>, low: Option<usize>) -> Result<V
     let first = usize::from(low.is_some());
     let low = low.map_or(Ok(int(0)), |at| args.int(b, at))?;
     let high = args.int(b, first)?;
-    let dims = dims_arg(b, args, first + 1)?;
+    let dims = args.shape(b, first + 1)?;
     let dtype = dtype_arg(b, args, DType::I64)?;
     Ok(Value::Tensor(integers(b, dtype, &dims, low, high)))
 }
@@ -173,7 +168,7 @@ fn normal_in_place(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 
 fn normal_sized(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (mean, std) = (args.float(b, 0)?, args.float(b, 1)?);
-    let dims = dims_arg(b, args, 2)?;
+    let dims = args.shape(b, 2)?;
     let dtype = dtype_arg(b, args, DType::F32)?;
     expect_float(b, dtype)?;
     Ok(Value::Tensor(filled(b, "fill_normal", compute_type(dtype), dtype, &dims, &[mean, std])))

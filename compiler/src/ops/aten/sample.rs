@@ -145,12 +145,7 @@ fn grid_sampler(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             shape_text(&grid.dims)
         )));
     }
-    super::contraction::require_equal(
-        b,
-        x.dims[0],
-        grid.dims[0],
-        "grid_sampler(): expected grid and input to have same batch size",
-    )?;
+    b.require_equal(x.dims[0], grid.dims[0], "grid_sampler(): expected grid and input to have same batch size")?;
     let outside = match outside {
         0 => Outside::Zeros,
         1 => Outside::Border,

@@ -498,7 +498,7 @@ fn select_scatter(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, source) = (args.tensor(0)?, args.tensor(1)?);
     let dim = dim_arg(b, args, 2, x.rank())?;
     let index = args.int(b, 3)?;
-    let index = views::wrap_index(b, index, &x.dims, dim)?;
+    let index = views::wrap_index(b, index, &x.dims, dim);
     written_through(b, &x, &source, |b, out| Ok(views::select(b, out, dim, index)))
 }
 

@@ -269,8 +269,7 @@ fn search(b: &mut Builder<'_>, sequence: &Tensor, values: &Tensor, right: bool, 
             ));
         }
         for d in 0..sequence.rank() - 1 {
-            super::contraction::require_equal(
-                b,
+            b.require_equal(
                 sequence.dims[d],
                 values.dims[d],
                 "torch.searchsorted(): the first N-1 dimensions of boundaries tensor and input value tensor must match",

@@ -10,6 +10,7 @@ use crate::loops::{Arg, BinaryOp, Dim, Operand, VarType};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::run_time::var_arg;
 use crate::ops::value::{ItemFacts, Tensor, TensorFacts, Value, int, known_int};
 use crate::ops::views;
@@ -116,27 +117,17 @@ fn split_with_sizes(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         return Ok(listed(b, "tensor_split_sizes", &x, sizes, dim));
     }
     let lengths = args.int_list(b, 1)?;
-    let known: Option<Vec<_>> = lengths.iter().map(known_int).collect();
     let mut total = int(0);
     for length in &lengths {
         total = b.binary(BinaryOp::Add, total, length.clone());
         let is_valid = b.binary(BinaryOp::Ge, length.clone(), int(0));
-        if known_int(length).is_none() {
-            b.check(is_valid, "split_with_sizes expects split_sizes have only non-negative entries");
-        }
+        let message = "split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={}";
+        b.require(is_valid, Message::new(message, &[lengths.as_slice().into()]))?;
     }
-    if let Some(lengths) = &known {
-        let total: i64 = lengths.iter().sum();
-        if lengths.iter().any(|n| *n < 0) || extent.known().is_some_and(|n| n != total) {
-            return Err(b.user(format!(
-                "split_with_sizes expects split_sizes to sum exactly to {} (input tensor's size at dimension {dim}), but \
-                 got split_sizes={lengths:?}",
-                extent.known().unwrap_or(total)
-            )));
-        }
-    }
-    let matches = b.binary(BinaryOp::Eq, total, extent.into());
-    b.check(matches, "split_with_sizes expects split_sizes to sum exactly to the input tensor's size");
+    let total = b.dim(total);
+    let message = "split_with_sizes expects split_sizes to sum exactly to {} (input tensor's size at dimension {}), but got \
+                   split_sizes={}";
+    b.require_equal(total, extent, Message::new(message, &[extent.into(), dim.into(), lengths.as_slice().into()]))?;
     Ok(pieces_between(b, &x, dim, &lengths))
 }
 

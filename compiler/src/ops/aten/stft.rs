@@ -7,6 +7,7 @@ use crate::loops::{BinaryOp, Dim, ExprId, Operand, ReduceOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::value::{Tensor, Value, int, known_int};
 use crate::ops::views::{self, shape_text};
@@ -226,12 +227,9 @@ fn istft(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         return Err(b.user("cannot have onesided output if window or input is complex"));
     }
     let wanted = if is_half { frames.size / 2 + 1 } else { frames.size };
-    let message = format!(
-        "istft: expected the frequency dimension (3rd to the last) of the input tensor to match n_fft / 2 + 1 when \
-         onesided=True, or n_fft, but got {}",
-        shape_text(&[bins]).trim_matches(['[', ']'])
-    );
-    super::contraction::require_equal(b, bins, Dim::Const(wanted), &message)?;
+    let message = "istft: expected the frequency dimension (3rd to the last) of the input tensor to match n_fft / 2 + 1 \
+                   when onesided=True, or n_fft, but got {}";
+    b.require_equal(bins, Dim::Const(wanted), Message::new(message, &[bins.into()]))?;
     let z = views::transpose(b, &z, 1, 2);
     // Only a real signal has a transform whose second half repeats the first.
     let z = if gives_complex { z } else { completed(b, &z, 2, size) };

@@ -1,11 +1,12 @@
 //! Views with other dimensions: reshaped, permuted, expanded. Nothing here computes or copies, unless memory demands it.
 
 use crate::diag::Result;
-use crate::loops::{Const, Dim, Operand};
+use crate::loops::{BinaryOp, Dim, Operand};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::value::{Tensor, Value, known_int};
+use crate::ops::message::Message;
+use crate::ops::value::{Tensor, Value, int, known_int};
 use crate::ops::views;
 
 /// The definitions of this family.
@@ -69,9 +70,8 @@ pub fn decided_dim(b: &mut Builder<'_>, dim: &Operand, rank: usize) -> Result<us
             return wrap(b, candidate, rank);
         }
     }
-    let message = format!("Dimension out of range (expected to be in range of [{}, {}]", -n, n - 1);
-    b.check_format(Operand::Const(Const::bool(false)), &format!("{message}, but got {{}})"), vec![dim.clone()]);
-    Err(b.user(format!("{message})")))
+    let message = format!("Dimension out of range (expected to be in range of [{}, {}], but got {{}})", -n, n - 1);
+    Err(b.fail(Message::new(&message, &[dim.into()])))
 }
 
 /// [`dim_arg`] of a number.
@@ -294,26 +294,26 @@ fn expand(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
     let sizes = args.int_list(b, 1)?;
     let Some(lead) = sizes.len().checked_sub(x.rank()) else {
-        return Err(b.user(format!(
-            "expand({}, size={}): the number of sizes provided ({}) must be greater or equal to the number of dimensions \
-             in the tensor ({})",
-            views::shape_text(&x.dims),
-            sizes.len(),
-            sizes.len(),
-            x.rank()
-        )));
+        let message = "expand(torch.{}Tensor{{}}, size={}): the number of sizes provided ({}) must be greater or equal to the \
+                       number of dimensions in the tensor ({})";
+        let class = x.dtype.graph_name();
+        let parts = [class.into(), (&x.dims).into(), sizes.as_slice().into(), sizes.len().into(), x.rank().into()];
+        return Err(b.fail(Message::new(message, &parts)));
     };
     let mut dims = Vec::with_capacity(sizes.len());
     for (i, size) in sizes.into_iter().enumerate() {
-        dims.push(match known_int(&size) {
-            Some(-1) if i >= lead => x.dims[i - lead],
-            Some(n) if n < 0 => {
-                return Err(b.user(format!(
-                    "The expanded size of the tensor ({n}) isn't allowed in a leading, non-existing dimension {i}"
-                )));
-            }
-            _ => b.dim(size),
-        });
+        let size = if b.is_extent(&size) {
+            size
+        } else if i >= lead {
+            let is_kept = b.binary(BinaryOp::Eq, size.clone(), int(-1));
+            b.select(is_kept, x.dims[i - lead].into(), size)
+        } else {
+            let is_fine = b.binary(BinaryOp::Ge, size.clone(), int(0));
+            let message = "The expanded size of the tensor ({}) isn't allowed in a leading, non-existing dimension {}";
+            b.require(is_fine, Message::new(message, &[(&size).into(), i.into()]))?;
+            size
+        };
+        dims.push(b.dim(size));
     }
     Ok(Value::Tensor(views::expand_to(b, &x, &dims)?))
 }

@@ -8,6 +8,7 @@ use crate::loops::{BinaryOp, Const, Dim, ExprId, Operand, ReduceOp, StoreMode, U
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::promote::{compute_type, float_type, result_type};
 use crate::ops::value::{Tensor, Value, int};
@@ -105,13 +106,9 @@ fn col2im(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let [rows, columns] = window_counts(b, &plane, &size, &window)?;
     let places = b.product(&[rows, columns]);
     let places = b.dim(places);
-    let message = format!(
-        "Given output_size={}, expected size of input's dimension 2 to match the calculated number of sliding blocks, but \
-         got input.size(2)={}.",
-        shape_text(&plane),
-        shape_text(&x.dims[2..]).trim_matches(['[', ']'])
-    );
-    super::contraction::require_equal(b, x.dims[2], places, &message)?;
+    let message = "Given output_size={}, expected size of input's dimension 2 to match the calculated number of sliding \
+                   blocks, but got input.size(2)={}.";
+    b.require_equal(x.dims[2], places, Message::new(message, &[(&plane).into(), x.dims[2].into()]))?;
     let points = size[0] * size[1];
     if x.dims[1].known().is_some_and(|n| n % points != 0) {
         let found = shape_text(&x.dims[1..2]);
@@ -179,12 +176,9 @@ fn max_unpool(b: &mut Builder<'_>, args: &Args<'_>, rank: usize) -> Result<Value
         return Err(b.user("Expected shape of indices to be same as that of the input tensor"));
     }
     for (p, q) in x.dims.iter().zip(&indices.dims) {
-        let message = format!(
-            "Expected shape of indices to be same as that of the input tensor ({}) but got indices tensor with shape: {}",
-            shape_text(&x.dims),
-            shape_text(&indices.dims)
-        );
-        super::contraction::require_equal(b, *p, *q, &message)?;
+        let message = "Expected shape of indices to be same as that of the input tensor ({}) but got indices tensor with \
+                       shape: {}";
+        b.require_equal(*p, *q, Message::new(message, &[(&x.dims).into(), (&indices.dims).into()]))?;
     }
     let count = b.product(&sizes);
     let count = b.dim(count);
@@ -367,12 +361,9 @@ fn between_rows(b: &mut Builder<'_>, args: &Args<'_>, p: f64) -> Result<Value> {
         return Err(b.user("cdist only supports non-negative p values"));
     }
     let (columns, rows) = (x.dims[x.rank() - 1], [x.dims[x.rank() - 2], y.dims[y.rank() - 2]]);
-    let message = format!(
-        "X1 and X2 must have the same number of columns. X1: {} X2: {}",
-        shape_text(&[columns]).trim_matches(['[', ']']),
-        shape_text(&y.dims[y.rank() - 1..]).trim_matches(['[', ']'])
-    );
-    super::contraction::require_equal(b, columns, y.dims[y.rank() - 1], &message)?;
+    let last = y.dims[y.rank() - 1];
+    let message = "X1 and X2 must have the same number of columns. X1: {} X2: {}";
+    b.require_equal(columns, last, Message::new(message, &[columns.into(), last.into()]))?;
     let batch = views::broadcast(b, &[&x.dims[..x.rank() - 2], &y.dims[..y.rank() - 2]])?;
     let (x, y) = (
         views::expand_to(b, &x, &[&batch[..], &[rows[0], columns]].concat())?,

@@ -4,6 +4,7 @@ use crate::diag::Result;
 use crate::loops::{Arg, BinaryOp, Const, Operand, UnaryOp, VarType};
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
+use crate::ops::message::Message;
 use crate::ops::value::{Tensor, Value, int, known, known_int};
 use crate::ops::{Lowering, OpDef};
 use crate::types::DType;
@@ -111,8 +112,8 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::__and__.int", lower: |b, a| arithmetic(b, a, BinaryOp::And) },
     OpDef { name: "aten::__or__.int", lower: |b, a| arithmetic(b, a, BinaryOp::Or) },
     OpDef { name: "aten::__xor__.int", lower: |b, a| arithmetic(b, a, BinaryOp::Xor) },
-    OpDef { name: "aten::__lshift__.int", lower: |b, a| arithmetic(b, a, BinaryOp::Shl) },
-    OpDef { name: "aten::__rshift__.int", lower: |b, a| arithmetic(b, a, BinaryOp::Shr) },
+    OpDef { name: "aten::__lshift__.int", lower: |b, a| shift(b, a, BinaryOp::Shl) },
+    OpDef { name: "aten::__rshift__.int", lower: |b, a| shift(b, a, BinaryOp::Shr) },
     OpDef { name: "aten::__and__.bool", lower: |b, a| logical(b, a, BinaryOp::And) },
     OpDef { name: "aten::__or__.bool", lower: |b, a| logical(b, a, BinaryOp::Or) },
     OpDef { name: "aten::__xor__.bool", lower: |b, a| logical(b, a, BinaryOp::Xor) },
@@ -174,6 +175,13 @@ fn arithmetic(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Valu
     let (x, y, is_float) = pair(b, args)?;
     let result = b.binary(op, x, y);
     Ok(if is_float { Value::Float(result) } else { Value::Int(result) })
+}
+
+/// A shift by the count's lowest six bits, as processors shift: those beyond are not looked at.
+fn shift(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
+    let (x, count) = (args.int(b, 0)?, args.int(b, 1)?);
+    let count = b.binary(BinaryOp::And, count, int(63));
+    Ok(Value::Int(b.binary(op, x, count)))
 }
 
 fn floats(b: &mut Builder<'_>, args: &Args<'_>, op: BinaryOp) -> Result<Value> {
@@ -301,7 +309,7 @@ fn to_int(b: &mut Builder<'_>, args: &Args<'_>, op: UnaryOp) -> Result<Value> {
     let rounded = b.unary(op, x.clone());
     if known(&x).is_none_or(|c| !is_int64(f64::from_bits(c.bits))) {
         let is_fine = within_int64(b, &rounded);
-        b.check_format(is_fine, "Cannot convert float {} to integer", vec![x]);
+        b.check(is_fine, Message::new("Cannot convert float {} to integer", &[x.into()]));
     }
     Ok(Value::Int(b.cast(DType::I64, rounded)))
 }
