@@ -37,7 +37,7 @@ impl<'i> Parser<'i> {
                 // What cannot be compiled is blamed on the whole text, where it begins.
                 let start = range.map_or(here.start, |range| range.start);
                 for piece in &mut pieces[first..] {
-                    if let FormatPiece::Value(Expr { kind: ExprKind::Unsupported(_), range, .. }) = piece {
+                    if let FormatPiece::Value(Expr { kind: ExprKind::Unsupported(_), range }) = piece {
                         *range = TextRange { start, end: start + 1 };
                     }
                 }

@@ -333,7 +333,7 @@ pub fn check_fits(b: &mut Builder<'_>, index: &Tensor, x: &Tensor, dim: Option<u
             (Some(_), Some(_)) => {}
             _ => {
                 let fits = b.binary(BinaryOp::Le, index.dims[d].into(), x.dims[d].into());
-                b.check(fits, &format!("Size does not match at dimension {d}: the index is larger than {what}"));
+                b.check(fits, format!("Size does not match at dimension {d}: the index is larger than {what}"));
             }
         }
     }

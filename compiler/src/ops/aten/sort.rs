@@ -136,7 +136,7 @@ fn kthvalue(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let extent = x.dims.get(dim).copied().unwrap_or(Dim::Const(1));
     let high = b.binary(BinaryOp::Le, k.clone(), extent.into());
     let fits = b.binary(BinaryOp::And, low, high);
-    b.check(fits, &format!("kthvalue(): selected number k out of range for dimension {dim}"));
+    b.check(fits, format!("kthvalue(): selected number k out of range for dimension {dim}"));
     picked(b, "kth", &x, dim, keeps, &[k])
 }
 

@@ -262,7 +262,7 @@ fn index(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     if known(&position).is_none() {
         let is_there = b.binary(BinaryOp::Ge, position.clone(), int(0));
         let text = super::text::constant_text(&wanted).unwrap_or_default();
-        b.check(is_there, &format!("'{text}' is not in list"));
+        b.check(is_there, format!("'{text}' is not in list"));
         return Ok(Value::Int(position));
     }
     if let Some(at) = find(b, args, &items)? {
