@@ -1,6 +1,7 @@
 //! Assignments: names, tuples of targets, attributes and subscripts; plain, annotated and augmented.
 
 use super::function::Emitter;
+use super::mismatch;
 use super::ssa::{Binding, V};
 use super::sugar::{Sugared, kind_of};
 use crate::diag::Result;
@@ -154,14 +155,7 @@ impl Emitter<'_, '_> {
         if let Some(Binding::Value { value: outer, .. }) = self.scope.outer(name)
             && !self.is_subtype(&value.ty, &Self::stored_type(&outer.ty))
         {
-            return Err(self.error(
-                range,
-                format!(
-                    "Variable '{name}' previously had type {} but is now being assigned to a value of type {}",
-                    outer.ty.annotation(),
-                    value.ty.annotation()
-                ),
-            ));
+            return Err(self.error(range, mismatch::reassigned(name, &outer.ty, &value.ty)));
         }
         if is_new && self.is_made_here(&value) {
             self.name_value(&value, name);

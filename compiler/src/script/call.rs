@@ -64,8 +64,18 @@ impl Emitter<'_, '_> {
                 };
                 self.emit_tolist(&object, ty, range)
             }
+            Sugared::Item(Item::Class(Type::Class(class))) if self.program.ignored.contains(&class) => {
+                let short = class.rsplit('.').next().unwrap_or(&class);
+                Err(self.error(callee.range, format!("Cannot instantiate class '{short}' in a script function")))
+            }
             Sugared::Operator(name) if self.is_text() && legacy_tensor(&name).is_some() => {
                 let (positional, mut named) = self.arguments(args)?;
+                if let Some((unknown, _)) = named.iter().find(|(name, _)| &**name != "device") {
+                    let text = format!(
+                        "Legacy Tensor Constructor only supports two schemas in TorchScript: \n'new(IntArrayRef size, *, Device? device=None)',\n'new(PyObject* data, *, Device? device=None)\n'Got kwarg {unknown}"
+                    );
+                    return Err(self.error(range, text));
+                }
                 let code = legacy_tensor(&name).map_or(0, DType::code);
                 named.push(("dtype".into(), self.constant(IValue::Int(code), Type::Int, range)));
                 self.builtin("aten::tensor", positional, named, range)

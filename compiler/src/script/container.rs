@@ -307,21 +307,18 @@ impl Emitter<'_, '_> {
                 return Ok(Some(format!("Class '{class}' does not have method '{method}' but '{interface}' does.")));
             };
             let have = self.program.signature(&format!("{class}.{method}").into(), Some(&own))?;
-            let want = self.program.signature(&format!("{interface}.{method}").into(), None)?;
+            let want = self
+                .program
+                .signature(&format!("{interface}.{method}").into(), Some(&Type::Interface(Arc::clone(interface))))?;
             let (Some(have), Some(want)) = (have, want) else { continue };
             let wanted = want.result.clone().unwrap_or(Type::None);
             let takes = have.params.len() == want.params.len()
                 && have.params.iter().zip(&want.params).skip(1).all(|(have, want)| self.is_subtype(&want.ty, &have.ty));
             if !takes || !self.is_subtype(&result, &wanted) {
-                let schema = |params: &[super::names::Param], result: &Type| {
-                    let list =
-                        params.iter().skip(1).map(|param| format!("{} {}", param.ty, param.name)).collect::<Vec<_>>();
-                    format!("{method}({}) -> {result}", list.join(", "))
-                };
                 return Ok(Some(format!(
                     "Method on class '{class}' (1) is not compatible with interface '{interface}' (2)\n  (1) {}\n  (2) {}",
-                    schema(&have.params, &result),
-                    schema(&want.params, &wanted)
+                    self.program.schema_text(&method, &have, Some(&result)),
+                    self.program.schema_text(&method, &want, Some(&wanted))
                 )));
             }
         }

@@ -73,6 +73,17 @@ pub(crate) struct Unmatched<'a> {
     pub classes: &'a dyn Classes,
 }
 
+const EMPTY_LISTS: &str = "\nEmpty lists default to List[Tensor]. Add a variable annotation to the assignment to create an empty list of another type (torch.jit.annotate(List[T, []]) where T is the type of elements in the list for Python 2)";
+
+/// Why a variable of an outer block, or of the last round, does not take a value.
+pub(crate) fn reassigned(name: &str, had: &Type, has: &Type) -> String {
+    let (had_text, has_text) = (had.annotation(), has.annotation());
+    let more = if matches!((had, has), (Type::List(_), Type::List(_))) { EMPTY_LISTS } else { "" };
+    format!(
+        "Variable '{name}' previously had type {had_text} but is now being assigned to a value of type {has_text}{more}"
+    )
+}
+
 impl Unmatched<'_> {
     fn reason(&self, formal: &Type, actual: &Type, have: &str) -> String {
         let inside = |formal: &Type, actual: &Type| self.reason(formal, actual, &repr(actual));
@@ -134,9 +145,7 @@ impl Emitter<'_, '_> {
             );
         }
         if matches!(&value.ty, Type::List(elem) if matches!(**elem, Type::Tensor(_))) {
-            text.push_str(
-                "\nEmpty lists default to List[Tensor]. Add a variable annotation to the assignment to create an empty list of another type (torch.jit.annotate(List[T, []]) where T is the type of elements in the list for Python 2)",
-            );
+            text.push_str(EMPTY_LISTS);
         }
         text
     }
@@ -179,7 +188,9 @@ impl Program<'_> {
                 let _ = write!(text, "={written}");
             }
         }
-        let _ = write!(text, ") -> {}", result.unwrap_or(&Type::tensor()));
+        let result = result.unwrap_or(&Type::tensor()).to_string();
+        let result = if result.starts_with('(') { format!("({result})") } else { result };
+        let _ = write!(text, ") -> {result}");
         text
     }
 

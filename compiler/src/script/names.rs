@@ -148,6 +148,8 @@ pub(crate) struct Program<'a> {
     pub classes: IndexMap<Arc<str>, Declared>,
     pub items: HashMap<Arc<str>, Item>,
     pub in_progress: HashSet<Arc<str>>,
+    /// Classes that stay with Python.
+    pub ignored: HashSet<Arc<str>>,
     /// Finished functions by qualified name.
     pub functions: IndexMap<Arc<str>, Function>,
     /// Functions whose bodies are being compiled.
@@ -198,6 +200,7 @@ impl<'a> Program<'a> {
             classes: IndexMap::new(),
             items: HashMap::new(),
             in_progress: HashSet::new(),
+            ignored: HashSet::new(),
             functions: IndexMap::new(),
             compiling: Vec::new(),
             interface_calls: IndexMap::new(),

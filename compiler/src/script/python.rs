@@ -251,6 +251,9 @@ impl Program<'_> {
         };
         let span = file.span(syntax.head);
         let kind = self.kind_of(&parsed, syntax, 0);
+        if self.mark_of(file, &syntax.decorators) == Mark::Ignore {
+            self.ignored.insert(Arc::clone(qualified));
+        }
         let mut class = Class::new(Arc::clone(qualified), kind);
         let mut defaults: Defaults = Vec::new();
         if kind == ClassKind::Class

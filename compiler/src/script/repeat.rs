@@ -4,7 +4,7 @@ use super::assign::is_meaningful;
 use super::display::Display;
 use super::exits::{Flow, OpenLoop};
 use super::function::Emitter;
-use super::mismatch::repr;
+use super::mismatch::{self, repr};
 use super::ssa::{Binding, V};
 use crate::diag::Result;
 use crate::ir::OpName;
@@ -152,10 +152,7 @@ impl Emitter<'_, '_> {
         if self.is_subtype(&value.ty, ty) {
             return Ok(value);
         }
-        let have = &value.ty;
-        let text =
-            format!("Variable '{name}' previously had type {ty} but is now being assigned to a value of type {have}");
-        Err(self.error(range, text))
+        Err(self.error(range, mismatch::reassigned(name, ty, &value.ty)))
     }
 
     /// A list comprehension: a loop that appends.
