@@ -2,6 +2,7 @@
 
 use crate::arena::Memory;
 use crate::error::Result;
+use crate::instance::Instance;
 use crate::object::{Body, Item, ObjectRef};
 use crate::tensor::Tensor;
 use std::collections::HashMap;
@@ -45,6 +46,10 @@ impl Copies {
             }
             Body::Tensor(tensor) => Body::Tensor(self.tensor(tensor)?),
             Body::Boxed(item) => Body::Boxed(self.item(item)?),
+            Body::Instance(instance) => {
+                let attributes = self.items(&instance.attributes)?;
+                Body::Instance(Instance { kind: instance.kind, attributes })
+            }
         });
         self.objects.insert(key, copy.clone());
         Ok(copy)

@@ -72,9 +72,9 @@ fn hash_item(item: &Item) -> u64 {
             Body::Tuple(items) | Body::NamedTuple(_, items) => {
                 items.iter().fold(MIX, |hash, item| mix(hash.rotate_left(23), hash_item(item)))
             }
-            // Lists and dicts compare by contents, which may change; tensors and futures by identity.
+            // Lists and dicts compare by contents, which may change; the others by identity.
             Body::List(_) | Body::Dict(_) => 1,
-            Body::Tensor(_) | Body::Future(_) | Body::Boxed(_) => mix(MIX, object.as_raw() as u64),
+            Body::Tensor(_) | Body::Future(_) | Body::Boxed(_) | Body::Instance(_) => mix(MIX, object.as_raw() as u64),
         },
     }
 }

@@ -22,6 +22,7 @@ pub mod direct;
 pub mod entry;
 pub mod error;
 pub mod host;
+pub mod instance;
 pub mod list;
 pub mod log;
 pub mod math;

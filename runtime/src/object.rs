@@ -1,4 +1,4 @@
-//! Counted objects of a running model: strings, lists, dicts, tuples, tensors and futures.
+//! Counted objects of a running model: strings, lists, dicts, tuples, tensors, futures and instances.
 //!
 //! Compiled code holds them as raw counted pointers. A list or dict is shared by reference, as in `TorchScript`; a call runs
 //! on one thread, so contents need no lock, while counts are atomic because an instance may move between threads.
@@ -7,6 +7,7 @@
 use crate::abi::Status;
 use crate::dict::Dict;
 use crate::error::{Error, Result};
+use crate::instance::Instance;
 use crate::list::List;
 use crate::task::Task;
 use crate::tensor::Tensor;
@@ -83,6 +84,8 @@ pub enum Body {
     Future(Arc<Task>),
     /// An item of any kind, where compiled code has one variable for all. As an operand it is the item.
     Boxed(Item),
+    /// An instance of a script class.
+    Instance(Instance),
 }
 
 /// An element of a list, dict or tuple. The variant is a 64-bit number, counted from 0, and its fields follow it.
@@ -261,6 +264,9 @@ impl ObjectRef {
             Body::Tensor(tensor) => Value::Tensor(tensor.to_owned_tensor()?),
             Body::Future(_) => return Err(Error::new(Status::Unsupported, "a Future as a value of the host's")),
             Body::Boxed(item) => item.to_value()?,
+            Body::Instance(_) => {
+                return Err(Error::new(Status::Unsupported, "an instance of a script class as a value of the host's"));
+            }
         })
     }
 }

@@ -39,7 +39,9 @@ pub(super) fn held(cell: &Cell) -> Box<dyn Iterator<Item = &Value> + '_> {
         Cell::List(items) => Box::new(items.iter()),
         Cell::Dict(entries) => Box::new(entries.iter().map(|(_, value)| value)),
         Cell::Object(object) => Box::new(object.attrs.values()),
-        Cell::RunTimeList(_) | Cell::RunTimeDict(_) | Cell::Future(_) => Box::new(std::iter::empty()),
+        Cell::RunTimeList(_) | Cell::RunTimeDict(_) | Cell::RunTimeObject(_) | Cell::Future(_) => {
+            Box::new(std::iter::empty())
+        }
     }
 }
 

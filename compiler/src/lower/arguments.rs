@@ -10,7 +10,7 @@ use crate::loops::{
 };
 use crate::ops::builder::Builder;
 use crate::ops::prim::scalar::number_value;
-use crate::ops::value::{Cell, RunTimeDict, RunTimeList, Tensor, Value};
+use crate::ops::value::{Cell, ObjectCell, RunTimeDict, RunTimeList, RunTimeObject, Tensor, Value};
 use crate::types::{DEVICE_TYPES, DType, Type, is_device};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -263,8 +263,8 @@ impl Lowerer<'_, '_> {
                     leaf(leaves, &Operand::Var(var), OutputTree::Object)
                 }
                 Cell::Future(_) => return Err(self.b.unsupported("a Future as a result").into()),
-                Cell::Object(object) => {
-                    return Err(self.b.unsupported(format!("an object of class {} as a result", object.class)).into());
+                Cell::Object(ObjectCell { class, .. }) | Cell::RunTimeObject(RunTimeObject { class, .. }) => {
+                    return Err(self.b.unsupported(format!("an object of class {class} as a result")).into());
                 }
             },
             Value::Enum(..) | Value::Function(_) => {

@@ -9,7 +9,8 @@ use crate::diag::Diagnostic;
 use crate::loops::{Dim, Operand, VarId, VarType};
 use crate::ops::builder::Builder;
 use crate::ops::value::{
-    Cell, EntryFacts, ItemFacts, ResultId, RunTimeDict, RunTimeList, StorageId, TensorFacts, Value, known,
+    Cell, CellId, EntryFacts, ItemFacts, ObjectCell, ResultId, RunTimeDict, RunTimeList, RunTimeObject, StorageId,
+    TensorFacts, Value, known,
 };
 use crate::types::{DType, Type};
 use std::collections::BTreeSet;
@@ -24,6 +25,8 @@ pub(super) enum Stop {
     Incompatible(String),
     /// Storages that have to be in objects before control flow parts.
     Shared(BTreeSet<StorageId>),
+    /// Instances of script classes that have to be objects of the running program before control flow parts.
+    Instances(BTreeSet<CellId>),
 }
 
 impl From<Box<Diagnostic>> for Stop {
@@ -84,8 +87,10 @@ pub(super) enum Fact {
     Dict(Vec<(Value, Fact)>),
     /// An object with these attributes.
     Object(Arc<str>, Vec<(Arc<str>, Fact)>),
-    /// A run-time list or dict, and whether another one holds it.
+    /// A run-time list, dict or instance, and whether another one holds it.
     RunTime(ItemFacts, bool),
+    /// A member of an enumeration, whose value is known so far.
+    Enum(Arc<str>, Box<Fact>),
     /// A task with this result.
     Future(ResultId),
     /// A value of any of these kinds.
@@ -172,6 +177,7 @@ impl Fact {
             Self::List(items) => format!("a list of {}", items.len()),
             Self::Dict(entries) => format!("a dict of {}", entries.len()),
             Self::Object(class, _) => class.to_string(),
+            Self::RunTime(ItemFacts::Object(class), _) | Self::Enum(class, _) => class.to_string(),
             Self::RunTime(..) => "a run-time list or dict".to_owned(),
             Self::Future(_) => "a Future".to_owned(),
             Self::OneOf(_) => "a value of several kinds".to_owned(),
@@ -185,9 +191,11 @@ impl Fact {
             Operand::Var(_) | Operand::Const(_) | Operand::Str(_) => Self::Fixed(value.clone()),
         };
         match value {
-            Value::None | Value::Device(_) | Value::Enum(..) | Value::Function(_) | Value::Uninitialized => {
-                Self::Fixed(value.clone())
-            }
+            Value::None | Value::Device(_) | Value::Function(_) | Value::Uninitialized => Self::Fixed(value.clone()),
+            Value::Enum(class, inner) => match Self::of(b, inner, before) {
+                Self::Fixed(_) => Self::Fixed(value.clone()),
+                fact => Self::Enum(Arc::clone(class), Box::new(fact)),
+            },
             Value::Int(o) => scalar(Kind::Int, o),
             Value::Float(o) => scalar(Kind::Float, o),
             Value::Bool(o) => scalar(Kind::Bool, o),
@@ -229,6 +237,7 @@ impl Fact {
             }
             Cell::RunTimeList(list) => Self::RunTime(ItemFacts::List(Box::new(list.item.clone())), list.is_nested),
             Cell::RunTimeDict(dict) => Self::RunTime(ItemFacts::Dict(Box::new(dict.entry.clone())), dict.is_nested),
+            Cell::RunTimeObject(object) => Self::RunTime(ItemFacts::Object(Arc::clone(&object.class)), true),
             Cell::Future(future) => Self::Future(future.result),
         }
     }
@@ -280,8 +289,21 @@ impl Fact {
                 let joined = m.iter().zip(n).map(|((k, p), (_, q))| Ok((Arc::clone(k), Self::join(b, p, q)?)));
                 return Ok(Self::Object(Arc::clone(c), joined.collect::<Outcome<_>>()?));
             }
-            (Self::RunTime(m, p), Self::RunTime(n, q)) => return Self::run_time(b, (m, *p), (n, *q)),
+            (Self::RunTime(m, p), Self::RunTime(n, q)) if m.kind() == n.kind() => {
+                return Self::run_time(b, (m, *p), (n, *q));
+            }
+            (Self::Object(c, _), object @ Self::RunTime(ItemFacts::Object(d), _))
+            | (object @ Self::RunTime(ItemFacts::Object(d), _), Self::Object(c, _))
+                if c == d =>
+            {
+                return Ok(object.clone());
+            }
             _ => {}
+        }
+        if let (Some((c, p)), Some((d, q))) = (x.member(), y.member())
+            && c == d
+        {
+            return Ok(Self::Enum(Arc::clone(c), Box::new(Self::join(b, &p, &q)?)));
         }
         let is_boxed = |fact: &Self| matches!(fact, Self::OneOf(_) | Self::Fixed(Value::OneOf(_)));
         match (x.scalar_kind(), y.scalar_kind()) {
@@ -296,6 +318,15 @@ impl Fact {
         }
     }
 
+    /// The class of a member of an enumeration, and what is known of its value.
+    fn member(&self) -> Option<(&Arc<str>, Self)> {
+        match self {
+            Self::Enum(class, fact) => Some((class, (**fact).clone())),
+            Self::Fixed(Value::Enum(class, value)) => Some((class, Self::Fixed((**value).clone()))),
+            _ => None,
+        }
+    }
+
     fn scalar_kind(&self) -> Option<Kind> {
         match self {
             Self::Scalar(kind) => Some(*kind),
@@ -307,6 +338,7 @@ impl Fact {
             | Self::Dict(_)
             | Self::Object(..)
             | Self::RunTime(..)
+            | Self::Enum(..)
             | Self::Future(_)
             | Self::OneOf(_) => None,
         }
@@ -325,8 +357,11 @@ impl Fact {
     /// [`Self::join`] for the contents of a cell that a loop changes: lists of different lengths become a run-time list, dicts with
     /// different keys a run-time dict.
     pub(super) fn join_growing(b: &Builder<'_>, x: &Self, y: &Self) -> Outcome<Self> {
+        // As long as they can be known by their attributes, instances are.
+        let may_move = |class: &Arc<str>| b.boxes && b.classes.contains(class);
         let container = |f: &Self| match f {
             Self::RunTime(facts, is_nested) => Some(Ok((facts.clone(), *is_nested))),
+            Self::Object(class, _) if may_move(class) => Some(f.item(b).map(|facts| (facts, true))),
             Self::List(_) | Self::Dict(_) => Some(f.item(b).map(|facts| (facts, false))),
             Self::Fixed(value @ Value::Cell(id)) => match &b.heap.cells[*id] {
                 Cell::List(_) | Cell::Dict(_) => {
@@ -335,16 +370,21 @@ impl Fact {
                 Cell::RunTimeList(RunTimeList { is_nested, .. }) | Cell::RunTimeDict(RunTimeDict { is_nested, .. }) => {
                     Some(b.item_facts(value).map(|facts| (facts, *is_nested)).map_err(Stop::from))
                 }
-                Cell::Object(_) | Cell::Future(_) => None,
+                Cell::Object(ObjectCell { class, .. }) | Cell::RunTimeObject(RunTimeObject { class, .. })
+                    if may_move(class) =>
+                {
+                    Some(Ok((ItemFacts::Object(Arc::clone(class)), true)))
+                }
+                Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => None,
             },
             _ => None,
         };
         match Self::join(b, x, y) {
             Err(Stop::Incompatible(why)) => match (container(x), container(y)) {
-                (Some(m), Some(n)) => {
-                    let ((m, p), (n, q)) = (m?, n?);
-                    Self::run_time(b, (&m, p), (&n, q))
-                }
+                (Some(m), Some(n)) => match (m?, n?) {
+                    ((m, p), (n, q)) if m.kind() == n.kind() => Self::run_time(b, (&m, p), (&n, q)),
+                    _ => Err(Stop::Incompatible(why)),
+                },
                 _ => Err(Stop::Incompatible(why)),
             },
             joined => joined,
@@ -379,6 +419,8 @@ impl Fact {
             Self::RunTime(facts, _) => b.as_nested(facts),
             Self::Complex => ItemFacts::Complex,
             Self::OneOf(options) => ItemFacts::OneOf(Arc::clone(options)),
+            Self::Enum(class, value) => ItemFacts::Enum(Arc::clone(class), Box::new(value.item(b)?)),
+            Self::Object(class, _) if b.classes.contains(class) => ItemFacts::Object(Arc::clone(class)),
             Self::Object(..) => {
                 return Err(Stop::Incompatible(format!("a run-time list of {}", self.describe())));
             }
@@ -416,6 +458,7 @@ impl Fact {
             Self::Object(class, attrs) => {
                 Self::Object(class, attrs.into_iter().map(|(k, f)| (k, f.lasting(is_wide))).collect())
             }
+            Self::Enum(class, value) => Self::Enum(class, Box::new(value.lasting(is_wide))),
             Self::Scalar(_) | Self::Complex | Self::RunTime(..) | Self::Future(_) | Self::OneOf(_) => self,
         }
     }

@@ -41,6 +41,11 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                     self.move_to_objects(&storages);
                     snapshot = self.snapshot();
                 }
+                Err(Stop::Instances(cells)) => {
+                    self.restore(&snapshot);
+                    self.to_run_time_objects(&cells)?;
+                    snapshot = self.snapshot();
+                }
                 Err(Stop::Incompatible(_)) => {
                     self.restore(&snapshot);
                     break;
@@ -307,8 +312,16 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         Err(Stop::Incompatible("memory that is written to after paths meet".to_owned()))
     }
 
-    /// Stores into places may have made objects of lists that others now hold. Those from before control flow parted have a place
-    /// of their own, or stay what they are.
+    /// Makes instances objects of the running program.
+    pub(super) fn to_run_time_objects(&mut self, cells: &BTreeSet<CellId>) -> Outcome<()> {
+        for cell in cells {
+            self.b.to_run_time_object(*cell)?;
+        }
+        Ok(())
+    }
+
+    /// Stores into places may have made objects of lists and instances that others now hold. Those from before control flow parted
+    /// have a place of their own, or stay what they are.
     pub(super) fn check_nested(
         &self,
         base: &IndexVec<CellId, Cell>,
@@ -316,10 +329,14 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         has_place: impl Fn(CellId) -> bool,
     ) -> Outcome<()> {
         let changed = |id: &CellId| self.b.heap.cells[*id] != before_stores[*id];
-        match base.ids().find(|id| changed(id) && !has_place(*id)) {
-            Some(_) => Err(Stop::Incompatible("a list that only some paths put into another one".to_owned())),
-            None => Ok(()),
+        let made: BTreeSet<CellId> = base.ids().filter(|id| changed(id) && !has_place(*id)).collect();
+        if made.is_empty() {
+            return Ok(());
         }
+        if made.iter().all(|id| matches!(base[*id], Cell::Object(_))) {
+            return Err(Stop::Instances(made));
+        }
+        Err(Stop::Incompatible("a list that only some paths put into another one".to_owned()))
     }
 
     /// What is known of a value that has one of two facts where paths meet.

@@ -9,7 +9,7 @@ use crate::ops::value::{Cell, ItemFacts, OneOf, Value};
 use crate::types::Type;
 
 /// Nodes that take such a value as it is.
-const TAKES_ANY_KIND: [&str; 21] = [
+const TAKES_ANY_KIND: [&str; 18] = [
     "prim::If",
     "prim::fork",
     "prim::TupleConstruct",
@@ -19,9 +19,6 @@ const TAKES_ANY_KIND: [&str; 21] = [
     "prim::ListConstruct",
     "prim::ListUnpack",
     "prim::DictConstruct",
-    "prim::SetAttr",
-    "prim::GetAttr",
-    "prim::CallMethod",
     "prim::CallFunction",
     "prim::Loop",
     "prim::unchecked_cast",
@@ -32,6 +29,9 @@ const TAKES_ANY_KIND: [&str; 21] = [
     "aten::__isnot__",
     "aten::append",
 ];
+
+/// Nodes that need to know what their first argument is, and no more.
+const OF_AN_OBJECT: [&str; 3] = ["prim::SetAttr", "prim::GetAttr", "prim::CallMethod"];
 
 /// Of nodes that put a value into a list or dict, which argument that is.
 fn stored(node: &Node) -> Option<usize> {
@@ -61,6 +61,8 @@ fn may_be(facts: &ItemFacts, ty: &Type) -> bool {
         (Type::Tuple(types), ItemFacts::Tuple(items, _)) => {
             types.len() == items.len() && types.iter().zip(items).all(|(ty, item)| may_be(item, ty))
         }
+        (Type::Class(name), ItemFacts::Object(class)) => name == class,
+        (Type::Enum(of), ItemFacts::Enum(class, _)) => of.name == *class,
         (Type::NamedTuple(named), ItemFacts::Tuple(_, Some(Type::NamedTuple(own)))) => named.name == own.name,
         (Type::List(ty), ItemFacts::List(item)) => **item == ItemFacts::Empty || may_be(item, ty),
         (Type::Dict(_, ty), ItemFacts::Dict(entry)) => entry.value == ItemFacts::Empty || may_be(&entry.value, ty),
@@ -72,6 +74,13 @@ fn may_be(facts: &ItemFacts, ty: &Type) -> bool {
 impl<'m, 'p> Lowerer<'m, 'p> {
     /// The first argument of a node that is not lowered before its kind is known.
     pub(super) fn of_open_kind(&self, act: usize, node: &Node) -> Option<ValueId> {
+        if OF_AN_OBJECT.contains(&&*node.op.name) {
+            return node
+                .inputs
+                .first()
+                .copied()
+                .filter(|object| matches!(self.known(act, *object), Some(Value::OneOf(_))));
+        }
         if TAKES_ANY_KIND.contains(&&*node.op.name) {
             return None;
         }

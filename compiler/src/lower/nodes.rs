@@ -5,8 +5,8 @@ use super::reshaping::renamed;
 use super::walk::Lowerer;
 use crate::diag::Diagnostic;
 use crate::ir::{Attr, Function, Graph, Node};
-use crate::loops::{Arg, Const, Dim, Operand, Stmt};
-use crate::ops::value::{Affine, Cell, ObjectCell, Quantizer, Tensor, Value, known_int};
+use crate::loops::{Arg, Block, Const, Dim, HostExpr, Operand, Stmt, VarType};
+use crate::ops::value::{Affine, Cell, ObjectCell, Quantizer, RunTimeObject, Tensor, Value, known_int};
 use crate::ops::views;
 use crate::types::{DType, IValue, Object, TensorData, Type};
 use std::sync::Arc;
@@ -92,9 +92,10 @@ impl Lowerer<'_, '_> {
 
     pub(super) fn class_of(&self, value: &Value) -> Outcome<Arc<str>> {
         if let Value::Cell(cell) = value
-            && let Cell::Object(object) = &self.b.heap.cells[*cell]
+            && let Cell::Object(ObjectCell { class, .. }) | Cell::RunTimeObject(RunTimeObject { class, .. }) =
+                &self.b.heap.cells[*cell]
         {
-            return Ok(Arc::clone(&object.class));
+            return Ok(Arc::clone(class));
         }
         Err(self.b.unsupported(format!("a method call on {}", value.kind())).into())
     }
@@ -240,8 +241,23 @@ impl Lowerer<'_, '_> {
         })
     }
 
-    fn enum_name(&self, class: &Arc<str>, value: &Value) -> Outcome<Value> {
+    /// The name of the member of an enumeration that has this value.
+    fn enum_name(&mut self, class: &Arc<str>, value: &Value) -> Outcome<Value> {
         let members = self.module.classes.get(&**class).map(|c| &c.constants);
+        if !matches!(
+            value,
+            Value::Int(Operand::Const(_)) | Value::Float(Operand::Const(_)) | Value::Str(Operand::Str(_))
+        ) {
+            let members: Vec<_> = members.into_iter().flatten().collect();
+            let found = self.b.new_var(VarType::Object, "name");
+            for (name, member) in members {
+                let member = self.constant_value(member, name)?;
+                let is_it = crate::ops::prim::container::same(&mut self.b, value, &member)?;
+                let name = Stmt::Assign(found, HostExpr::Copy(Operand::Str(Arc::clone(name))));
+                self.b.push(Stmt::If(is_it, Block(vec![name]), Block::default()));
+            }
+            return Ok(Value::Str(Operand::Var(found)));
+        }
         let same = |v: &IValue| match (v, value) {
             (IValue::Int(x), Value::Int(o)) => known_int(o) == Some(*x),
             (IValue::Str(x), Value::Str(Operand::Str(y))) => x == y,
@@ -287,7 +303,7 @@ impl Lowerer<'_, '_> {
                 }
                 _ => false,
             },
-            (Type::Class(name), _) => matches!(cell(value), Some(Cell::Object(o)) if o.class == *name),
+            (Type::Class(name), _) => self.class_of(value).is_ok_and(|class| class == *name),
             (Type::Enum(ty), Value::Enum(class, _)) => ty.name == *class,
             _ => false,
         }
@@ -425,7 +441,17 @@ impl Lowerer<'_, '_> {
 
     pub(super) fn get_attr(&mut self, object: &Value, name: &Arc<str>) -> Outcome<Value> {
         let Value::Cell(cell) = object else { return Err(self.wrong("an object", object)) };
-        let Cell::Object(contents) = &self.b.heap.cells[*cell] else { return Err(self.wrong("an object", object)) };
+        let contents = match &self.b.heap.cells[*cell] {
+            Cell::Object(contents) => contents,
+            Cell::RunTimeObject(object) => {
+                let object = object.clone();
+                return match self.b.attribute(&object, name) {
+                    Some(value) => Ok(value),
+                    None => self.class_constant(&object.class, name),
+                };
+            }
+            _ => return Err(self.wrong("an object", object)),
+        };
         if let Some(value) = contents.attrs.get(name) {
             return Ok(value.clone());
         }
@@ -450,10 +476,14 @@ impl Lowerer<'_, '_> {
     fn set_attr(&mut self, object: &Value, name: &Arc<str>, value: Value) -> Outcome<()> {
         let Value::Cell(cell) = object else { return Err(self.wrong("an object", object)) };
         let class = self.class_of(object)?;
-        let Cell::Object(contents) = &mut self.b.heap.cells[*cell] else {
-            return Err(Diagnostic::internal(format!("{class} is no object")).into());
-        };
-        contents.attrs.insert(Arc::clone(name), value);
+        match &mut self.b.heap.cells[*cell] {
+            Cell::Object(contents) => _ = contents.attrs.insert(Arc::clone(name), value),
+            Cell::RunTimeObject(object) => {
+                let object = object.clone();
+                self.b.set_attribute(&object, name, &value)?;
+            }
+            _ => return Err(Diagnostic::internal(format!("{class} is no object")).into()),
+        }
         Ok(())
     }
 }

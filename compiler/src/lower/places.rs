@@ -5,7 +5,8 @@ use crate::loops::{BufferClass, BufferId, Const, Dim, Operand, Stmt, VarId, VarT
 use crate::ops::builder::Builder;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::value::{
-    Cell, Contents, FutureCell, ItemFacts, ObjectCell, OneOf, ResultId, RunTimeDict, RunTimeList, Tensor, Value, int,
+    Cell, Contents, FutureCell, ItemFacts, ObjectCell, OneOf, ResultId, RunTimeDict, RunTimeList, RunTimeObject,
+    Tensor, Value, int,
 };
 use crate::types::{DType, Type};
 use std::sync::Arc;
@@ -31,8 +32,10 @@ pub(super) enum Place {
     Dict(Vec<(Value, Place)>),
     /// Attributes of an object.
     Object(Arc<str>, Vec<(Arc<str>, Place)>),
-    /// The variable that refers to a run-time list or dict, what is known of it, and whether another one holds it.
+    /// The variable that refers to a run-time list, dict or instance, what is known of it, and whether another one holds it.
     RunTime(VarId, ItemFacts, bool),
+    /// The value of a member of an enumeration.
+    Enum(Arc<str>, Box<Place>),
     /// The variable that refers to a future.
     Future(VarId, ResultId),
     /// A box, and the number of the kind of what is in it.
@@ -114,6 +117,7 @@ impl Place {
             Fact::RunTime(facts, is_nested) => {
                 Self::RunTime(b.new_var(VarType::Object, "container"), facts.clone(), *is_nested)
             }
+            Fact::Enum(name, value) => Self::Enum(Arc::clone(name), Box::new(Self::with_class(b, value, class))),
             Fact::Future(result) => Self::Future(b.new_var(VarType::Object, "future"), *result),
             Fact::OneOf(options) => {
                 let (item, kind) = (b.new_var(VarType::Object, "box"), b.new_var(VarType::Int, "kind"));
@@ -134,6 +138,7 @@ impl Place {
             Self::Scalar(kind, var) => kind.value(*var),
             Self::Complex(re, im) => Value::Complex(Operand::Var(*re), Operand::Var(*im)),
             Self::OneOf(one) => Value::OneOf(one.clone()),
+            Self::Enum(class, value) => Value::Enum(Arc::clone(class), Box::new(value.value(b))),
             Self::Tensor(buffer, _) => Value::Tensor(b.tensor_of(*buffer)),
             Self::TensorObject(place) => {
                 let strides = place.strides.as_ref().map(|vars| vars.iter().map(|var| Dim::Var(*var)).collect());
@@ -159,6 +164,7 @@ impl Place {
             | Self::Tensor(..)
             | Self::TensorObject(_)
             | Self::OneOf(_)
+            | Self::Enum(..)
             | Self::Tuple(..) => {
                 unreachable!("only lists, dicts and objects are cells")
             }
@@ -180,17 +186,19 @@ impl Place {
             Self::Tuple(items, _) | Self::List(items) => items.iter().for_each(|p| p.vars(out)),
             Self::Dict(entries) => entries.iter().for_each(|(_, p)| p.vars(out)),
             Self::Object(_, attrs) => attrs.iter().for_each(|(_, p)| p.vars(out)),
+            Self::Enum(_, value) => value.vars(out),
             Self::Fixed(_) => {}
         }
     }
 }
 
-/// The run-time list or dict in a variable.
+/// The run-time list, dict or instance in a variable.
 pub(super) fn run_time_cell(var: VarId, facts: &ItemFacts, is_nested: bool) -> Cell {
     match facts {
         ItemFacts::Dict(entry) => Cell::RunTimeDict(RunTimeDict { var, entry: (**entry).clone(), is_nested }),
         ItemFacts::List(item) => Cell::RunTimeList(RunTimeList { var, item: (**item).clone(), is_nested }),
-        _ => unreachable!("facts of a list or dict"),
+        ItemFacts::Object(class) => Cell::RunTimeObject(RunTimeObject { var, class: Arc::clone(class) }),
+        _ => unreachable!("facts of a list, dict or instance"),
     }
 }
 
@@ -217,6 +225,7 @@ impl Stores {
                 let (item, kind) = b.boxed(value)?;
                 self.scalars.extend([(one.item, item), (one.kind, kind)]);
             }
+            (Place::Enum(_, place), Value::Enum(_, value)) => self.add(b, place, value)?,
             (Place::Scalar(_, var), Value::Int(o) | Value::Float(o) | Value::Bool(o) | Value::Str(o)) => {
                 self.scalars.push((*var, o.clone()));
             }
@@ -291,6 +300,7 @@ impl Stores {
             }
             Place::Dict(entries) => entries.iter().for_each(|(_, place)| self.add_anything(b, place)),
             Place::Object(_, attrs) => attrs.iter().for_each(|(_, place)| self.add_anything(b, place)),
+            Place::Enum(_, value) => self.add_anything(b, value),
             Place::RunTime(var, ..) | Place::Future(var, _) => {
                 let is_dict = matches!(place, Place::RunTime(_, ItemFacts::Dict(_), _));
                 let object = b.call_for_object(if is_dict { "dict_new" } else { "list_new" }, Vec::new());
@@ -317,6 +327,15 @@ impl Stores {
                 Cell::RunTimeList(RunTimeList { var: object, .. }) | Cell::RunTimeDict(RunTimeDict { var: object, .. }),
             ) => {
                 self.scalars.push((*var, Operand::Var(*object)));
+                Ok(())
+            }
+            (Place::RunTime(var, ..), Cell::RunTimeObject(object)) => {
+                self.scalars.push((*var, Operand::Var(object.var)));
+                Ok(())
+            }
+            (Place::RunTime(var, ..), Cell::Object(object)) => {
+                let object = b.run_time_object(object)?;
+                self.scalars.push((*var, Operand::Var(object)));
                 Ok(())
             }
             (Place::RunTime(var, ..), Cell::List(items)) => {

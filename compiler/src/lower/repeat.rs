@@ -167,9 +167,14 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         let before = Before::now(&self.b);
         let mut plan = LoopPlan { values: vec![None; carried.len()], ..LoopPlan::default() };
         loop {
-            match self.try_loop(act, node, first_round, trip, cond, carried, before, &mut plan)? {
-                Some(values) => return Ok(values),
-                None => self.restore(entry),
+            match self.try_loop(act, node, first_round, trip, cond, carried, before, &mut plan) {
+                Ok(Some(values)) => return Ok(values),
+                Ok(None) => self.restore(entry),
+                Err(Stop::Instances(cells)) => {
+                    self.restore(entry);
+                    plan.begin_with(cells);
+                }
+                Err(stop) => return Err(stop),
             }
         }
     }
@@ -188,6 +193,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         plan: &mut LoopPlan,
     ) -> Outcome<Option<Vec<Value>>> {
         self.move_to_objects(&plan.shared);
+        self.to_run_time_objects(&plan.instances)?;
         let base = self.b.heap.clone();
         // Places for what changes, holding the values on entry.
         let mut stores = Stores::default();
@@ -198,6 +204,12 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 stores.add(&mut self.b, place, value)?;
             }
             places.push(place);
+        }
+        let made =
+            |id: &CellId| matches!(base.cells[*id], Cell::Object(_)) && self.b.heap.cells[*id] != base.cells[*id];
+        let made: BTreeSet<CellId> = base.cells.ids().filter(made).collect();
+        if !made.is_empty() {
+            return Err(Stop::Instances(made));
         }
         let mut cell_places = Vec::new();
         for (cell, fact) in &plan.cells {
@@ -421,6 +433,8 @@ struct LoopPlan {
     storages: BTreeSet<StorageId>,
     /// Storages that are in objects before the loop begins.
     shared: BTreeSet<StorageId>,
+    /// Instances that are objects of the running program before the loop begins.
+    instances: BTreeSet<CellId>,
 }
 
 impl LoopPlan {
@@ -430,9 +444,19 @@ impl LoopPlan {
             return false;
         }
         self.shared.extend(storages);
-        *self =
-            Self { values: vec![None; self.values.len()], shared: std::mem::take(&mut self.shared), ..Self::default() };
+        self.begin_again();
         true
+    }
+
+    /// The same of instances that have to be objects of the running program.
+    fn begin_with(&mut self, instances: BTreeSet<CellId>) {
+        self.instances.extend(instances);
+        self.begin_again();
+    }
+
+    fn begin_again(&mut self) {
+        let (shared, instances) = (std::mem::take(&mut self.shared), std::mem::take(&mut self.instances));
+        *self = Self { values: vec![None; self.values.len()], shared, instances, ..Self::default() };
     }
 }
 

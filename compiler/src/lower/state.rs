@@ -297,7 +297,9 @@ impl ProgramLowering<'_> {
         match outcome {
             Ok(()) => {}
             Err(Stop::Error(error)) => return Err(error),
-            Err(Stop::Shared(_)) => return Err(Diagnostic::internal("a branch that does not share memory")),
+            Err(Stop::Shared(_) | Stop::Instances(_)) => {
+                return Err(Diagnostic::internal("a branch that does not share what its paths put into objects"));
+            }
             Err(Stop::Incompatible(why)) => {
                 self.is_apart = true;
                 let message = "control flow merges values of different kinds";
@@ -443,6 +445,7 @@ impl ProgramLowering<'_> {
                         | Cell::Dict(_)
                         | Cell::RunTimeList(_)
                         | Cell::RunTimeDict(_)
+                        | Cell::RunTimeObject(_)
                         | Cell::Future(_) => None,
                     }
                 }

@@ -24,8 +24,8 @@ use crate::loops::{
 };
 use crate::ops::builder::{Builder, Heap};
 use crate::ops::value::{
-    Affine, Cell, CellId, Contents, FutureCell, ObjectCell, OneOf, Quantizer, Reshape, ResultId, RunTimeDict,
-    RunTimeList, Storage, StorageId, Tensor, TensorFacts, Value, View,
+    Affine, Cell, CellId, Contents, FutureCell, ItemFacts, ObjectCell, OneOf, Quantizer, Reshape, ResultId,
+    RunTimeDict, RunTimeList, RunTimeObject, Storage, StorageId, Tensor, TensorFacts, Value, View,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -335,9 +335,12 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                     let result = result.and_then(|values| values.first().cloned()).unwrap_or(Value::None);
                     self.waited(&result)?
                 }
-                Cell::List(_) | Cell::Dict(_) | Cell::Object(_) | Cell::RunTimeList(_) | Cell::RunTimeDict(_) => {
-                    value.clone()
-                }
+                Cell::List(_)
+                | Cell::Dict(_)
+                | Cell::Object(_)
+                | Cell::RunTimeList(_)
+                | Cell::RunTimeDict(_)
+                | Cell::RunTimeObject(_) => value.clone(),
             },
             _ => value.clone(),
         })
@@ -347,13 +350,16 @@ impl<'m, 'p> Lowerer<'m, 'p> {
 /// Whether a result is or holds an instance of a class, whose identity no leaf has.
 fn holds_object(b: &Builder<'_>, value: &Value) -> bool {
     let any = |items: &[Value]| items.iter().any(|item| holds_object(b, item));
+    let is_object = |facts: &ItemFacts| facts.leaves().iter().any(|leaf| matches!(leaf, ItemFacts::Object(_)));
     match value {
         Value::Tuple(items, _) => any(items),
         Value::Cell(cell) => match &b.heap.cells[*cell] {
             Cell::List(items) => any(items),
             Cell::Dict(entries) => entries.iter().any(|(_, item)| holds_object(b, item)),
-            Cell::Object(_) => true,
-            Cell::RunTimeList(_) | Cell::RunTimeDict(_) | Cell::Future(_) => false,
+            Cell::Object(_) | Cell::RunTimeObject(_) => true,
+            Cell::RunTimeList(list) => is_object(&list.item),
+            Cell::RunTimeDict(dict) => is_object(&dict.entry.value),
+            Cell::Future(_) => false,
         },
         _ => false,
     }
@@ -394,6 +400,7 @@ fn flatten(b: &mut Builder<'_>, fact: &Fact, value: &Value, leaves: &mut Vec<Arg
             leaves.push(Arg::Buffer(b.row_major(t)));
             true
         }
+        (Fact::Enum(_, fact), Value::Enum(_, value)) => flatten(b, fact, value, leaves),
         (Fact::Tuple(facts, _), Value::Tuple(items, _)) => {
             facts.iter().zip(items).all(|(fact, item)| flatten(b, fact, item, leaves))
         }
@@ -432,6 +439,7 @@ fn leaf_types(fact: &Fact, types: &mut Vec<VarType>) {
         Fact::Tuple(items, _) | Fact::List(items) => items.iter().for_each(|f| leaf_types(f, types)),
         Fact::Dict(entries) => entries.iter().for_each(|(_, f)| leaf_types(f, types)),
         Fact::Object(_, attrs) => attrs.iter().for_each(|(_, f)| leaf_types(f, types)),
+        Fact::Enum(_, value) => leaf_types(value, types),
     }
 }
 
@@ -469,6 +477,7 @@ fn value_of(b: &mut Builder<'_>, fact: &Fact, vars: &mut dyn Iterator<Item = Var
         Fact::RunTime(facts, is_nested) => {
             Value::Cell(b.heap.cells.push(super::places::run_time_cell(var(), facts, *is_nested)))
         }
+        Fact::Enum(class, value) => Value::Enum(Arc::clone(class), Box::new(value_of(b, value, vars))),
         Fact::Future(result) => {
             let future = FutureCell::new(var(), *result);
             Value::Cell(b.heap.cells.push(Cell::Future(Box::new(future))))
@@ -502,6 +511,7 @@ fn in_vars_of_starter(fact: Fact, back: &HashMap<VarId, Operand>) -> Fact {
         Fact::Tuple(items, ty) => Fact::Tuple(items.into_iter().map(|f| in_vars_of_starter(f, back)).collect(), ty),
         Fact::List(items) => Fact::List(items.into_iter().map(|f| in_vars_of_starter(f, back)).collect()),
         Fact::Dict(entries) => Fact::Dict(entries.into_iter().map(|(k, f)| (k, in_vars_of_starter(f, back))).collect()),
+        Fact::Enum(class, value) => Fact::Enum(class, Box::new(in_vars_of_starter(*value, back))),
         Fact::Fixed(_)
         | Fact::Scalar(_)
         | Fact::Complex
@@ -684,6 +694,10 @@ impl<'a> Capture<'a> {
             Cell::RunTimeDict(dict) => {
                 self.has_lists = true;
                 Cell::RunTimeDict(RunTimeDict { var: self.var(b, dict.var), ..dict.clone() })
+            }
+            Cell::RunTimeObject(object) => {
+                self.has_lists = true;
+                Cell::RunTimeObject(RunTimeObject { var: self.var(b, object.var), ..object.clone() })
             }
             Cell::Future(future) => Cell::Future(Box::new(FutureCell::new(self.var(b, future.var), future.result))),
         };

@@ -11,6 +11,7 @@ use crate::index::IndexVec;
 use crate::ir::{BlockId, Graph, Module, NodeId, ValueId};
 use crate::loops::{BinaryOp, BufferId, Const, Dim, Operand, Stmt, VarId};
 use crate::ops::builder::{Builder, Heap};
+use crate::ops::instances::Classes;
 use crate::ops::value::{CellId, ResultId, Tensor, Value, known};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -97,7 +98,8 @@ impl Snapshot {
 }
 
 impl<'m, 'p> Lowerer<'m, 'p> {
-    pub(super) fn new(module: &'m Module, b: Builder<'p>) -> Self {
+    pub(super) fn new(module: &'m Module, mut b: Builder<'p>) -> Self {
+        b.classes = Arc::new(Classes::of(module));
         let (objects, paths) = (HashMap::new(), HashMap::new());
         let (int_args, compared) = (HashMap::new(), BTreeSet::new());
         let activations = Vec::new();
@@ -276,21 +278,14 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                     }
                 }
                 "prim::CallMethod" | "prim::CallFunction" | "prim::Enter" | "prim::Exit" | "prim::fork" => {
-                    let (callee, args) = self.callee(act, node)?;
-                    if node.is("prim::fork")
-                        && let Some(future) = self.fork(&callee, &args)?
-                    {
-                        self.bind(act, id, vec![future]);
-                        continue;
+                    if node.is("prim::fork") {
+                        let (callee, args) = self.callee(act, node)?;
+                        if let Some(future) = self.fork(&callee, &args)? {
+                            self.bind(act, id, vec![future]);
+                            continue;
+                        }
                     }
-                    let name = if self.is_traced { self.callee_name(act, node)? } else { String::new() };
-                    let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| {
-                        lw.trace_enter(&name, &callee, &args);
-                        lw.run_graph(&callee, &args, &mut |lw, values| {
-                            lw.trace_leave();
-                            next(lw, values)
-                        })
-                    };
+                    let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.call(act, id, next);
                     if self.nested(act, block, at, id, &mut part, next)? {
                         return Ok(());
                     }
@@ -302,14 +297,11 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                         return Ok(());
                     }
                 }
-                "aten::sort" | "aten::sorted" if let Some(objects) = self.objects_in(act, node.inputs[0])? => {
-                    let descending = match node.inputs.get(1) {
-                        Some(flag) => self.get(act, *flag)? == Value::bool(true),
-                        None => false,
-                    };
-                    let sorted = self.sort_objects(objects, descending)?;
-                    let result = self.place_sorted(act, node, sorted)?;
-                    self.bind(act, id, vec![result]);
+                "aten::sort" | "aten::sorted" if self.sorts_instances(act, node.inputs[0]) => {
+                    let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.sort_instances(act, id, next);
+                    if self.nested(act, block, at, id, &mut part, next)? {
+                        return Ok(());
+                    }
                 }
                 "aten::get" if node.inputs.len() == 2 && self.is_looked_up(act, node)? => {
                     let mut part = |lw: &mut Self, next: &mut Next<'_, 'm, 'p>| lw.looked_up(act, id, next);
@@ -355,6 +347,9 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             return self.of_each_kind(act, node, input, next);
         }
         self.b.span.clone_from(&graph.nodes[node].span);
+        if graph.nodes[node].is("prim::CallMethod") {
+            return self.call(act, node, next);
+        }
         match self.simple(act, &graph.nodes[node]) {
             Ok(values) => next(self, values),
             Err(Stop::Error(error)) => match self.b.undecided.take() {
@@ -364,6 +359,19 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             },
             Err(stop) => Err(stop),
         }
+    }
+
+    /// A call of a function or method.
+    fn call(&mut self, act: usize, node: NodeId, next: &mut Next<'_, 'm, 'p>) -> Outcome<()> {
+        let graph = self.graph(act);
+        let node = &graph.nodes[node];
+        let (callee, args) = self.callee(act, node)?;
+        let name = if self.is_traced { self.callee_name(act, node)? } else { String::new() };
+        self.trace_enter(&name, &callee, &args);
+        self.run_graph(&callee, &args, &mut |lw, values| {
+            lw.trace_leave();
+            next(lw, values)
+        })
     }
 
     /// A node whose result depends on an extent, once for each answer.

@@ -182,7 +182,12 @@ impl Args<'_> {
         match self.values.get(at)? {
             Value::Cell(cell) => match &b.heap.cells[*cell] {
                 Cell::RunTimeList(list) => Some(list.clone()),
-                Cell::List(_) | Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => None,
+                Cell::List(_)
+                | Cell::Dict(_)
+                | Cell::RunTimeDict(_)
+                | Cell::Object(_)
+                | Cell::RunTimeObject(_)
+                | Cell::Future(_) => None,
             },
             _ => None,
         }

@@ -1,5 +1,6 @@
 //! The function under construction: host scalars, statements, cells and storages.
 
+use super::instances::Classes;
 use super::reshaping::Names;
 use super::value::{Cell, CellId, Contents, FutureCell, ItemFacts, Storage, StorageId, Value, known};
 use crate::diag::{Diagnostic, Result};
@@ -40,7 +41,9 @@ pub struct Builder<'p> {
     pub shares_memory: bool,
     /// Whether places may hold values of several kinds.
     pub boxes: bool,
-    /// What is known of tensors in lists and dicts that others hold: the same of all.
+    /// The script classes whose instances may be objects of the running program.
+    pub classes: Arc<Classes>,
+    /// What is known of tensors in lists, dicts and objects that others hold: the same of all.
     pub nested: ItemFacts,
     /// What has to be known of them instead, for lowering to begin again.
     pub wider_nested: Option<ItemFacts>,
@@ -88,6 +91,7 @@ impl<'p> Builder<'p> {
             heap: Heap::default(),
             shares_memory: false,
             boxes: false,
+            classes: Arc::default(),
             nested: ItemFacts::Empty,
             wider_nested: None,
             regions: vec![Region::default()],
@@ -563,7 +567,7 @@ impl<'p> Builder<'p> {
             Value::Tuple(items, _) => Ok(items.clone()),
             Value::Cell(cell) => match &self.heap.cells[*cell] {
                 Cell::List(items) => Ok(items.clone()),
-                Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => {
+                Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => {
                     Err(Diagnostic::internal("expected a list").at(self.span.as_ref()))
                 }
                 Cell::RunTimeList(_) => {

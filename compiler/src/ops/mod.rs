@@ -13,6 +13,7 @@ pub mod aten;
 pub mod builder;
 pub mod effects;
 pub mod facts;
+pub mod instances;
 pub mod message;
 pub mod one_of;
 pub mod prim;

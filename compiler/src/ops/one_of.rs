@@ -28,6 +28,8 @@ impl ItemFacts {
             Self::List(_) => kind::LIST,
             Self::Dict(_) => kind::DICT,
             Self::Future(_) => kind::FUTURE,
+            Self::Object(class) => kind::class(class),
+            Self::Enum(_, value) => return value.kind(),
             Self::Tuple(items, _) => kind::tuple(items.len()),
             Self::Tensor(facts) => kind::tensor(facts.dtype.code() as u8, facts.dims.len()),
         })

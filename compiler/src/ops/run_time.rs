@@ -6,7 +6,8 @@
 
 use super::builder::Builder;
 use super::value::{
-    Cell, CellId, EntryFacts, FutureCell, ItemFacts, OneOf, RunTimeDict, RunTimeList, TensorFacts, Value, int,
+    Cell, CellId, EntryFacts, FutureCell, ItemFacts, ObjectCell, OneOf, RunTimeDict, RunTimeList, RunTimeObject,
+    TensorFacts, Value, int,
 };
 use crate::diag::Result;
 use crate::loops::{Arg, Const, Operand, VarId, VarType};
@@ -69,7 +70,7 @@ impl Builder<'_> {
     /// Notes what is now known of the items of a list.
     pub fn widen_list(&mut self, id: CellId, list: RunTimeList, item: ItemFacts) -> Result<()> {
         if list.is_nested && list.item != item {
-            self.check_nested(&item)?;
+            self.check_held(&item)?;
         }
         self.heap.cells[id] = Cell::RunTimeList(RunTimeList { item, ..list });
         Ok(())
@@ -78,8 +79,8 @@ impl Builder<'_> {
     /// Notes what is now known of the entries of a dict.
     pub fn widen_dict(&mut self, id: CellId, dict: RunTimeDict, entry: EntryFacts) -> Result<()> {
         if dict.is_nested && dict.entry != entry {
-            self.check_nested(&entry.key)?;
-            self.check_nested(&entry.value)?;
+            self.check_held(&entry.key)?;
+            self.check_held(&entry.value)?;
         }
         self.heap.cells[id] = Cell::RunTimeDict(RunTimeDict { entry, ..dict });
         Ok(())
@@ -87,13 +88,16 @@ impl Builder<'_> {
 
     /// Whether this is known of all items of their type in lists and dicts that others hold, which therefore know it, too. If not,
     /// lowering has to begin again with more general facts of such tensors.
-    fn check_nested(&mut self, item: &ItemFacts) -> Result<()> {
+    pub(super) fn check_held(&mut self, item: &ItemFacts) -> Result<()> {
         if item.is_of_type() || *item == self.nested {
             return Ok(());
         }
-        let mut tensors = item.options();
-        tensors.retain(|option| matches!(option, ItemFacts::Tensor(_)));
-        let wider = tensors.into_iter().try_fold(self.nested.clone(), |known, tensor| self.join_items(&known, &tensor));
+        let leaves = item.leaves();
+        let mut tensors = leaves.iter().filter(|leaf| matches!(leaf, ItemFacts::Tensor(_)));
+        let wider = tensors.try_fold(self.nested.clone(), |known, tensor| self.join_items(&known, tensor));
+        if wider.as_ref().is_ok_and(|wider| *wider == self.nested) && self.as_nested(item) == *item {
+            return Ok(());
+        }
         let message = "tensors of another type or shape in a list or dict that a run-time list or dict holds";
         let error = self.unsupported(message);
         self.wider_nested = wider.ok().filter(|wider| *wider != self.nested);
@@ -128,7 +132,7 @@ impl Builder<'_> {
                 let (var, item) = self.run_time_list(&items)?;
                 RunTimeList { var, item, is_nested: false }
             }
-            Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => {
+            Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => {
                 return Err(self.user(format!("{} needs a list", self.op_name)));
             }
         };
@@ -144,7 +148,7 @@ impl Builder<'_> {
                 let (var, entry) = self.run_time_dict(&entries)?;
                 RunTimeDict { var, entry, is_nested: false }
             }
-            Cell::List(_) | Cell::RunTimeList(_) | Cell::Object(_) | Cell::Future(_) => {
+            Cell::List(_) | Cell::RunTimeList(_) | Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => {
                 return Err(self.user(format!("{} needs a dict", self.op_name)));
             }
         };
@@ -152,10 +156,11 @@ impl Builder<'_> {
         Ok(dict)
     }
 
-    /// Makes a list or dict an object of the running program, if it is none yet; gives its variable.
+    /// Makes a list, dict or instance an object of the running program, if it is none yet; gives its variable.
     pub fn to_run_time(&mut self, id: CellId) -> Result<VarId> {
         match &self.heap.cells[id] {
             Cell::Dict(_) | Cell::RunTimeDict(_) => self.to_run_time_dict(id).map(|dict| dict.var),
+            Cell::Object(_) | Cell::RunTimeObject(_) => self.to_run_time_object(id).map(|object| object.var),
             _ => self.to_run_time_list(id).map(|list| list.var),
         }
     }
@@ -189,10 +194,7 @@ impl Builder<'_> {
                 Ok(var)
             }
             Cell::Future(future) => Ok(future.var),
-            Cell::Object(object) => {
-                let class = object.class.clone();
-                Err(self.unsupported(format!("a list or dict of {class} that only the running program knows")))
-            }
+            Cell::Object(_) | Cell::RunTimeObject(_) => self.to_run_time_object(id).map(|object| object.var),
         }
     }
 
@@ -211,6 +213,7 @@ impl Builder<'_> {
                 var_arg(self.call_for_object("tuple_new", items))
             }
             Value::Cell(id) => var_arg(self.nest(*id)?),
+            Value::Enum(_, value) => return self.item_arg(value),
             Value::OneOf(one) => var_arg(one.item),
             Value::Complex(re, im) => var_arg(self.boxed_complex(re, im)),
             // An object variable that nothing sets is null.
@@ -262,8 +265,16 @@ impl Builder<'_> {
                 Cell::RunTimeList(list) => ItemFacts::List(Box::new(self.as_nested(&list.item))),
                 Cell::RunTimeDict(dict) => ItemFacts::Dict(Box::new(self.as_nested_entry(&dict.entry))),
                 Cell::Future(future) => ItemFacts::Future(future.result),
-                Cell::Object(_) => return Err(self.no_item(item)),
+                Cell::Object(ObjectCell { class, .. }) if !self.classes.contains(class) => {
+                    return Err(
+                        self.unsupported(format!("a list or dict of {class} that only the running program knows"))
+                    );
+                }
+                Cell::Object(ObjectCell { class, .. }) | Cell::RunTimeObject(RunTimeObject { class, .. }) => {
+                    ItemFacts::Object(Arc::clone(class))
+                }
             },
+            Value::Enum(class, value) => ItemFacts::Enum(Arc::clone(class), Box::new(self.item_facts(value)?)),
             Value::OneOf(one) => ItemFacts::OneOf(Arc::clone(&one.options)),
             Value::Complex(..) => ItemFacts::Complex,
             Value::None => ItemFacts::None,
@@ -291,6 +302,9 @@ impl Builder<'_> {
             }
             (ItemFacts::List(m), ItemFacts::List(n)) => Ok(ItemFacts::List(Box::new(self.join_items(m, n)?))),
             (ItemFacts::Dict(m), ItemFacts::Dict(n)) => Ok(ItemFacts::Dict(Box::new(self.join_entries(m, n)?))),
+            (ItemFacts::Enum(c, m), ItemFacts::Enum(d, n)) if c == d => {
+                Ok(ItemFacts::Enum(Arc::clone(c), Box::new(self.join_items(m, n)?)))
+            }
             (a, b) if a == b => Ok(a.clone()),
             (a, b) => self.join_kinds(a, b),
         }
@@ -321,9 +335,26 @@ impl Builder<'_> {
     }
 
     /// Where nothing is known of tensors, what is known of those in lists and dicts that others hold.
-    fn with_tensors(&self, facts: ItemFacts, ty: &Type) -> ItemFacts {
+    pub(super) fn with_tensors(&self, facts: ItemFacts, ty: &Type) -> ItemFacts {
         match (facts, ty) {
             (ItemFacts::Empty, Type::Tensor(_)) => self.nested.clone(),
+            (ItemFacts::Empty, Type::Interface(name)) => self.members_of(name),
+            (ItemFacts::OneOf(options), Type::Optional(_) | Type::Union(_)) => {
+                let types = if let Type::Union(members) = ty { members } else { std::slice::from_ref(ty) };
+                let types = types.iter().map(|ty| if let Type::Optional(inner) = ty { inner } else { ty });
+                let mut options = options.to_vec();
+                for option in types.flat_map(|ty| self.with_tensors(ItemFacts::of_type(ty), ty).options()) {
+                    // What is known of tensors is known of all of them, of whatever kind.
+                    let is_known = |known: &ItemFacts| match (known, &option) {
+                        (ItemFacts::Tensor(_), ItemFacts::Tensor(_)) => true,
+                        (known, option) => known.kind() == option.kind(),
+                    };
+                    if !options.iter().any(is_known) {
+                        options.push(option);
+                    }
+                }
+                ItemFacts::OneOf(options.into())
+            }
             (ItemFacts::List(item), Type::List(ty)) => ItemFacts::List(Box::new(self.with_tensors(*item, ty))),
             (ItemFacts::Dict(entry), Type::Dict(_, ty)) => {
                 let EntryFacts { key, value } = *entry;
@@ -341,6 +372,9 @@ impl Builder<'_> {
     pub fn fetched(&mut self, routine: &'static str, args: Vec<Arg>, facts: &ItemFacts) -> Value {
         if let ItemFacts::OneOf(options) = facts {
             return self.fetched_box(routine, args, options);
+        }
+        if let ItemFacts::Enum(class, value) = facts {
+            return Value::Enum(Arc::clone(class), Box::new(self.fetched(routine, args, value)));
         }
         let ty = match facts {
             ItemFacts::Complex => {
@@ -382,6 +416,11 @@ impl Builder<'_> {
                 let dict = RunTimeDict { var, entry: (**entry).clone(), is_nested: true };
                 Value::Cell(self.heap.cells.push(Cell::RunTimeDict(dict)))
             }
+            ItemFacts::Object(class) => {
+                let object = RunTimeObject { var, class: Arc::clone(class) };
+                Value::Cell(self.heap.cells.push(Cell::RunTimeObject(object)))
+            }
+            ItemFacts::Enum(class, value) => Value::Enum(Arc::clone(class), Box::new(self.item_in(var, value))),
             ItemFacts::None => Value::None,
             ItemFacts::Complex => self.complex_in(var),
             ItemFacts::OneOf(options) => {

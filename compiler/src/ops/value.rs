@@ -76,6 +76,8 @@ pub enum Cell {
     RunTimeList(RunTimeList),
     /// A dict that only the running program knows.
     RunTimeDict(RunTimeDict),
+    /// An instance of a script class that only the running program knows.
+    RunTimeObject(RunTimeObject),
     /// What a task gives.
     Future(Box<FutureCell>),
 }
@@ -145,6 +147,15 @@ pub struct RunTimeDict {
     pub is_nested: bool,
 }
 
+/// An instance of a script class in an object variable of the running program.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunTimeObject {
+    /// The variable that refers to it; set once.
+    pub var: VarId,
+    /// Qualified class name.
+    pub class: Arc<str>,
+}
+
 /// What is known of every entry of a run-time dict.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EntryFacts {
@@ -177,6 +188,10 @@ pub enum ItemFacts {
     List(Box<ItemFacts>),
     /// Run-time dicts of these.
     Dict(Box<EntryFacts>),
+    /// Instances of a script class.
+    Object(Arc<str>),
+    /// Members of an enumeration, with what is known of their values.
+    Enum(Arc<str>, Box<ItemFacts>),
     /// `None`.
     None,
     /// Complex numbers.
@@ -202,6 +217,11 @@ impl ItemFacts {
             Type::None => Self::None,
             Type::Complex => Self::Complex,
             Type::Tuple(types) => Self::Tuple(types.iter().map(Self::of_type).collect(), None),
+            Type::NamedTuple(named) => {
+                Self::Tuple(named.fields.iter().map(|(_, ty)| Self::of_type(ty)).collect(), Some(ty.clone()))
+            }
+            Type::Class(name) => Self::Object(Arc::clone(name)),
+            Type::Enum(of) => Self::Enum(Arc::clone(&of.name), Box::new(Self::of_type(&of.value))),
             Type::List(item) => Self::List(Box::new(Self::of_type(item))),
             Type::Dict(key, value) => {
                 Self::Dict(Box::new(EntryFacts { key: Self::of_type(key), value: Self::of_type(value) }))
@@ -243,10 +263,22 @@ impl ItemFacts {
         }
     }
 
+    /// What is known of everything in them that holds nothing else, however deep.
+    pub fn leaves(&self) -> Vec<&Self> {
+        match self {
+            Self::OneOf(options) => options.iter().flat_map(Self::leaves).collect(),
+            Self::Tuple(items, _) => items.iter().flat_map(Self::leaves).collect(),
+            Self::List(item) => item.leaves(),
+            Self::Dict(entry) => [entry.key.leaves(), entry.value.leaves()].concat(),
+            leaf => vec![leaf],
+        }
+    }
+
     /// Whether a static type says as much, so that it holds whatever is put in.
     pub fn is_of_type(&self) -> bool {
         match self {
-            Self::Int | Self::Float | Self::Bool | Self::Str | Self::None | Self::Complex => true,
+            Self::Int | Self::Float | Self::Bool | Self::Str | Self::None | Self::Complex | Self::Object(_) => true,
+            Self::Enum(_, value) => value.is_of_type(),
             Self::OneOf(options) => options.iter().all(Self::is_of_type),
             Self::Tuple(items, _) => items.iter().all(Self::is_of_type),
             Self::List(item) => item.is_of_type(),

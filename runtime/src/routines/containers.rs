@@ -109,7 +109,9 @@ pub(super) fn list_get(call: &mut Call<'_>) -> Result<()> {
     let item = match call.borrowed(0)?.body() {
         Body::List(items) => items.get(position(index, items.len())?),
         Body::Tuple(items) | Body::NamedTuple(_, items) => items[position(index, items.len())?].clone(),
-        Body::Str(_) | Body::Dict(_) | Body::Tensor(_) | Body::Future(_) | Body::Boxed(_) => return Err(wrong()),
+        Body::Str(_) | Body::Dict(_) | Body::Tensor(_) | Body::Future(_) | Body::Boxed(_) | Body::Instance(_) => {
+            return Err(wrong());
+        }
     };
     call.ret_item(0, item)
 }
@@ -130,7 +132,7 @@ pub(super) fn list_len(call: &mut Call<'_>) -> Result<()> {
         Body::Tuple(items) | Body::NamedTuple(_, items) => items.len(),
         Body::Dict(entries) => entries.len(),
         Body::Tensor(tensor) => tensor.sizes.first().map_or(0, |&n| n as usize),
-        Body::Future(_) | Body::Boxed(_) => return Err(wrong()),
+        Body::Future(_) | Body::Boxed(_) | Body::Instance(_) => return Err(wrong()),
     };
     call.ret_int(n as i64)
 }

@@ -1,6 +1,6 @@
 //! Items of which only the running program knows what kind they are.
 
-use super::{Call, containers};
+use super::{Call, containers, instances};
 use crate::abi::Status;
 use crate::error::{Error, Result};
 use crate::object::{Body, Item};
@@ -25,6 +25,8 @@ pub mod kind {
     pub const DICT: i64 = 7;
     /// A future.
     pub const FUTURE: i64 = 8;
+    /// Instances of script classes begin here: a hash of the name of their class follows.
+    pub const CLASS: i64 = 1 << 62;
     /// Tuples begin here: their length follows.
     pub const TUPLE: i64 = 1 << 16;
     /// Tensors begin here: 256 times their element type and their rank follow.
@@ -33,6 +35,15 @@ pub mod kind {
     /// That of tuples of this length.
     pub fn tuple(len: usize) -> i64 {
         TUPLE + len as i64
+    }
+
+    /// That of instances of the class with this name.
+    pub fn class(name: &str) -> i64 {
+        // FNV-1a.
+        let hash = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        CLASS | (hash >> 2) as i64
     }
 
     /// That of tensors of this element type and rank.
@@ -57,6 +68,7 @@ fn kind_of(item: &Item) -> i64 {
             Body::Tensor(tensor) => kind::tensor(tensor.dtype.0, tensor.sizes.len()),
             Body::Future(_) => kind::FUTURE,
             Body::Boxed(item) => kind_of(item),
+            Body::Instance(instance) => instance.kind,
         },
     }
 }
@@ -102,6 +114,7 @@ pub(super) fn boxed_result(call: &mut Call<'_>) -> Result<()> {
         b"dict_get" => containers::dict_get,
         b"dict_pop" => containers::dict_pop,
         b"dict_setdefault" => containers::dict_setdefault,
+        b"object_get" => instances::object_get,
         b"tuple_get" => containers::list_get,
         b"unbox" => unbox,
         _ => return Err(Error::new(Status::Internal, "a routine whose results do not come in boxes")),

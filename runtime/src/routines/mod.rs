@@ -8,6 +8,7 @@
 mod containers;
 mod ctc;
 mod fft;
+mod instances;
 mod joining;
 pub mod kinds;
 mod linalg;
@@ -313,6 +314,10 @@ routines! {
     aot_rt_tensor_unbind "tensor_unbind" = joining::tensor_unbind;
     aot_rt_tensor_new "tensor_new" = containers::tensor_new;
     aot_rt_tensor_dim "tensor_dim" = containers::tensor_dim;
+    aot_rt_object_new "object_new" = instances::object_new;
+    aot_rt_object_get "object_get" = instances::object_get;
+    aot_rt_object_set "object_set" = instances::object_set;
+    aot_rt_object_is "object_is" = instances::object_is;
     aot_rt_box "box" = kinds::boxed;
     aot_rt_box_complex "box_complex" = kinds::box_complex;
     aot_rt_box_part "box_part" = kinds::box_part;

@@ -87,6 +87,7 @@ fn write_item(out: &mut String, item: &Item) {
             Body::Tensor(tensor) => write_tensor(out, tensor),
             Body::Future(_) => out.push_str("Future"),
             Body::Boxed(item) => write_item(out, item),
+            Body::Instance(_) => out.push_str("<object>"),
         },
     }
 }

@@ -109,7 +109,12 @@ fn is_quantised(b: &Builder<'_>, value: &Value) -> bool {
         Value::Tensor(t) => t.dtype.is_quantised(),
         Value::Cell(cell) => match &b.heap.cells[*cell] {
             Cell::List(items) => items.iter().any(|item| is_quantised(b, item)),
-            Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) | Cell::RunTimeList(_) | Cell::RunTimeDict(_) => false,
+            Cell::Dict(_)
+            | Cell::Object(_)
+            | Cell::RunTimeObject(_)
+            | Cell::Future(_)
+            | Cell::RunTimeList(_)
+            | Cell::RunTimeDict(_) => false,
         },
         _ => false,
     }

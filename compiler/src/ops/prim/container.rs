@@ -48,9 +48,12 @@ pub(super) fn list(b: &Builder<'_>, args: &Args<'_>, at: usize) -> Result<(CellI
     let (id, cell) = cell(b, args, at)?;
     let items = match cell {
         Cell::List(items) => items,
-        Cell::RunTimeList(_) | Cell::RunTimeDict(_) | Cell::Dict(_) | Cell::Object(_) | Cell::Future(_) => {
-            b.items(args.value(at)?)?
-        }
+        Cell::RunTimeList(_)
+        | Cell::RunTimeDict(_)
+        | Cell::Dict(_)
+        | Cell::Object(_)
+        | Cell::RunTimeObject(_)
+        | Cell::Future(_) => b.items(args.value(at)?)?,
     };
     Ok((id, items))
 }
@@ -75,7 +78,9 @@ fn len(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         Cell::RunTimeDict(RunTimeDict { var, .. }) => {
             Value::Int(Operand::Var(b.call("dict_len", vec![var_arg(var)], &[VarType::Int])[0]))
         }
-        Cell::Object(_) | Cell::Future(_) => return Err(b.user("object of this type has no len()")),
+        Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => {
+            return Err(b.user("object of this type has no len()"));
+        }
     })
 }
 
@@ -98,7 +103,9 @@ fn get_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
                 let facts = b.items_at(0, &list.item);
                 return Ok(b.fetched("list_get", vec![var_arg(list.var), at], &facts));
             }
-            Cell::Object(_) | Cell::Future(_) => return Err(b.user("object is not subscriptable")),
+            Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => {
+                return Err(b.user("object is not subscriptable"));
+            }
         }
     };
     let index = args.int(b, 1)?;
@@ -206,7 +213,9 @@ fn set_item(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             b.call("list_set", vec![var_arg(list.var), at, item], &[]);
             b.widen_list(id, list, facts)?;
         }
-        Cell::Object(_) | Cell::Future(_) => return Err(b.user("object does not support item assignment")),
+        Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => {
+            return Err(b.user("object does not support item assignment"));
+        }
     }
     Ok(args.value(0)?.clone())
 }
@@ -244,7 +253,7 @@ fn pop(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             store(b, id, Cell::List(items));
             Ok(item)
         }
-        Cell::Object(_) | Cell::Future(_) => Err(b.user("pop needs a list or dict")),
+        Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => Err(b.user("pop needs a list or dict")),
     }
 }
 
@@ -265,7 +274,7 @@ fn clear(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             b.call("dict_clear", vec![var_arg(dict.var)], &[]);
             return Ok(Value::None);
         }
-        Cell::List(_) | Cell::Object(_) | Cell::Future(_) => Cell::List(Vec::new()),
+        Cell::List(_) | Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => Cell::List(Vec::new()),
     };
     store(b, id, empty);
     Ok(Value::None)
@@ -287,14 +296,14 @@ fn copy(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             let var = b.call_for_object("dict_copy", vec![var_arg(dict.var)]);
             Cell::RunTimeDict(RunTimeDict { var, entry: dict.entry, is_nested: false })
         }
-        Cell::Object(_) | Cell::Future(_) => return Err(b.user("copy needs a list or dict")),
+        Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => return Err(b.user("copy needs a list or dict")),
         other @ (Cell::List(_) | Cell::Dict(_)) => other,
     };
     Ok(Value::Cell(b.heap.cells.push(copied)))
 }
 
 /// Whether two items are equal: folded where both are known.
-pub(super) fn same(b: &mut Builder<'_>, x: &Value, y: &Value) -> Result<Operand> {
+pub fn same(b: &mut Builder<'_>, x: &Value, y: &Value) -> Result<Operand> {
     Ok(match (x, y) {
         (Value::Int(p) | Value::Bool(p) | Value::Float(p), Value::Int(q) | Value::Bool(q) | Value::Float(q)) => {
             let is_float = [p, q].iter().any(|o| b.operand_type(o) == VarType::Float);
@@ -313,6 +322,7 @@ pub(super) fn same(b: &mut Builder<'_>, x: &Value, y: &Value) -> Result<Operand>
             b.binary(BinaryOp::And, real, imaginary)
         }
         (Value::Tuple(p, _), Value::Tuple(q, _)) => return all_same(b, p, q),
+        (Value::Enum(c, p), Value::Enum(d, q)) if c == d => return same(b, p, q),
         (Value::Cell(p), Value::Cell(q)) if p != q => match (b.heap.cells[*p].clone(), b.heap.cells[*q].clone()) {
             (Cell::List(p), Cell::List(q)) => return all_same(b, &p, &q),
             (Cell::Dict(p), Cell::Dict(q)) => return same_entries(b, &p, &q),
@@ -320,7 +330,7 @@ pub(super) fn same(b: &mut Builder<'_>, x: &Value, y: &Value) -> Result<Operand>
                 let objects = vec![b.item_arg(x)?, b.item_arg(y)?];
                 Operand::Var(b.call("object_eq", objects, &[VarType::Bool])[0])
             }
-            _ => Operand::Const(Const::bool(false)),
+            _ => b.is_same_cell(*p, *q),
         },
         _ => Operand::Const(Const::bool(x == y)),
     })
@@ -375,7 +385,7 @@ fn contains(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             let item = b.item_arg(args.value(1)?)?;
             return Ok(Value::Bool(Operand::Var(b.call(routine, vec![var_arg(var), item], &[VarType::Bool])[0])));
         }
-        Cell::Object(_) | Cell::Future(_) => return Err(b.user("object is not a container")),
+        Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => return Err(b.user("object is not a container")),
     };
     let wanted = args.value(1)?.clone();
     let mut found = Operand::Const(Const::bool(false));

@@ -33,7 +33,7 @@ fn dict_cell(b: &Builder<'_>, args: &Args<'_>, at: usize) -> Result<Found> {
     match cell(b, args, at)? {
         (id, Cell::Dict(entries)) => Ok(Found::Known(id, entries)),
         (id, Cell::RunTimeDict(dict)) => Ok(Found::RunTime(id, dict)),
-        (_, Cell::List(_) | Cell::RunTimeList(_) | Cell::Object(_) | Cell::Future(_)) => {
+        (_, Cell::List(_) | Cell::RunTimeList(_) | Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_)) => {
             Err(b.user(format!("{} needs a dict", b.op_name)))
         }
     }
@@ -320,7 +320,11 @@ fn dict(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         let known = match cell(b, args, 0)?.1 {
             Cell::Dict(entries) => Some(entries),
             Cell::List(items) => known_pairs(&items),
-            Cell::RunTimeList(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => None,
+            Cell::RunTimeList(_)
+            | Cell::RunTimeDict(_)
+            | Cell::Object(_)
+            | Cell::RunTimeObject(_)
+            | Cell::Future(_) => None,
         };
         let Some(known) = known else {
             let id = b.heap.cells.push(Cell::Dict(Vec::new()));
@@ -341,7 +345,7 @@ pub fn is_looked_up(b: &Builder<'_>, dict: &Value, key: &Value) -> bool {
     match &b.heap.cells[*id] {
         Cell::RunTimeDict(_) => true,
         Cell::Dict(entries) => !is_known_key(key) && !is_compared(entries, key),
-        Cell::List(_) | Cell::RunTimeList(_) | Cell::Object(_) | Cell::Future(_) => false,
+        Cell::List(_) | Cell::RunTimeList(_) | Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => false,
     }
 }
 

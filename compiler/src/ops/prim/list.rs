@@ -44,8 +44,8 @@ pub const DEFS: &[OpDef] = &[
     OpDef { name: "aten::ne.float_list", lower: |b, a| equal(b, a, true) },
     OpDef { name: "aten::ne.bool_list", lower: |b, a| equal(b, a, true) },
     OpDef { name: "aten::ne.str_list", lower: |b, a| equal(b, a, true) },
-    OpDef { name: "aten::eq.enum", lower: |_, a| Ok(Value::bool(a.value(0)? == a.value(1)?)) },
-    OpDef { name: "aten::ne.enum", lower: |_, a| Ok(Value::bool(a.value(0)? != a.value(1)?)) },
+    OpDef { name: "aten::eq.enum", lower: |b, a| same_member(b, a, false) },
+    OpDef { name: "aten::ne.enum", lower: |b, a| same_member(b, a, true) },
     OpDef { name: "prim::min.self_int", lower: |b, a| fold(b, a, BinaryOp::Min) },
     OpDef { name: "prim::min.self_float", lower: |b, a| fold(b, a, BinaryOp::Min) },
     OpDef { name: "prim::min.self_bool", lower: |b, a| fold(b, a, BinaryOp::And) },
@@ -79,7 +79,9 @@ fn push(b: &mut Builder<'_>, id: CellId, item: Value) -> Result<()> {
             let facts = b.run_time_push(list.var, &known, &item)?;
             b.widen_list(id, list, facts)
         }
-        Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => Err(b.user("append needs a list")),
+        Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => {
+            Err(b.user("append needs a list"))
+        }
     }
 }
 
@@ -189,7 +191,7 @@ fn concat(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             b.list_in(var, list.item)
         }
         Cell::List(items) => b.new_list(items),
-        Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => {
+        Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => {
             return Err(b.user("only lists can be concatenated"));
         }
     };
@@ -312,6 +314,12 @@ fn equal(b: &mut Builder<'_>, args: &Args<'_>, negated: bool) -> Result<Value> {
         all_same(b, &x, &y)?
     };
     Ok(Value::Bool(if negated { b.unary(UnaryOp::Not, result) } else { result }))
+}
+
+/// Whether two members of an enumeration are one.
+fn same_member(b: &mut Builder<'_>, args: &Args<'_>, negated: bool) -> Result<Value> {
+    let is = same(b, args.value(0)?, args.value(1)?)?;
+    Ok(Value::Bool(if negated { b.unary(UnaryOp::Not, is) } else { is }))
 }
 
 /// A run-time list of numbers combined by a routine.

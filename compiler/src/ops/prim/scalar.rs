@@ -541,6 +541,7 @@ fn is(b: &mut Builder<'_>, args: &Args<'_>, wanted: bool) -> Result<Value> {
     let same = match (x, y) {
         (Value::Bool(p), Value::Bool(q)) => b.binary(BinaryOp::Eq, p.clone(), q.clone()),
         (Value::Int(p), Value::Int(q)) => b.binary(BinaryOp::Eq, p.clone(), q.clone()),
+        (Value::Cell(p), Value::Cell(q)) => b.is_same_cell(*p, *q),
         _ => Operand::Const(Const::bool(x == y)),
     };
     let result = if wanted { same } else { b.unary(UnaryOp::Not, same) };

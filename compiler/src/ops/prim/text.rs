@@ -92,7 +92,9 @@ fn render(b: &mut Builder<'_>, value: &Value, parts: &mut Vec<Part>) -> Result<(
             Cell::RunTimeList(RunTimeList { var, .. }) | Cell::RunTimeDict(RunTimeDict { var, .. }) => {
                 parts.push(Part::Value(var_arg(var)));
             }
-            Cell::Object(_) | Cell::Future(_) => return Err(b.unsupported("the text of an object")),
+            Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => {
+                return Err(b.unsupported("the text of an object"));
+            }
         },
         other => return Err(b.unsupported(format!("the text of a {}", other.kind()))),
     }
