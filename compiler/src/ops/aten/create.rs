@@ -174,7 +174,7 @@ fn holds_run_time_list(b: &Builder<'_>, value: &Value) -> bool {
         Value::Cell(cell) => match &b.heap.cells[*cell] {
             Cell::RunTimeList(_) => true,
             Cell::List(items) => items.iter().any(|item| holds_run_time_list(b, item)),
-            Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::Future(_) => false,
+            Cell::Dict(_) | Cell::RunTimeDict(_) | Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => false,
         },
         _ => false,
     }
