@@ -440,7 +440,7 @@ impl<'p> Builder<'p> {
             let storage = self.storage_buffer(tensor.storage);
             return Some(self.alias(storage, offset, &tensor.dims));
         }
-        if !self.lies_row_major(tensor) {
+        if self.strides_behind(tensor.storage).is_some() || !self.lies_row_major(tensor) {
             return None;
         }
         let (_, offset) = self.flat_view(tensor)?;
@@ -448,18 +448,18 @@ impl<'p> Builder<'p> {
         Some(self.alias(base, offset, &tensor.dims.clone()))
     }
 
-    /// Whether the tensor's elements lie row-major without gaps, as far as is known.
+    /// Whether the tensor's elements lie row-major without gaps, as far as is known. If there are none, they do.
     pub fn lies_row_major(&self, tensor: &Tensor) -> bool {
-        if self.is_prefix(tensor) {
+        if self.is_prefix(tensor) || tensor.dims.contains(&Dim::Const(0)) {
             return true;
         }
-        let (Some(strides), Some(dims)) = (self.known_strides(tensor), tensor.known_dims()) else { return false };
-        let mut expect = 1;
-        dims.iter().zip(&strides).rev().all(|(&size, &stride)| {
-            let is_next = size == 1 || stride == expect;
-            expect *= size;
+        let Some(strides) = self.known_strides(tensor) else { return false };
+        let mut expect = Some(1);
+        tensor.dims.iter().zip(&strides).rev().filter(|(dim, _)| **dim != Dim::Const(1)).all(|(dim, &stride)| {
+            let is_next = expect == Some(stride);
+            expect = dim.known().and_then(|n| n.checked_mul(stride));
             is_next
-        }) && self.strides_behind(tensor.storage).is_none()
+        })
     }
 
     /// The dims under which the storage is seen, and whether the tensor's indices are those of it, in order.

@@ -108,7 +108,8 @@ impl Builder<'_> {
         !moves || self.lies_row_major(tensor)
     }
 
-    /// The distance in elements of neighbours along each dimension in the storage's memory, and the first element's offset.
+    /// The distance in elements of neighbours along each dimension in the storage's memory, and the first element's offset. Empty
+    /// dimensions count as 1, and a dimension that a view added lies around what follows it, as in PyTorch.
     pub fn strides_of(&mut self, tensor: &Tensor) -> (Vec<Operand>, Operand) {
         let own = self.strides_behind(tensor.storage).map(<[Dim]>::to_vec);
         let (dims, mut offset) = match &tensor.view.reshaped {
@@ -117,7 +118,11 @@ impl Builder<'_> {
         };
         let base: Vec<Operand> = match own {
             Some(strides) => strides.into_iter().map(Operand::from).collect(),
-            None => (0..dims.len()).map(|d| self.product(&dims[d + 1..])).collect(),
+            None => {
+                let counted: Vec<Dim> =
+                    dims.iter().map(|dim| if *dim == Dim::Const(0) { Dim::Const(1) } else { *dim }).collect();
+                (0..counted.len()).map(|d| self.product(&counted[d + 1..])).collect()
+            }
         };
         let mut strides = vec![int(0); tensor.rank()];
         for (affine, stride) in tensor.view.index.clone().iter().zip(&base) {
@@ -127,6 +132,13 @@ impl Builder<'_> {
             }
             let skipped = self.binary(BinaryOp::Mul, affine.offset.clone(), stride.clone());
             offset = self.binary(BinaryOp::Add, offset, skipped);
+        }
+        let moves = |axis: usize| tensor.view.index.iter().any(|affine| affine.terms.iter().any(|(at, _)| *at == axis));
+        for axis in (0..tensor.rank()).rev().filter(|axis| tensor.dims[*axis] == Dim::Const(1) && !moves(*axis)) {
+            strides[axis] = match tensor.dims.get(axis + 1) {
+                Some(next) => self.binary(BinaryOp::Mul, (*next).into(), strides[axis + 1].clone()),
+                None => int(1),
+            };
         }
         (strides, offset)
     }

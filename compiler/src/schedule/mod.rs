@@ -40,13 +40,17 @@ mod turn;
 mod winograd;
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod convolution_tests;
+#[cfg(test)]
+mod function_tests;
 #[cfg(test)]
 mod interpret;
 #[cfg(test)]
-mod prepare_tests;
+mod kernel_tests;
 #[cfg(test)]
-mod tests;
+mod prepare_tests;
 
 use crate::diag::{self, Diagnostic};
 use crate::loops::nest::Nest;

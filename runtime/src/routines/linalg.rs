@@ -366,7 +366,9 @@ fn read(tensor: &Tensor, is_complex: bool) -> Result<Vec<Matrix>> {
         (element(tensor, &bytes, per_number * i), im)
     };
     let size = rows * columns;
-    let n = (tensor.n_elements() / per_number).checked_div(size).unwrap_or(0);
+    // An empty matrix is one, too.
+    let n: i64 = sizes[..sizes.len() - 2].iter().product();
+    let n = n as usize;
     let matrix = |at: usize| Matrix { rows, columns, data: (at * size..(at + 1) * size).map(number).collect() };
     Ok((0..n).map(matrix).collect())
 }

@@ -57,8 +57,6 @@ const FORMS: &[OpDef] = &[
     OpDef { name: "aten::exp", lower: |b, a| each(b, a, exp) },
     OpDef { name: "aten::log", lower: |b, a| each(b, a, log) },
     OpDef { name: "aten::square", lower: |b, a| each(b, a, |k, z| product(k, z, z)) },
-    OpDef { name: "aten::sum", lower: by_parts },
-    OpDef { name: "aten::mean", lower: by_parts },
     OpDef { name: "aten::matmul", lower: contraction },
     OpDef { name: "aten::mm", lower: contraction },
     OpDef { name: "aten::bmm", lower: contraction },
@@ -357,27 +355,35 @@ fn adjoint(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     Ok(Value::Tensor(views::transpose(b, &x, rank - 2, rank - 1)))
 }
 
-/// An operator that treats both parts alike: the operator itself on each.
-fn by_parts(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
-    if args.named("dtype").is_some_and(|dtype| *dtype != Value::None) {
-        return Err(b.unsupported(format!("{} of complex numbers with a dtype", b.op_name)));
-    }
-    let x = args.tensor(0)?;
-    let (part, [re, im]) = (part_type(x.dtype), parts(b, &x)?);
+/// The operator's own definition, for other arguments.
+pub fn plain(b: &mut Builder<'_>, args: &Args<'_>, values: &[Value]) -> Result<Tensor> {
     let name = args.schema.map(|s| s.name.clone());
     let def = name.and_then(|name| lookup(&name)).ok_or_else(|| b.unsupported("this form of a complex operator"))?;
-    let mut side = |part: Tensor| {
-        let mut values = args.values.to_vec();
-        values[0] = Value::Tensor(part);
-        (def.lower)(b, &Args { schema: args.schema, values: &values })
-    };
-    match (side(re)?, side(im)?) {
-        (Value::Tensor(re), Value::Tensor(im)) => Ok(Value::Tensor(joined(b, &[re, im], part))),
-        _ => Err(b.unsupported("this form of a complex operator")),
+    match (def.lower)(b, &Args { schema: args.schema, values })? {
+        Value::Tensor(t) => Ok(t),
+        other => Err(b.unsupported(format!("complex numbers in an operator that gives {}", other.kind()))),
     }
 }
 
-/// A sum of products: four of the parts.
+/// The parts of what an operator gives that is linear in its first two arguments, from their parts: four of its results.
+pub fn products(
+    b: &mut Builder<'_>,
+    args: &Args<'_>,
+    values: &[Value],
+    [x, y]: [&[Tensor; 2]; 2],
+) -> Result<[Tensor; 2]> {
+    let mut of = |x: &Tensor, y: &Tensor| {
+        let mut values = values.to_vec();
+        (values[0], values[1]) = (Value::Tensor(x.clone()), Value::Tensor(y.clone()));
+        plain(b, args, &values)
+    };
+    let (ac, bd, ad, bc) = (of(&x[0], &y[0])?, of(&x[1], &y[1])?, of(&x[0], &y[1])?, of(&x[1], &y[0])?);
+    let re = elementwise(b, &[&ac, &bd], None, |k, v| k.sub(v[0], v[1]))?;
+    let im = elementwise(b, &[&ad, &bc], None, |k, v| k.add(v[0], v[1]))?;
+    Ok([re, im])
+}
+
+/// A sum of products.
 fn contraction(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, y) = (args.tensor(0)?, args.tensor(1)?);
     if x.dtype != y.dtype {
@@ -385,20 +391,8 @@ fn contraction(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     }
     let part = part_type(x.dtype);
     let (x, y) = (parts(b, &x)?, parts(b, &y)?);
-    let name = args.schema.map(|s| s.name.clone());
-    let def = name.and_then(|name| lookup(&name)).ok_or_else(|| b.unsupported("this form of a complex operator"))?;
-    let mut of = |x: &Tensor, y: &Tensor| {
-        let mut values = args.values.to_vec();
-        (values[0], values[1]) = (Value::Tensor(x.clone()), Value::Tensor(y.clone()));
-        match (def.lower)(b, &Args { schema: args.schema, values: &values })? {
-            Value::Tensor(t) => Ok(t),
-            _ => Err(b.unsupported("this form of a complex operator")),
-        }
-    };
-    let (ac, bd, ad, bc) = (of(&x[0], &y[0])?, of(&x[1], &y[1])?, of(&x[0], &y[1])?, of(&x[1], &y[0])?);
-    let re = elementwise(b, &[&ac, &bd], None, |k, v| k.sub(v[0], v[1]))?;
-    let im = elementwise(b, &[&ad, &bc], None, |k, v| k.add(v[0], v[1]))?;
-    Ok(Value::Tensor(joined(b, &[re, im], part)))
+    let result = products(b, args, args.values, [&x, &y])?;
+    Ok(Value::Tensor(joined(b, &result, part)))
 }
 
 fn complex(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

@@ -1,7 +1,8 @@
 //! Functions of complex numbers, on their parts, and the forms of operators that only move or compare elements.
 
 use super::complex::{
-    converted, each, exp, joined, length, log, part_type, parts, product, quotient, to_real, whole_type,
+    converted, each, exp, joined, length, log, part_type, parts, plain, product, products, quotient, to_real,
+    whole_type,
 };
 use super::compound::call;
 use super::pointwise::{elementwise, number};
@@ -10,7 +11,6 @@ use crate::loops::{BinaryOp, Const, ExprId, Operand, UnaryOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
-use crate::ops::lookup;
 use crate::ops::primitives::KernelBuilder;
 use crate::ops::value::{Tensor, Value, int};
 use crate::types::DType;
@@ -31,9 +31,9 @@ pub const FORMS: &[OpDef] = &[
             })
         },
     },
-    OpDef { name: "aten::sin", lower: |b, a| each(b, a, sin) },
+    OpDef { name: "aten::sin", lower: |b, a| each(b, a, |k, z| across(k, z, sinh)) },
     OpDef { name: "aten::cos", lower: |b, a| each(b, a, cos) },
-    OpDef { name: "aten::tan", lower: |b, a| each(b, a, tan) },
+    OpDef { name: "aten::tan", lower: |b, a| each(b, a, |k, z| across(k, z, tanh)) },
     OpDef { name: "aten::sinh", lower: |b, a| each(b, a, sinh) },
     OpDef {
         name: "aten::cosh",
@@ -45,12 +45,12 @@ pub const FORMS: &[OpDef] = &[
         },
     },
     OpDef { name: "aten::tanh", lower: |b, a| each(b, a, tanh) },
-    OpDef { name: "aten::asin", lower: |b, a| each(b, a, asin) },
-    OpDef { name: "aten::arcsin", lower: |b, a| each(b, a, asin) },
+    OpDef { name: "aten::asin", lower: |b, a| each(b, a, |k, z| across(k, z, asinh)) },
+    OpDef { name: "aten::arcsin", lower: |b, a| each(b, a, |k, z| across(k, z, asinh)) },
     OpDef { name: "aten::acos", lower: |b, a| each(b, a, acos) },
     OpDef { name: "aten::arccos", lower: |b, a| each(b, a, acos) },
-    OpDef { name: "aten::atan", lower: |b, a| each(b, a, atan) },
-    OpDef { name: "aten::arctan", lower: |b, a| each(b, a, atan) },
+    OpDef { name: "aten::atan", lower: |b, a| each(b, a, |k, z| across(k, z, atanh)) },
+    OpDef { name: "aten::arctan", lower: |b, a| each(b, a, |k, z| across(k, z, atanh)) },
     OpDef { name: "aten::asinh", lower: |b, a| each(b, a, asinh) },
     OpDef { name: "aten::arcsinh", lower: |b, a| each(b, a, asinh) },
     OpDef { name: "aten::acosh", lower: |b, a| each(b, a, acosh) },
@@ -124,6 +124,8 @@ pub const FORMS: &[OpDef] = &[
     OpDef { name: "aten::scatter", lower: |b, a| moved(b, a, Some(3)) },
     OpDef { name: "aten::index_put", lower: |b, a| moved(b, a, Some(2)) },
     OpDef { name: "aten::put", lower: |b, a| moved(b, a, Some(2)) },
+    OpDef { name: "aten::sum", lower: |b, a| moved(b, a, None) },
+    OpDef { name: "aten::mean", lower: |b, a| moved(b, a, None) },
     OpDef { name: "aten::cumsum", lower: |b, a| moved(b, a, None) },
     OpDef { name: "aten::im2col", lower: |b, a| moved(b, a, None) },
     OpDef { name: "aten::col2im", lower: |b, a| moved(b, a, None) },
@@ -176,9 +178,11 @@ fn turned(k: Kernel<'_, '_, '_>, z: Number) -> Number {
     [k.unary(UnaryOp::Neg, z[1]), z[0]]
 }
 
-/// `-i * z`
-fn turned_back(k: Kernel<'_, '_, '_>, z: Number) -> Number {
-    [z[1], k.unary(UnaryOp::Neg, z[0])]
+/// `-i f(i * z)`: how trigonometric functions follow from hyperbolic ones.
+fn across(k: Kernel<'_, '_, '_>, z: Number, f: impl Fn(Kernel<'_, '_, '_>, Number) -> Number) -> Number {
+    let turned = turned(k, z);
+    let [x, y] = f(k, turned);
+    [y, k.unary(UnaryOp::Neg, x)]
 }
 
 fn reciprocal(k: Kernel<'_, '_, '_>, z: Number) -> Number {
@@ -210,12 +214,6 @@ fn sinh(k: Kernel<'_, '_, '_>, [x, y]: Number) -> Number {
     [k.mul(sinh, cos), k.mul(cosh, sin)]
 }
 
-fn sin(k: Kernel<'_, '_, '_>, z: Number) -> Number {
-    let turned = turned(k, z);
-    let result = sinh(k, turned);
-    turned_back(k, result)
-}
-
 fn cos(k: Kernel<'_, '_, '_>, [x, y]: Number) -> Number {
     let (sin, cos) = (k.unary(UnaryOp::Sin, x), k.unary(UnaryOp::Cos, x));
     let (sinh, cosh) = (k.unary(UnaryOp::Sinh, y), k.unary(UnaryOp::Cosh, y));
@@ -235,12 +233,6 @@ fn tanh(k: Kernel<'_, '_, '_>, [x, y]: Number) -> Number {
     [k.div(re, divisor), k.div(im, divisor)]
 }
 
-fn tan(k: Kernel<'_, '_, '_>, z: Number) -> Number {
-    let turned = turned(k, z);
-    let result = tanh(k, turned);
-    turned_back(k, result)
-}
-
 /// `log(z + sqrt(z^2 + 1))`
 fn asinh(k: Kernel<'_, '_, '_>, z: Number) -> Number {
     // Of numbers on the left the function is minus that of the opposite ones, so that nothing cancels.
@@ -257,14 +249,8 @@ fn asinh(k: Kernel<'_, '_, '_>, z: Number) -> Number {
     [0, 1].map(|i| k.select(is_left, opposite[i], result[i]))
 }
 
-fn asin(k: Kernel<'_, '_, '_>, z: Number) -> Number {
-    let turned = turned(k, z);
-    let result = asinh(k, turned);
-    turned_back(k, result)
-}
-
 fn acos(k: Kernel<'_, '_, '_>, z: Number) -> Number {
-    let angle = asin(k, z);
+    let angle = across(k, z, asinh);
     let right = number(k, z[0], std::f64::consts::FRAC_PI_2);
     [k.sub(right, angle[0]), k.unary(UnaryOp::Neg, angle[1])]
 }
@@ -286,12 +272,6 @@ fn atanh(k: Kernel<'_, '_, '_>, z: Number) -> Number {
     let (p, q) = (log(k, above), log(k, below));
     let twice = difference(k, p, q);
     scaled(k, twice, 0.5)
-}
-
-fn atan(k: Kernel<'_, '_, '_>, z: Number) -> Number {
-    let turned = turned(k, z);
-    let result = atanh(k, turned);
-    turned_back(k, result)
 }
 
 /// `exp(z) - 1`, without loss near 0: `expm1(x) cos y - 2 sin^2(y / 2) + i exp(x) sin y`.
@@ -318,7 +298,7 @@ fn sigmoid(k: Kernel<'_, '_, '_>, z: Number) -> Number {
 fn sinc(k: Kernel<'_, '_, '_>, z: Number) -> Number {
     let zero = number(k, z[0], 0.0);
     let angle = scaled(k, z, std::f64::consts::PI);
-    let sine = sin(k, angle);
+    let sine = across(k, angle, sinh);
     let ratio = quotient(k, sine, angle);
     let (p, q) = (k.binary(BinaryOp::Eq, z[0], zero), k.binary(BinaryOp::Eq, z[1], zero));
     let (is_zero, one) = (k.and(p, q), one(k, z));
@@ -363,13 +343,6 @@ fn float_power(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     super::complex::binary(b, &Args { schema: args.schema, values: &values }, power)
 }
 
-/// The operator's own definition, for other arguments.
-fn plain(b: &mut Builder<'_>, args: &Args<'_>, values: &[Value]) -> Result<Value> {
-    let name = args.schema.map(|s| s.name.clone());
-    let def = name.and_then(|name| lookup(&name)).ok_or_else(|| b.unsupported("this form of a complex operator"))?;
-    (def.lower)(b, &Args { schema: args.schema, values })
-}
-
 /// An operator that only asks whether numbers are 0.
 fn by_truth(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let mut values = args.values.to_vec();
@@ -385,7 +358,7 @@ fn by_truth(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
             *value = Value::Tensor(truth);
         }
     }
-    plain(b, args, &values)
+    plain(b, args, &values).map(Value::Tensor)
 }
 
 /// An operator that only asks how great numbers are.
@@ -398,7 +371,7 @@ fn by_size(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         let dtype = args.dtype(b, at)?.filter(|dtype| dtype.is_complex());
         values[at] = dtype.map_or(Value::None, |dtype| Value::int(part_type(dtype).code()));
     }
-    plain(b, args, &values)
+    plain(b, args, &values).map(Value::Tensor)
 }
 
 /// An operator that treats both parts alike; a number at `value` has no imaginary part unless it is complex.
@@ -427,11 +400,7 @@ fn moved(b: &mut Builder<'_>, args: &Args<'_>, value: Option<usize>) -> Result<V
             (sides[0][at], sides[1][at]) = (own.clone(), own);
         }
     }
-    let mut side = |values: &[Value]| match plain(b, args, values)? {
-        Value::Tensor(t) => Ok(t),
-        other => Err(b.unsupported(format!("complex numbers in an operator that gives {}", other.kind()))),
-    };
-    let results: [Tensor; 2] = [side(&sides[0])?, side(&sides[1])?];
+    let results = [plain(b, args, &sides[0])?, plain(b, args, &sides[1])?];
     Ok(Value::Tensor(joined(b, &results, part)))
 }
 
@@ -490,28 +459,19 @@ fn convolution(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, w, bias) = (args.tensor(0)?, args.tensor(1)?, args.optional_tensor(2)?);
     let part = part_type(x.dtype);
     let (x, w) = (parts(b, &x)?, parts(b, &w)?);
-    let mut of = |x: &Tensor, w: &Tensor| {
-        let mut values = args.values.to_vec();
-        (values[0], values[1], values[2]) = (Value::Tensor(x.clone()), Value::Tensor(w.clone()), Value::None);
-        match plain(b, args, &values)? {
-            Value::Tensor(t) => Ok(t),
-            other => Err(b.unsupported(format!("a convolution that gives {}", other.kind()))),
+    let mut values = args.values.to_vec();
+    values[2] = Value::None;
+    let mut result = products(b, args, &values, [&x, &w])?;
+    if let Some(bias) = bias {
+        let channel = usize::from(result[0].rank() == w[0].rank());
+        for (side, own) in result.iter_mut().zip(parts(b, &bias)?) {
+            *side = b.map(part, &side.dims, |k, i| {
+                let (v, own) = (k.load(side, i), k.load(&own, &[i[channel]]));
+                k.add(v, own)
+            });
         }
-    };
-    let (ac, bd, ad, bc) = (of(&x[0], &w[0])?, of(&x[1], &w[1])?, of(&x[0], &w[1])?, of(&x[1], &w[0])?);
-    let bias = bias.map(|bias| parts(b, &bias)).transpose()?;
-    let is_batched = ac.rank() == w[0].rank();
-    let mut side = |p: &Tensor, q: &Tensor, is_sum: bool, at: usize| {
-        b.map(part, &p.dims, |k, i| {
-            let (p, q) = (k.load(p, i), k.load(q, i));
-            let v = if is_sum { k.add(p, q) } else { k.sub(p, q) };
-            let Some(bias) = &bias else { return v };
-            let own = k.load(&bias[at], &[i[usize::from(is_batched)]]);
-            k.add(v, own)
-        })
-    };
-    let results = [side(&ac, &bd, false, 0), side(&ad, &bc, true, 1)];
-    Ok(Value::Tensor(joined(b, &results, part)))
+    }
+    Ok(Value::Tensor(joined(b, &result, part)))
 }
 
 fn vdot(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

@@ -137,7 +137,7 @@ fn linalg_diagonal(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
 fn trace(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
     if x.rank() != 2 {
-        return Err(b.user("trace: expected a matrix"));
+        return Err(b.user(format!("trace: expected a matrix, but got tensor with dim {}", x.rank())));
     }
     let line = diagonal_of(b, &x, 0, 0, 1);
     call(b, "aten::sum", "", &[Value::Tensor(line), Value::None])
@@ -319,7 +319,10 @@ fn cross(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let (x, y) = (args.tensor(0)?, args.tensor(1)?);
     let dims = views::broadcast(b, &[&x.dims, &y.dims])?;
     let dim = match args.value(2)? {
-        Value::None => dims.iter().position(|d| *d == Dim::Const(3)),
+        Value::None => {
+            let first = dims.iter().position(|d| *d == Dim::Const(3));
+            Some(first.ok_or_else(|| b.user("no dimension of size 3 in input"))?)
+        }
         _ => Some(dim_arg(b, args, 2, dims.len())?),
     };
     let Some(dim) = dim.filter(|dim| dims.get(*dim) == Some(&Dim::Const(3))) else {
@@ -391,10 +394,12 @@ fn split_along(b: &mut Builder<'_>, args: &Args<'_>, dim: usize, overload: &str)
 
 fn block_diag(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let mut blocks = args.tensors(b, 0)?;
-    for block in &mut blocks {
+    for (at, block) in blocks.iter_mut().enumerate() {
         if block.rank() > 2 {
-            let found = shape_text(&block.dims);
-            return Err(b.user(format!("block_diag: Input tensors must have 2 or fewer dimensions. Input has {found}")));
+            let found = block.rank();
+            return Err(b.user(format!(
+                "torch.block_diag: Input tensors must have 2 or fewer dimensions. Input {at} has {found} dimensions"
+            )));
         }
         while block.rank() < 2 {
             *block = views::unsqueeze(b, block, 0);

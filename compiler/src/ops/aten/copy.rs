@@ -1,6 +1,5 @@
 //! Copies and casts, and what is neither here: moves between devices, detaching, pinning.
 
-use super::shape::lies_row_major;
 use crate::diag::Result;
 use crate::ops::OpDef;
 use crate::ops::args::Args;
@@ -46,7 +45,7 @@ pub const DEFS: &[OpDef] = &[
 
 fn contiguous(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
     let x = args.tensor(0)?;
-    Ok(Value::Tensor(if lies_row_major(b, &x) { x } else { b.copy(&x) }))
+    Ok(Value::Tensor(if b.lies_row_major(&x) { x } else { b.copy(&x) }))
 }
 
 fn clone(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {

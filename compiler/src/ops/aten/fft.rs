@@ -282,6 +282,9 @@ fn transformed(
 /// Each dimension turned round by half of its length; `more` rounds that up.
 fn shifted(b: &mut Builder<'_>, args: &Args<'_>, more: i64) -> Result<Value> {
     let x = args.tensor(0)?;
+    if x.rank() == 0 {
+        return Err(b.user("`shifts` required"));
+    }
     let dims = match args.value(1)? {
         Value::None => (0..x.rank()).collect(),
         _ => any_dims_arg(b, args, 1, x.rank())?,

@@ -193,7 +193,12 @@ fn unfold(b: &mut Builder<'_>, args: &Args<'_>) -> Result<Value> {
         return Err(b.user(format!("step is {step} but must be > 0")));
     }
     if x.rank() == 0 {
-        return Err(b.unsupported("unfold of a 0-dim tensor"));
+        // One element is a window of itself, or none of it.
+        if size > 1 {
+            return Err(b.user(format!("maximum size for tensor at dimension 0 is 1 but size is {size}")));
+        }
+        let line = views::unsqueeze(b, &x, 0);
+        return Ok(Value::Tensor(views::slice(b, &line, 0, int(0), Dim::Const(size), 1)));
     }
     if let Some(n) = x.dims[dim].known().filter(|n| *n < size) {
         return Err(b.user(format!("maximum size for tensor at dimension {dim} is {n} but size is {size}")));
