@@ -8,11 +8,12 @@ use super::compound::{call, call_tensor};
 use super::pointwise::{elementwise, number, unary};
 use super::reduce::{Over, sum_over};
 use crate::diag::Result;
-use crate::loops::{Arg, BinaryOp, BufferId, Const, Dim, Operand, ReduceOp, UnaryOp};
+use crate::loops::{Arg, BinaryOp, BufferId, Const, Dim, ExprId, Operand, ReduceOp, UnaryOp};
 use crate::ops::OpDef;
 use crate::ops::args::Args;
 use crate::ops::builder::Builder;
 use crate::ops::message::Message;
+use crate::ops::primitives::KernelBuilder;
 use crate::ops::value::{Tensor, Value, int};
 use crate::ops::views;
 use crate::types::DType;
@@ -160,21 +161,49 @@ fn lu(b: &mut Builder<'_>, x: &Tensor, has_pivots: bool) -> Result<Lu> {
     Ok(Lu { factors: m.numbers(b, factors), pivots: b.tensor_of(pivots), info: b.tensor_of(info) })
 }
 
-/// Ends the program where an `info` is not 0.
-fn check_info(b: &mut Builder<'_>, info: &Tensor, message: &str) {
-    let all = b.reduce(
-        ReduceOp::And,
-        DType::Bool,
+/// Ends the program where an `info` is not 0, with a message that begins with the operator and the matrix of a batch that is to
+/// blame. Each `{}` of the message is that `info`.
+fn check_info(b: &mut Builder<'_>, info: &Tensor, operator: &str, message: &str) {
+    let numel = b.product(&info.dims);
+    let n = b.dim(numel);
+    let line = views::reshape(b, info, &[n]);
+    let fails = |k: &mut KernelBuilder<'_, '_>, over: &[ExprId]| {
+        let (v, zero) = (k.load(&line, over), k.zero(DType::I32));
+        k.binary(BinaryOp::Ne, v, zero)
+    };
+    let first = b.reduce(
+        ReduceOp::Min,
+        DType::I64,
         &[],
-        &info.dims,
+        &[n],
         |k, _, over| {
-            let (v, zero) = (k.load(info, over), k.zero(DType::I32));
-            k.binary(BinaryOp::Eq, v, zero)
+            let (fails, none) = (fails(k, over), k.dim(n));
+            k.select(fails, over[0], none)
+        },
+        |k, _, first| {
+            // Of no matrices at all none fails.
+            let none = k.dim(n);
+            k.min(first, none)
+        },
+    );
+    let order = b.reduce(
+        ReduceOp::Sum,
+        DType::I64,
+        &[],
+        &[n],
+        |k, _, over| {
+            let (v, at, zero) = (k.load(&line, over), k.load(&first, &[]), k.int(0));
+            let (v, is_first) = (k.cast(DType::I64, v), k.binary(BinaryOp::Eq, over[0], at));
+            k.select(is_first, v, zero)
         },
         |_, _, v| v,
     );
-    let all = b.item(&all);
-    b.check(all, message);
+    let (first, order) = (b.item(&first), b.item(&order));
+    let holds = b.binary(BinaryOp::Eq, first.clone(), n.into());
+    let (batch, mut parts) = if info.rank() == 0 { ("", Vec::new()) } else { (" (Batch element {}):", vec![&first]) };
+    parts.resize(parts.len() + message.matches("{}").count(), &order);
+    let parts: Vec<_> = parts.into_iter().map(Into::into).collect();
+    b.check(holds, Message::new(&format!("{operator}:{batch} {message}"), &parts));
 }
 
 /// Factors and pivots, and the info where that is part of the result. `checks` is whether a missing pivot raises; `None`
@@ -196,8 +225,8 @@ fn lu_factors(
         check_info(
             b,
             &lu.info,
-            "torch.linalg.lu_factor_ex: U has a zero on its diagonal and using it on lu_solve would result in a division by \
-             zero. If you still want to perform the factorization, consider calling linalg.lu(A, pivot) or \
+            if gives_info { "torch.linalg.lu_factor_ex" } else { "torch.linalg.lu_factor" },
+            "U[{},{}] is zero and using it on lu_solve would result in a division by zero. If you still want to perform the factorization, consider calling linalg.lu(A, pivot) or \
              linalg.lu_factor_ex(A, pivot)",
         );
     }
@@ -369,7 +398,7 @@ fn solve(b: &mut Builder<'_>, args: &Args<'_>, gives_info: bool) -> Result<Value
     Matrices::new(b, &factored)?.expect_square(b)?;
     let lu = lu(b, &factored, true)?;
     if checks {
-        check_info(b, &lu.info, "torch.linalg.solve: The solver failed because the input matrix is singular.");
+        check_info(b, &lu.info, "torch.linalg.solve", "The solver failed because the input matrix is singular.");
     }
     let mut x = solved_by(b, &lu.factors, &lu.pivots, &right)?;
     if !is_left {
@@ -394,7 +423,8 @@ fn inverse(b: &mut Builder<'_>, args: &Args<'_>, gives_info: bool) -> Result<Val
         check_info(
             b,
             &lu.info,
-            "linalg.inv: The diagonal element is zero, the inversion could not be completed because the input matrix is \
+            if gives_info { "linalg.inv_ex" } else { "linalg.inv" },
+            "The diagonal element {} is zero, the inversion could not be completed because the input matrix is \
              singular.",
         );
     }
@@ -528,7 +558,9 @@ fn cholesky(b: &mut Builder<'_>, args: &Args<'_>, gives_info: bool) -> Result<Va
         check_info(
             b,
             &info,
-            "linalg.cholesky: The factorization could not be completed because the input is not positive-definite",
+            if gives_info { "linalg.cholesky_ex" } else { "linalg.cholesky" },
+            "The factorization could not be completed because the input is not positive-definite (the leading minor of \
+             order {} is not positive-definite).",
         );
     }
     let lower = m.numbers(b, lower);
