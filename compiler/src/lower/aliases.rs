@@ -8,7 +8,7 @@ use super::attributes::{Changes, called};
 use super::facts::{Outcome, Stop};
 use super::walk::Lowerer;
 use crate::index::Id as _;
-use crate::ir::{BlockId, Graph, Module, Node, NodeId, ValueId};
+use crate::ir::{Attr, BlockId, Graph, Module, Node, NodeId, ValueId};
 use crate::ops::builder::Heap;
 use crate::ops::effects;
 use crate::ops::value::{Cell, CellId, Contents, StorageId, Value};
@@ -47,8 +47,12 @@ pub(super) fn held(cell: &Cell) -> Box<dyn Iterator<Item = &Value> + '_> {
 
 /// Whether some operator of a module writes to a tensor.
 pub(super) fn writes_to_tensors(module: &Module) -> bool {
-    let mut nodes = module.functions.values().flat_map(|f| f.graph.nodes.iter().map(|node| (&f.graph, node)));
-    nodes.any(|(graph, node)| written_tensors(graph, node).next().is_some())
+    module.functions.values().any(|function| graph_writes(&function.graph))
+}
+
+fn graph_writes(graph: &Graph) -> bool {
+    let by_task = |node: &Node| matches!(node.attr("Subgraph"), Some(Attr::Graph(task)) if graph_writes(task));
+    graph.nodes.iter().any(|node| written_tensors(graph, node).next().is_some() || by_task(node))
 }
 
 impl Lowerer<'_, '_> {

@@ -8,7 +8,7 @@
 //! storage is the state and the attributes are views of it, as are tensors in lists, tuples and dicts that attributes hold.
 
 use crate::index::IndexVec;
-use crate::ir::{Attr, Function, Graph, Module, Node, ValueId};
+use crate::ir::{Attr, Graph, Module, Node, ValueId};
 use crate::ops::schema;
 use crate::types::{IValue, Object, TensorData, Type};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -62,6 +62,13 @@ pub(super) struct Changes {
     writes_items: bool,
 }
 
+/// A function or task.
+#[derive(Clone, Copy)]
+struct Body<'a> {
+    name: &'a Arc<str>,
+    graph: &'a Graph,
+}
+
 impl Changes {
     /// Those of all functions of a module.
     pub(super) fn of(module: &Module) -> Self {
@@ -70,7 +77,7 @@ impl Changes {
         loop {
             let n_before = changes.n_found();
             for function in module.functions.values() {
-                changes.look_at(module, function);
+                changes.look_at(module, Body { name: &function.name, graph: &function.graph });
             }
             if changes.writes_items {
                 changes.written.extend(changes.kept.iter().cloned());
@@ -203,8 +210,8 @@ fn attributes(root: &Arc<Object>) -> Vec<(Arc<Object>, Arc<str>, IValue)> {
 }
 
 impl Changes {
-    fn look_at(&mut self, module: &Module, function: &Function) {
-        let graph = &function.graph;
+    fn look_at(&mut self, module: &Module, function: Body<'_>) {
+        let graph = function.graph;
         let mut origins: IndexVec<ValueId, Origins> = graph.values.ids().map(|_| Origins::default()).collect();
         for (i, param) in graph.blocks[graph.top].params.iter().enumerate() {
             origins[*param].params.insert(i);
@@ -221,14 +228,14 @@ impl Changes {
                 break;
             }
         }
-        let results = self.results.entry(Arc::clone(&function.name)).or_default();
+        let results = self.results.entry(Arc::clone(function.name)).or_default();
         for value in &graph.blocks[graph.top].returns {
             results.add(&origins[*value]);
         }
     }
 
-    fn node(&mut self, module: &Module, function: &Function, node: &Node, origins: &mut IndexVec<ValueId, Origins>) {
-        let graph = &function.graph;
+    fn node(&mut self, module: &Module, function: Body<'_>, node: &Node, origins: &mut IndexVec<ValueId, Origins>) {
+        let graph = function.graph;
         let class = |value: ValueId| match &graph.values[value].ty {
             Type::Class(class) => Some(Arc::clone(class)),
             _ => None,
@@ -268,8 +275,18 @@ impl Changes {
                     hand(&[entry, back], *out, origins);
                 }
             }
-            "prim::CallMethod" | "prim::CallFunction" => {
-                let callee = called(module, graph, node);
+            // What a task gives, its wait gives.
+            "aten::wait" => node.outputs.iter().for_each(|out| hand(&node.inputs, *out, origins)),
+            "prim::CallMethod" | "prim::CallFunction" | "prim::fork" => {
+                let callee = match node.attr("Subgraph") {
+                    Some(Attr::Graph(task)) => {
+                        // A task has no name but its graph.
+                        let name = format!("{:p}", Arc::as_ptr(task)).into();
+                        self.look_at(module, Body { name: &name, graph: task });
+                        Some(name)
+                    }
+                    _ => called(module, graph, node),
+                };
                 let skip = usize::from(node.is("prim::CallFunction"));
                 let Some(callee) = callee else {
                     // A method of an interface: it may be any.
@@ -322,21 +339,21 @@ impl Changes {
         }
     }
 
-    fn keep(&mut self, function: &Function, origins: &Origins) {
+    fn keep(&mut self, function: Body<'_>, origins: &Origins) {
         self.kept.extend(origins.attrs.iter().cloned());
         if !origins.params.is_empty() {
-            self.kept_params.entry(Arc::clone(&function.name)).or_default().extend(&origins.params);
+            self.kept_params.entry(Arc::clone(function.name)).or_default().extend(&origins.params);
         }
     }
 
-    fn write(&mut self, function: &Function, value: ValueId, origins: &Origins) {
+    fn write(&mut self, function: Body<'_>, value: ValueId, origins: &Origins) {
         self.written.extend(origins.attrs.iter().cloned());
         self.writes_items |= origins.is_item;
         if !matches!(function.graph.values[value].ty, Type::Tensor(_)) {
             self.regrouped.extend(origins.attrs.iter().cloned());
         }
         if !origins.params.is_empty() {
-            self.params.entry(Arc::clone(&function.name)).or_default().extend(&origins.params);
+            self.params.entry(Arc::clone(function.name)).or_default().extend(&origins.params);
         }
     }
 }

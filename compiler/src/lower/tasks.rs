@@ -11,10 +11,11 @@
 //! | --- | --- |
 //! | changes nothing that its starter sees | beside it, on copies of its arguments |
 //! | writes captured tensors, prints, draws random numbers | at the fork, on the tensors themselves, so that results and output are always the same |
-//! | changes captured lists, dicts or attributes, or what a place cannot hold | as a plain call at the fork |
+//! | changes captured lists, dicts or attributes, or gives what shares memory with what it captured, or what a place cannot hold | as a plain call at the fork |
 //!
 //! All are orders that PyTorch allows. What a task raises is raised by the wait, except in plain calls.
 
+use super::aliases::held;
 use super::facts::{Before, DimFact, Fact, Outcome, TensorFact};
 use super::walk::{Lowerer, Next};
 use crate::diag::Diagnostic;
@@ -157,7 +158,7 @@ impl<'m, 'p> Lowerer<'m, 'p> {
                 lw.write_arguments_back();
                 let value = values.first().cloned().unwrap_or(Value::None);
                 let plain = || Diagnostic::internal("a fork that is a plain call").into();
-                is_plain |= holds_object(&lw.b, &value);
+                is_plain |= holds_object(&lw.b, &value) || lw.b.shares_memory && capture.shares(&lw.b, &value);
                 if is_plain {
                     return Err(plain());
                 }
@@ -365,6 +366,22 @@ fn holds_object(b: &Builder<'_>, value: &Value) -> bool {
     }
 }
 
+/// The storages that tensors of a result show, and whether there are others in run-time lists or dicts.
+fn storages_within(b: &Builder<'_>, value: &Value, storages: &mut Vec<StorageId>, in_containers: &mut bool) {
+    let is_tensor = |facts: &ItemFacts| !facts.is_of_type();
+    match value {
+        Value::Tensor(tensor) => storages.push(tensor.storage),
+        Value::Tuple(items, _) => items.iter().for_each(|item| storages_within(b, item, storages, in_containers)),
+        Value::OneOf(one) => *in_containers |= one.options.iter().any(is_tensor),
+        Value::Cell(cell) => match &b.heap.cells[*cell] {
+            Cell::RunTimeList(list) => *in_containers |= is_tensor(&list.item),
+            Cell::RunTimeDict(dict) => *in_containers |= is_tensor(&dict.entry.value),
+            cell => held(cell).for_each(|item| storages_within(b, item, storages, in_containers)),
+        },
+        _ => {}
+    }
+}
+
 /// The trees of a result's leaves.
 fn trees(b: &Builder<'_>, leaves: &[Arg]) -> Vec<OutputTree> {
     let tree = |leaf: &Arg| match leaf {
@@ -547,6 +564,19 @@ impl<'a> Capture<'a> {
             passed: Vec::new(),
             has_lists: false,
         }
+    }
+
+    /// Whether tensors of a result may share memory with what was captured, or among each other: copies of them would not.
+    fn shares(&self, b: &Builder<'_>, result: &Value) -> bool {
+        let (mut storages, mut in_containers) = (Vec::new(), false);
+        storages_within(b, result, &mut storages, &mut in_containers);
+        let is_captured = |own: &StorageId| self.storages.values().any(|captured| captured == own);
+        let in_object = storages.iter().any(|own| b.object_behind(*own).is_some());
+        let n_storages = storages.len();
+        let is_distinct = storages.iter().collect::<BTreeSet<_>>().len() == n_storages;
+        // Only the running program knows what tensor objects show.
+        let may_show = self.has_lists || !b.arguments_in_objects().is_empty() || n_storages > 1;
+        !is_distinct || storages.iter().any(is_captured) || may_show && (in_object || in_containers)
     }
 
     /// The arguments, and all objects of the archive; `None` if something cannot be passed.
