@@ -24,11 +24,16 @@ pub(super) fn argument(
     tree: &mut Vec<OutputTree>,
     symbols: &mut HashMap<Arc<str>, VarId>,
 ) -> Outcome<Value> {
-    let b = &mut lw.b;
     let ty = match ty {
         Type::Optional(inner) if *spec != ArgSpec::None => inner,
         other => other,
     };
+    if let Type::Enum(of) = ty {
+        // The host has no enumerations, and passes a member's value.
+        let value = argument(lw, spec, &of.value, name, tree, symbols)?;
+        return Ok(Value::Enum(Arc::clone(&of.name), Box::new(value)));
+    }
+    let b = &mut lw.b;
     let mut scalar = |b: &mut Builder<'_>, kind: Kind, only: Option<Const>, leaf: OutputTree| {
         let var = b.new_var(kind.var_type(), name);
         b.function.inputs.push(Input { name: name.to_owned(), kind: InputKind::Scalar { var, only } });
@@ -267,7 +272,9 @@ impl Lowerer<'_, '_> {
                     return Err(self.b.unsupported(format!("an object of class {class} as a result")).into());
                 }
             },
-            Value::Enum(..) | Value::Function(_) => {
+            // The host has no enumerations.
+            Value::Enum(_, value) => self.result_tree(value, leaves)?,
+            Value::Function(_) => {
                 return Err(self.b.unsupported(format!("a result of type {}", value.kind())).into());
             }
         })

@@ -101,6 +101,8 @@ impl ArgSpec {
                 let mut fields = items.iter().zip(&named.fields);
                 items.len() == named.fields.len() && fields.all(|(item, (_, ty))| item.is_for(ty))
             }
+            (Type::Enum(of), spec) => spec.is_for(&of.value),
+            (Type::Class(_) | Type::Interface(_) | Type::Function | Type::Future(_), _) => false,
             _ => true,
         }
     }
