@@ -312,6 +312,13 @@ impl Fact {
                 && let (Ok(p), Ok(q)) = (x.item(b), y.item(b))
                 && let Ok(joined) = b.join_items(&p, &q) =>
             {
+                // One kind of container is one object, whatever becomes of it.
+                if matches!(joined, ItemFacts::List(_) | ItemFacts::Dict(_) | ItemFacts::Object(_))
+                    && let (Some(m), Some(n)) = (x.container(b), y.container(b))
+                {
+                    let ((m, p), (n, q)) = (m?, n?);
+                    return Self::run_time(b, (&m, p), (&n, q));
+                }
                 Ok(Self::OneOf(joined.options().into()))
             }
             _ => Err(Stop::Incompatible(format!("{} and {}", x.describe(), y.describe()))),
@@ -354,15 +361,14 @@ impl Fact {
         Ok(Self::RunTime(joined, is_nested))
     }
 
-    /// [`Self::join`] for the contents of a cell that a loop changes: lists of different lengths become a run-time list, dicts with
-    /// different keys a run-time dict.
-    pub(super) fn join_growing(b: &Builder<'_>, x: &Self, y: &Self) -> Outcome<Self> {
+    /// What is known of a list, dict or instance if it becomes one of the running program, and whether others hold it.
+    fn container(&self, b: &Builder<'_>) -> Option<Outcome<(ItemFacts, bool)>> {
         // As long as they can be known by their attributes, instances are.
         let may_move = |class: &Arc<str>| b.boxes && b.classes.contains(class);
-        let container = |f: &Self| match f {
+        match self {
             Self::RunTime(facts, is_nested) => Some(Ok((facts.clone(), *is_nested))),
-            Self::Object(class, _) if may_move(class) => Some(f.item(b).map(|facts| (facts, true))),
-            Self::List(_) | Self::Dict(_) => Some(f.item(b).map(|facts| (facts, false))),
+            Self::Object(class, _) if may_move(class) => Some(self.item(b).map(|facts| (facts, true))),
+            Self::List(_) | Self::Dict(_) => Some(self.item(b).map(|facts| (facts, false))),
             Self::Fixed(value @ Value::Cell(id)) => match &b.heap.cells[*id] {
                 Cell::List(_) | Cell::Dict(_) => {
                     Some(b.item_facts(value).map(|facts| (facts, false)).map_err(Stop::from))
@@ -378,9 +384,14 @@ impl Fact {
                 Cell::Object(_) | Cell::RunTimeObject(_) | Cell::Future(_) => None,
             },
             _ => None,
-        };
+        }
+    }
+
+    /// [`Self::join`] for the contents of a cell that a loop changes: lists of different lengths become a run-time list, dicts with
+    /// different keys a run-time dict.
+    pub(super) fn join_growing(b: &Builder<'_>, x: &Self, y: &Self) -> Outcome<Self> {
         match Self::join(b, x, y) {
-            Err(Stop::Incompatible(why)) => match (container(x), container(y)) {
+            Err(Stop::Incompatible(why)) => match (x.container(b), y.container(b)) {
                 (Some(m), Some(n)) => match (m?, n?) {
                     ((m, p), (n, q)) if m.kind() == n.kind() => Self::run_time(b, (&m, p), (&n, q)),
                     _ => Err(Stop::Incompatible(why)),

@@ -333,8 +333,10 @@ impl<'m, 'p> Lowerer<'m, 'p> {
         if made.is_empty() {
             return Ok(());
         }
-        if made.iter().all(|id| matches!(base[*id], Cell::Object(_))) {
-            return Err(Stop::Instances(made));
+        // What an instance holds is made an object with it.
+        let instances: BTreeSet<CellId> = made.into_iter().filter(|id| matches!(base[*id], Cell::Object(_))).collect();
+        if !instances.is_empty() {
+            return Err(Stop::Instances(instances));
         }
         Err(Stop::Incompatible("a list that only some paths put into another one".to_owned()))
     }

@@ -205,17 +205,13 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             }
             places.push(place);
         }
-        let made =
-            |id: &CellId| matches!(base.cells[*id], Cell::Object(_)) && self.b.heap.cells[*id] != base.cells[*id];
-        let made: BTreeSet<CellId> = base.cells.ids().filter(made).collect();
-        if !made.is_empty() {
-            return Err(Stop::Instances(made));
-        }
+        self.check_instances(&base)?;
         let mut cell_places = Vec::new();
         for (cell, fact) in &plan.cells {
             let place = Place::new(&mut self.b, fact);
             let contents = self.b.heap.cells[*cell].clone();
             stores.add_cell(&mut self.b, &place, &contents)?;
+            self.check_instances(&base)?;
             cell_places.push((*cell, place));
         }
         let mut storage_buffers = Vec::new();
@@ -301,6 +297,14 @@ impl<'m, 'p> Lowerer<'m, 'p> {
             storage.region = depth;
         }
         Ok(Some(values))
+    }
+
+    /// Instances that a store made objects of the running program have to be that before the loop.
+    fn check_instances(&self, base: &Heap) -> Outcome<()> {
+        let is_made =
+            |id: &CellId| matches!(base.cells[*id], Cell::Object(_)) && self.b.heap.cells[*id] != base.cells[*id];
+        let made: BTreeSet<CellId> = base.cells.ids().filter(is_made).collect();
+        if made.is_empty() { Ok(()) } else { Err(Stop::Instances(made)) }
     }
 
     /// The storages of tensors that move in a loop.

@@ -218,8 +218,7 @@ impl ProgramLowering<'_> {
         let mut program = std::mem::take(&mut self.program);
         let b = Builder::new(&mut program, "init");
         let mut lowerer = Lowerer::new(self.module, b);
-        register_objects(&mut lowerer, &self.module.root);
-        let outcome = self.init_body(&mut lowerer);
+        let outcome = register_objects(&mut lowerer, &self.module.root).and_then(|()| self.init_body(&mut lowerer));
         let function = lowerer.b.finish();
         self.program = program;
         if let Err(Stop::Error(error)) = outcome {
@@ -312,7 +311,7 @@ impl ProgramLowering<'_> {
     }
 
     fn body(&mut self, lw: &mut Lowerer<'_, '_>, request: &Request, tag: Option<usize>) -> Outcome<()> {
-        register_objects(lw, &self.module.root);
+        register_objects(lw, &self.module.root)?;
         let class = Arc::clone(&self.module.root.class);
         let method = self.module.method(&class, &request.method).expect("declared before");
         let graph = Arc::new(super::reshaping::renamed(&method.graph));
@@ -441,11 +440,14 @@ impl ProgramLowering<'_> {
                     let Value::Cell(cell) = lw.object(object) else { unreachable!("objects are cells") };
                     match &lw.b.heap.cells[cell] {
                         Cell::Object(object) => object.attrs.get(name).cloned(),
+                        Cell::RunTimeObject(object) => {
+                            let object = object.clone();
+                            lw.b.attribute(&object, name)
+                        }
                         Cell::List(_)
                         | Cell::Dict(_)
                         | Cell::RunTimeList(_)
                         | Cell::RunTimeDict(_)
-                        | Cell::RunTimeObject(_)
                         | Cell::Future(_) => None,
                     }
                 }
@@ -540,11 +542,22 @@ fn move_shared_to_objects(lw: &mut Lowerer<'_, '_>, values: &[Value]) {
 }
 
 /// Makes the cells of all objects of the archive, so that they are the same cells on all paths, with their paths.
-fn register_objects(lw: &mut Lowerer<'_, '_>, root: &Arc<Object>) {
-    for (object, path) in object_paths(root) {
-        lw.object(&object);
-        lw.paths.insert(Arc::as_ptr(&object) as usize, path);
+fn register_objects(lw: &mut Lowerer<'_, '_>, root: &Arc<Object>) -> Outcome<()> {
+    let objects = object_paths(root);
+    for (object, path) in &objects {
+        lw.object(object);
+        lw.paths.insert(Arc::as_ptr(object) as usize, path.clone());
     }
+    // Instances of script classes may become objects of the running program, with all that they have.
+    let classes = Arc::clone(&lw.b.classes);
+    for (object, _) in objects.iter().filter(|(object, _)| classes.contains(&object.class)) {
+        for name in object.attrs.keys() {
+            let owner = lw.object(object);
+            let value = lw.get_attr(&owner, name)?;
+            ProgramLowering::give(lw, object, name, value);
+        }
+    }
+    Ok(())
 }
 
 /// The objects of an archive, once each, with their paths: `layers.0`; the root's is empty.
