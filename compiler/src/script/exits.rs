@@ -66,7 +66,10 @@ impl Emitter<'_, '_> {
         };
         let file = Arc::clone(&self.file);
         let again = match stmt.map(|id| &file.stmts[id].kind) {
-            _ if is_break => self.constant(IValue::Bool(false), Type::Bool, range),
+            // As PyTorch's passes on exits have them: before all else.
+            _ if is_break => {
+                [true, false].map(|value| self.top_constant(IValue::Bool(value), Type::Bool, range))[1].clone()
+            }
             Some(StmtKind::While { cond, .. }) => self.next_round(&names, cond)?,
             _ => self.constant(IValue::Bool(true), Type::Bool, range),
         };

@@ -22,9 +22,18 @@ pub(crate) enum Iterable {
     /// A tuple.
     Fixed(Vec<Sugared>),
     /// `enumerate(x, start)`.
-    Enumerate(Box<Iterable>, V),
+    Enumerate(Box<Iterable>, Counter),
     /// `zip(a, b, ...)`.
     Zip(Vec<Iterable>),
+}
+
+/// The numbers of an `enumerate`: a range without end.
+pub(crate) struct Counter {
+    start: V,
+    end: V,
+    step: V,
+    /// Whether the first number is 0 because none was given.
+    is_plain: bool,
 }
 
 impl Emitter<'_, '_> {
@@ -62,12 +71,13 @@ impl Emitter<'_, '_> {
                     let Some(first) = args.first() else {
                         return Err(self.error(expr.range, "enumerate expected at least 1 arguments, got 0"));
                     };
+                    let start = args.get(1).map(|start| self.expr(&start.value)).transpose()?;
+                    let end = self.literal(IValue::Int(i64::MAX), Type::Int, expr.range);
                     let inner = self.iterable(&first.value)?;
-                    let start = match args.get(1) {
-                        Some(start) => self.expr(&start.value)?,
-                        None => self.int(0, expr.range),
-                    };
-                    return Ok(Iterable::Enumerate(Box::new(inner), start));
+                    let is_plain = start.is_none();
+                    let start = start.unwrap_or_else(|| self.int(0, expr.range));
+                    let step = self.int(1, expr.range);
+                    return Ok(Iterable::Enumerate(Box::new(inner), Counter { start, end, step, is_plain }));
                 }
                 "zip" => {
                     let parts = args.iter().map(|arg| self.iterable(&arg.value)).collect::<Result<Vec<_>>>()?;
@@ -106,7 +116,7 @@ impl Emitter<'_, '_> {
     pub(crate) fn unrolled(&mut self, items: &Iterable, range: TextRange) -> Result<Option<Vec<Sugared>>> {
         Ok(match items {
             Iterable::Fixed(values) => Some(values.clone()),
-            Iterable::Enumerate(inner, start) => match self.unrolled(inner, range)? {
+            Iterable::Enumerate(inner, Counter { start, .. }) => match self.unrolled(inner, range)? {
                 None => None,
                 Some(values) => {
                     let Some(IValue::Int(start)) = self.known(start) else {
@@ -183,9 +193,13 @@ impl Emitter<'_, '_> {
     /// The lengths of all that runs side by side; the counter of an `enumerate` could run on and on.
     fn lengths(&mut self, items: &Iterable, out: &mut Vec<V>, range: TextRange) -> Result<()> {
         match items {
-            Iterable::Enumerate(inner, start) => {
-                let start = if let Some(IValue::Int(start)) = self.known(start) { start.max(0) } else { 0 };
-                out.push(self.int(i64::MAX - start, range));
+            Iterable::Enumerate(inner, counter) => {
+                out.push(if counter.is_plain {
+                    counter.end.clone()
+                } else {
+                    let args = [&counter.start, &counter.end, &counter.step].map(V::clone).to_vec();
+                    self.builtin_value("aten::__range_length", args, range)?
+                });
                 self.lengths(inner, out, range)
             }
             Iterable::Zip(parts) => parts.iter().try_for_each(|part| self.lengths(part, out, range)),
@@ -218,13 +232,12 @@ impl Emitter<'_, '_> {
                      determinable length",
                 ));
             }
-            Iterable::Enumerate(inner, start) => {
-                let is_zero = matches!(self.known(start), Some(IValue::Int(0)));
-                let at = if is_zero {
+            Iterable::Enumerate(inner, counter) => {
+                let at = if counter.is_plain {
                     index.clone()
                 } else {
-                    let one = self.int(1, range);
-                    self.builtin_value("aten::__derive_index", vec![index.clone(), start.clone(), one], range)?
+                    let args = vec![index.clone(), counter.start.clone(), counter.step.clone()];
+                    self.builtin_value("aten::__derive_index", args, range)?
                 };
                 let item = self.iterable_item(inner, index, range)?;
                 Sugared::Row(vec![Sugared::Value(at), item])

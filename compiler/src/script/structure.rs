@@ -402,10 +402,11 @@ impl Emitter<'_, '_> {
     /// Gives the number of nodes put before the loop.
     fn count_in_condition(&mut self, block: BlockId, at: usize, id: NodeId, range: TextRange) -> usize {
         let (body, count) = (self.graph.nodes[id].blocks[0], self.graph.nodes[id].inputs[0]);
-        let [zero, one, most] = [0, 1, i64::MAX].map(|n| self.top_constant(IValue::Int(n), Type::Int, range));
         let n_before = self.graph.blocks[block].nodes.len();
         let outside = std::mem::replace(&mut self.block, block);
+        let [zero, one] = [0, 1].map(|n| self.folded(IValue::Int(n), Type::Int, range));
         let mut start = self.op("aten::gt", "int", count, zero.id, Type::Bool, range);
+        let most = self.folded(IValue::Int(i64::MAX), Type::Int, range);
         let first = self.graph.nodes[id].inputs[1];
         if !matches!(self.graph.constant(first), Some(IValue::Bool(true))) {
             start = self.op("aten::__and__", "bool", start, first, Type::Bool, range);
