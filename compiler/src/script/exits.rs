@@ -66,9 +66,14 @@ impl Emitter<'_, '_> {
         };
         let file = Arc::clone(&self.file);
         let again = match stmt.map(|id| &file.stmts[id].kind) {
-            // As PyTorch's passes on exits have them: before all else.
             _ if is_break => {
-                [true, false].map(|value| self.top_constant(IValue::Bool(value), Type::Bool, range))[1].clone()
+                // As PyTorch's passes on exits have them: both before all else, from no place.
+                let [_, no] = [true, false].map(|value| {
+                    let flag = self.top_constant(IValue::Bool(value), Type::Bool, range);
+                    self.hide_place(&flag);
+                    flag
+                });
+                no
             }
             Some(StmtKind::While { cond, .. }) => self.next_round(&names, cond)?,
             _ => self.constant(IValue::Bool(true), Type::Bool, range),
