@@ -12,6 +12,7 @@
 mod aliases;
 mod arguments;
 mod attributes;
+mod capture;
 mod facts;
 mod flow;
 mod kinds;
