@@ -21,14 +21,14 @@ fn exceptions_carry_class_message_and_place() {
     let told = host(folder.path(), "cc", &["-std=c11", "-O1", &source, "-L.", "-l:libm_model.so"]);
     let expected = "\
 -8 aten::__getitem__ raises.py:15: RuntimeError: list index out of range
--8 aten::select raises.py:17: RuntimeError: select(): index out of range for tensor of size [3] at dimension 0
+-8 aten::select raises.py:17: RuntimeError: select(): index 8 out of range for tensor of size [3] at dimension 0
 -8 - raises.py:20: ValueError: no positive sum, please: 2
 -8 aten::Int raises.py:22: RuntimeError: invalid literal for int() with base 10: '0x'
 -8 aten::pop raises.py:25: RuntimeError: pop from empty list
 -8 - raises.py:27: AssertionError: too few items
 0
 -8 aten::embedding raises.py:32: RuntimeError: index out of range in self
--8 aten::view raises.py:36: RuntimeError: shape '[*, -1]' is invalid for the input's size
+-8 aten::view raises.py:36: RuntimeError: shape '[2, -1]' is invalid for input of size 3
 ";
     assert_eq!(told, expected);
 }
