@@ -508,9 +508,9 @@ impl Instance {
         for variant in method.variants.iter().filter(|v| v.state_tag.is_none_or(|t| t == tag)) {
             let function = &desc.functions[variant.function as usize];
             // Objects for tensors that share memory are made of values only.
-            let is_shared = function.inputs.iter().any(|input| matches!(input.kind, InputKind::Shared { .. }));
+            let is_shared = || function.inputs.iter().any(|input| matches!(input.kind, InputKind::Shared { .. }));
             match check_leaves(method, function, inputs, &mut self.bindings) {
-                Ok(()) if is_shared => {
+                Ok(()) if is_shared() => {
                     let message =
                         format!("{}() was compiled for tensors that share memory: call it with values", method.name);
                     best = Some((usize::MAX, Error::new(Status::Argument, message)));

@@ -84,7 +84,7 @@ impl Builder<'_> {
     }
 
     /// An object of the running program whose attributes are not set.
-    pub fn new_object(&mut self, class: &Arc<str>) -> Result<VarId> {
+    fn new_object(&mut self, class: &Arc<str>) -> Result<VarId> {
         let Some(attributes) = self.classes.attributes.get(class) else {
             return Err(self.unsupported(format!("a list or dict of {class} that only the running program knows")));
         };

@@ -4,8 +4,8 @@ use super::interpret::{Array, run_kernel, run_nest};
 use super::*;
 use crate::index::Id as _;
 use crate::loops::{
-    Axis, AxisKind, Buffer, BufferClass, BufferId, Const, Dim, Expr, ExprId, Exprs, Layout, ReduceOp, Reduction, Store,
-    StoreMode, Var, VarType,
+    Axis, AxisKind, BinaryOp, Buffer, BufferClass, BufferId, Const, Dim, Expr, ExprId, Exprs, Guard, Layout, ReduceOp,
+    Reduction, Store, StoreMode, Var, VarType,
 };
 use crate::types::DType;
 
@@ -46,6 +46,35 @@ impl Case {
     pub(super) fn load(&mut self, buffer: BufferId, index: &[ExprId]) -> ExprId {
         let dtype = self.function.buffers[buffer].dtype;
         self.kernel.exprs.add(Expr::Load { buffer, dtype, index: index.into(), guard: None })
+    }
+    /// The element of a padded image at `[n, channel]` that a convolution of axes `[n, oc, y, x, ic, ky, kx]` multiplies.
+    pub(super) fn padded_load(
+        &mut self,
+        x: BufferId,
+        [n, channel]: [ExprId; 2],
+        (stride, pad): (i64, i64),
+        [h, w]: [i64; 2],
+    ) -> ExprId {
+        let [oy, ox, ky, kx] = [2, 3, 5, 6].map(|axis| self.axis(axis));
+        let e = &mut self.kernel.exprs;
+        let (stride, pad) = (e.int(stride), e.int(-pad));
+        let mut at = |o, k| {
+            let o = e.binary(BinaryOp::Mul, o, stride);
+            let o = e.binary(BinaryOp::Add, o, k);
+            e.binary(BinaryOp::Add, o, pad)
+        };
+        let (y, xx) = (at(oy, ky), at(ox, kx));
+        let mut cond = e.add(Expr::Const(Const::bool(true)));
+        for (i, bound) in [(y, h), (xx, w)] {
+            let (zero, bound) = (e.int(0), e.int(bound));
+            for (op, b) in [(BinaryOp::Ge, zero), (BinaryOp::Lt, bound)] {
+                let inside = e.binary(op, i, b);
+                cond = e.binary(BinaryOp::And, cond, inside);
+            }
+        }
+        let other = e.add(Expr::Const(Const::float(DType::F32, 0.0)));
+        let index = vec![n, channel, y, xx].into_boxed_slice();
+        e.add(Expr::Load { buffer: x, dtype: DType::F32, index, guard: Some(Guard { cond, other }) })
     }
     pub(super) fn store(&mut self, buffer: BufferId, index: &[ExprId], value: ExprId) {
         let (index, mode) = (index.into(), StoreMode::Set);

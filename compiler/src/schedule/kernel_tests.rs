@@ -2,9 +2,7 @@
 
 use super::ScheduleTarget;
 use super::cases::{Case, bits, consts};
-use crate::loops::{
-    AxisKind, BinaryOp, BufferId, Const, Dim, Expr, ExprId, Guard, ReduceOp, Reduction, StoreMode, UnaryOp,
-};
+use crate::loops::{AxisKind, BinaryOp, BufferId, Dim, Expr, ExprId, ReduceOp, Reduction, StoreMode, UnaryOp};
 use crate::types::DType;
 
 #[test]
@@ -87,27 +85,11 @@ fn padded_convolution() {
         case.axes(AxisKind::Reduce, &consts(&[icg, kernel, kernel]));
         let a: Vec<ExprId> = (0..7).map(|n| case.axis(n)).collect();
         let e = &mut case.kernel.exprs;
-        let (ocg, icg, stride, pad) = (e.int(ocg), e.int(icg), e.int(stride), e.int(-pad));
+        let (ocg, icg) = (e.int(ocg), e.int(icg));
         let group = e.binary(BinaryOp::FloorDiv, a[1], ocg);
         let group = e.binary(BinaryOp::Mul, group, icg);
         let channel = e.binary(BinaryOp::Add, group, a[4]);
-        let mut at = |o, k| {
-            let o = e.binary(BinaryOp::Mul, o, stride);
-            let o = e.binary(BinaryOp::Add, o, k);
-            e.binary(BinaryOp::Add, o, pad)
-        };
-        let (y, xx) = (at(a[2], a[5]), at(a[3], a[6]));
-        let mut cond = e.add(Expr::Const(Const::bool(true)));
-        for (i, bound) in [(y, h), (xx, w)] {
-            let (zero, bound) = (e.int(0), e.int(bound));
-            for (op, b) in [(BinaryOp::Ge, zero), (BinaryOp::Lt, bound)] {
-                let inside = e.binary(op, i, b);
-                cond = e.binary(BinaryOp::And, cond, inside);
-            }
-        }
-        let other = e.add(Expr::Const(Const::float(DType::F32, 0.0)));
-        let index = vec![a[0], channel, y, xx].into_boxed_slice();
-        let load = e.add(Expr::Load { buffer: x, dtype: DType::F32, index, guard: Some(Guard { cond, other }) });
+        let load = case.padded_load(x, [a[0], channel], (stride, pad), [h, w]);
         let w = case.load(weight, &[a[1], a[4], a[5], a[6]]);
         let product = case.kernel.exprs.binary(BinaryOp::Mul, load, w);
         let acc = case.reduce(ReduceOp::Sum, product);
